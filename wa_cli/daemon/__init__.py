@@ -1,0 +1,1 @@
+"""The long-running sender: the alarm clock around the send loop."""

@@ -1,0 +1,1 @@
+"""Values and decisions, pure: no file, no socket, no environment, no clock."""

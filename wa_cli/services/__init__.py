@@ -1,0 +1,1 @@
+"""Use cases: a decision or a transaction each, called by the doors."""

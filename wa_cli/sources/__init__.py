@@ -1,0 +1,1 @@
+"""Recipient lists and batch files, from disk to domain values."""

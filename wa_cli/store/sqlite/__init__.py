@@ -1,0 +1,1 @@
+"""All SQL and all migrations, on SQLite."""

@@ -1,0 +1,1 @@
+"""Providers, a folder each: sending, and reading what they send back."""
