@@ -1,0 +1,101 @@
+"""Posts messages to Meta's Cloud API and says what became of each post."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, NotSent, Rejected
+from wa_cli.domain.recipient import RecipientKind
+from wa_cli.transports.cloud_api.account import check_token, parse_api_url
+from wa_cli.transports.cloud_api.answer import read_answer
+from wa_cli.transports.cloud_api.payload import build_payload
+from wa_cli.transports.posting import (
+    CONNECT_TIMEOUT_SECONDS,
+    READ_TIMEOUT_SECONDS,
+    Poster,
+    PostFailed,
+)
+
+if TYPE_CHECKING:
+    import ssl
+
+    from wa_cli.domain.outcome import Outcome
+    from wa_cli.ports import Post
+
+REMEMBERED_IDS = 4096  # a repeated answer comes from a proxy's cache or a crossed connection, so soon or never
+
+
+class CloudApiTransport:
+    """The send call of one business number.
+
+    api_url: the whole messages URL, as WHATSAPP_API_URL has it.  access_token: a bearer token; sent to that
+    host alone.  concurrency: posts in flight, and the connections kept for them.
+    read_timeout_seconds: for a whole post; connect_timeout_seconds: until a connection is ready.
+    proxy, tls: as in Poster.
+    Raises: UsageError on an address or a token that cannot be meant.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_url: str,
+        access_token: str,
+        concurrency: int,
+        read_timeout_seconds: float = READ_TIMEOUT_SECONDS,
+        connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
+        proxy: str | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._url = parse_api_url(api_url).messages_url
+        token = check_token(access_token)
+        self._secrets = (token,)
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self._poster = Poster(
+            connections=concurrency,
+            read_timeout_seconds=read_timeout_seconds,
+            connect_timeout_seconds=connect_timeout_seconds,
+            proxy=proxy,
+            tls=tls,
+        )
+        self._recent_ids: OrderedDict[str, None] = OrderedDict()
+
+    async def send(self, post: Post) -> Outcome:
+        """Post once.  Never raises for what the other side or the network does: that is the Outcome.
+
+        A group is Rejected without a post (http_status 0): only a change of the instance's provider after
+        the message was queued can bring one here.
+        """
+        if post.kind is not RecipientKind.PERSON:
+            return Rejected(
+                error_class=ErrorClass.DEAD_RECIPIENT,
+                code="group_unreachable",
+                details="the Cloud API cannot reach WhatsApp groups; nothing was posted",
+                http_status=0,
+            )
+        result = await self._poster.post(self._url, headers=self._headers, body=build_payload(post))
+        if isinstance(result, PostFailed):
+            if result.may_have_arrived:
+                return Ambiguous(code=result.code, details=result.details, http_status=result.http_status)
+            return NotSent(code=result.code, details=result.details)
+        outcome = read_answer(result.status, result.headers, result.body, secrets=self._secrets)
+        if isinstance(outcome, Accepted) and not self._remember(outcome.provider_message_id):
+            return Ambiguous(
+                code="repeated_id",
+                details="the answer carries the message id of an earlier message",
+                http_status=outcome.http_status,
+            )
+        return outcome
+
+    async def close(self) -> None:
+        """Close all connections.  Posts in flight must be over."""
+        await self._poster.close()
+
+    def _remember(self, message_id: str) -> bool:
+        """Whether the id is new among the last REMEMBERED_IDS."""
+        if message_id in self._recent_ids:
+            return False
+        self._recent_ids[message_id] = None
+        if len(self._recent_ids) > REMEMBERED_IDS:
+            self._recent_ids.popitem(last=False)
+        return True
