@@ -1,0 +1,203 @@
+"""The sandbox's own API under `/sandbox/`: read the ledger, queue faults, turn knobs.  Imitates nothing.
+
+    GET  /sandbox/ledger     {"entries": [...], "last_seq": N}; ?after=SEQ, ?limit=N, ?verdict=accepted, and
+                             ?wait=SECONDS to hold the answer until an entry after SEQ exists
+    GET  /sandbox/stats      counts over the entries in memory, see `ledger.summarise`
+    GET  /sandbox/magic      the endings that mean something
+    GET  /sandbox/settings   the knobs as they stand (without the token)
+    POST /sandbox/settings   {"throughput_per_second": 0, "chaos": {"cut_body": 0.01}, ...}; names of `SandboxSettings`
+    POST /sandbox/faults     {"fault": "reject:131026", "times": 3, "recipient": "15550100123"}, or a list of such
+    POST /sandbox/reset      forget entries, queued faults and everything measured
+
+A call that cannot be understood is answered 400 with {"error": {"message", "hint"}} and changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import MISSING, asdict, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from wa_cli.errors import UsageError, WaError
+from wa_cli.sandbox.faults import MAGIC_NUMBERS, parse_fault
+from wa_cli.sandbox.ledger import summarise
+from wa_cli.sandbox.settings import (
+    FIXED_ONCE_RUNNING,
+    NumberState,
+    SandboxSettings,
+    SandboxTemplate,
+    TemplateStatus,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wa_cli.sandbox.server import Sandbox
+
+_LONGEST_WAIT_SECONDS = 60.0
+_NOT_SHOWN = frozenset({"token", "clock"})
+
+
+async def answer_admin(
+    sandbox: Sandbox, method: str, path: str, query: Mapping[str, str], raw_body: bytes
+) -> tuple[int, dict[str, Any]]:
+    """HTTP status and JSON shape for one admin call."""
+    try:
+        match method, path.removeprefix("/sandbox").strip("/"):
+            case "GET", "ledger":
+                return 200, await _read_ledger(sandbox, query)
+            case "GET", "stats":
+                return 200, {**summarise(sandbox.ledger), "faults_waiting": sandbox.scripted_faults}
+            case "GET", "magic":
+                return 200, {"magic": list_magic()}
+            case "GET", "settings":
+                return 200, {"settings": describe_settings(sandbox.settings)}
+            case "POST", "settings":
+                sandbox.apply(read_settings(sandbox.settings, _read_json(raw_body)))
+                return 200, {"settings": describe_settings(sandbox.settings)}
+            case "POST", "faults":
+                return 200, _queue_faults(sandbox, _read_json(raw_body))
+            case "POST", "reset":
+                sandbox.reset()
+                return 200, {"last_seq": sandbox.last_seq}
+            case _:
+                return 404, {"error": {"message": f"no {method} {path} here", "hint": "see GET /sandbox/settings"}}
+    except WaError as error:
+        return 400, {"error": {"message": error.message, "hint": error.hint}}
+
+
+def list_magic() -> list[dict[str, str]]:
+    """The magic endings as rows: ending, fault, meaning."""
+    return [{"ending": magic.ending, "fault": str(magic.fault), "meaning": magic.meaning} for magic in MAGIC_NUMBERS]
+
+
+def describe_settings(settings: SandboxSettings) -> dict[str, Any]:
+    """The settings as JSON; the token and the clock function are left out."""
+    shape: dict[str, Any] = {}
+    for item in fields(settings):
+        value = getattr(settings, item.name)
+        if item.name in _NOT_SHOWN:
+            continue
+        if item.name == "templates":
+            value = [asdict(template) for template in value]
+        elif isinstance(value, frozenset):
+            value = sorted(value)
+        elif item.name == "ledger_path":
+            value = None if value is None else str(value)
+        elif item.name == "chaos":
+            value = dict(value)
+        shape[item.name] = value
+    return shape
+
+
+def read_settings(settings: SandboxSettings, changes: object) -> SandboxSettings:
+    """The settings with changes from JSON.  Raises: UsageError on an unknown name or a value of another type."""
+    if not isinstance(changes, dict):
+        raise UsageError("settings come as an object", hint='{"throughput_per_second": 0}')
+    known = {item.name: item for item in fields(settings)}
+    read: dict[str, Any] = {}
+    for name, value in changes.items():
+        if name not in known or name == "clock":
+            raise UsageError(f"the sandbox has no setting '{name}'", hint="GET /sandbox/settings lists them")
+        if name in FIXED_ONCE_RUNNING:
+            raise UsageError(f"{name} cannot change while the sandbox runs", hint="start another sandbox")
+        try:
+            read[name] = _read_value(name, value, known[name].default)
+        except (TypeError, ValueError, KeyError, AttributeError):
+            raise UsageError(
+                f"{name} does not take {json.dumps(value)}", hint="GET /sandbox/settings shows it"
+            ) from None
+    return replace(settings, **read)
+
+
+def _read_value(name: str, value: Any, default: Any) -> Any:
+    match name:
+        case "number_state":
+            return NumberState(value)
+        case "templates":
+            return tuple(
+                SandboxTemplate(**{**template, "status": TemplateStatus(template.get("status", "APPROVED"))})
+                for template in value
+            )
+        case "chaos":
+            return {str(spelling): float(probability) for spelling, probability in value.items()}
+        case "allowed_recipients":
+            return None if value is None else frozenset(_read_texts(value))
+        case "group_ids":
+            return frozenset(_read_texts(value))
+        case "other_phone_number_ids":
+            return tuple(_read_texts(value))
+        case "retry_after_seconds" | "token_expires_after":
+            return None if value is None else _read_number(value, int)
+    if default is MISSING or isinstance(default, bool | str):
+        if type(value) is not type(default):
+            raise TypeError(name)
+        return value
+    return _read_number(value, type(default))
+
+
+def _read_number(value: Any, kind: type[Any]) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(value)
+    if kind is int and value != int(value):
+        raise ValueError(value)
+    return kind(value)
+
+
+def _read_texts(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise TypeError(value)
+    return value
+
+
+async def _read_ledger(sandbox: Sandbox, query: Mapping[str, str]) -> dict[str, Any]:
+    after = _read_query_number(query, "after", 0)
+    limit = _read_query_number(query, "limit", 0)
+    wait = _read_query_number(query, "wait", 0)
+    if wait:
+        try:
+            async with asyncio.timeout(min(wait, _LONGEST_WAIT_SECONDS)):
+                await sandbox.wait_for_posts(int(after) + 1)
+        except TimeoutError:
+            pass
+    verdict = query.get("verdict")
+    entries = [
+        asdict(entry) for entry in sandbox.ledger if entry.seq > after and (verdict is None or entry.verdict == verdict)
+    ]
+    return {"entries": entries[: int(limit)] if limit else entries, "last_seq": sandbox.last_seq}
+
+
+def _read_query_number(query: Mapping[str, str], name: str, otherwise: float) -> float:
+    try:
+        number = float(query.get(name, otherwise))
+    except ValueError:
+        number = -1
+    if not 0 <= number < 1e15:
+        raise UsageError(f"{name}={query.get(name)} is not a number from 0", hint=f"?{name}=10")
+    return number
+
+
+def _queue_faults(sandbox: Sandbox, orders: object) -> dict[str, Any]:
+    listed = orders if isinstance(orders, list) else [orders]
+    read = []
+    for order in listed:
+        if not isinstance(order, dict) or not isinstance(order.get("fault"), str):
+            raise UsageError("a fault comes as an object", hint='{"fault": "reject:131026", "times": 1}')
+        times, recipient = order.get("times", 1), order.get("recipient")
+        if not isinstance(times, int) or isinstance(times, bool) or not 1 <= times <= 1_000_000:
+            raise UsageError(f"times cannot be {json.dumps(times)}", hint="times is 1 or more")
+        if recipient is not None and not isinstance(recipient, str):
+            raise UsageError("recipient is text", hint='"recipient": "15550100123"')
+        read.append((parse_fault(order["fault"]), times, recipient))
+    for fault, times, recipient in read:
+        sandbox.inject(fault, times=times, recipient=recipient)
+    return {"faults_waiting": sandbox.scripted_faults}
+
+
+def _read_json(raw_body: bytes) -> object:
+    try:
+        shape: object = json.loads(raw_body)
+    except (ValueError, RecursionError):
+        raise UsageError("the body is not JSON", hint="send one JSON document") from None
+    return shape

@@ -1,0 +1,649 @@
+"""The local WhatsApp: a loopback server that answers as Meta's Cloud API does, and remembers every post.
+
+One `Sandbox` is one business account.  It knows nothing of the rest of `wa`; any client written for the
+Cloud API may use it.  `/sandbox/...` is its own admin API, see `admin`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import random
+import socket
+import struct
+from collections import deque
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, assert_never
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from wa_cli.errors import StorageError, UsageError
+from wa_cli.sandbox.account import find_object
+from wa_cli.sandbox.admin import answer_admin
+from wa_cli.sandbox.faults import REFUSING, Chaos, Fault, FaultKind, ScriptedFaults, find_magic_fault
+from wa_cli.sandbox.graph_errors import (
+    THROTTLE_CODES,
+    GraphError,
+    draw_trace_id,
+    encode_error,
+    status_of,
+)
+from wa_cli.sandbox.ledger import Ledger, LedgerEntry
+from wa_cli.sandbox.limits import PairLimit, ThroughputWindow
+from wa_cli.sandbox.message_checks import find_body_error, read_content, read_recipient, read_type
+from wa_cli.sandbox.settings import (
+    FIXED_ONCE_RUNNING,
+    NumberState,
+    SandboxSettings,
+    check_settings,
+    is_loopback,
+)
+from wa_cli.sandbox.template_checks import find_template_error
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+DEFAULT_VERSION = "v25.0"
+REDIRECT_PATH = "/sandbox/redirected"
+_JSON = "application/json; charset=UTF-8"
+_BACKLOG = 1024
+_SECONDS_TO_FINISH = 2.0
+
+_STATE_CODES: dict[NumberState, int] = {
+    NumberState.UNREGISTERED: 133010,
+    NumberState.LOCKED: 131031,
+    NumberState.BLOCKED: 368,
+    NumberState.MAINTENANCE: 131057,
+}
+
+_TOKEN_INVALID = GraphError(code=190, message="Malformed access token", subcode=467)
+_TOKEN_EXPIRED = GraphError(code=190, message="Session has expired", subcode=463)
+_TOKEN_MISSING = GraphError(code=104, message="An access token is required")
+
+
+class _Listener(web.Server):
+    """aiohttp's server, saying when a connection is gone: a hung answer must not outlive its client."""
+
+    def __init__(self, handler: Any, **options: Any) -> None:
+        super().__init__(handler, **options)
+        self.gone: dict[object, asyncio.Future[None]] = {}
+
+    def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None:
+        gone = self.gone.pop(handler, None)
+        if gone is not None and not gone.done():
+            gone.set_result(None)
+        super().connection_lost(handler, exc)
+
+
+class Sandbox:
+    """A business account on a local port.  `async with Sandbox(settings) as sandbox:` or start and stop it.
+
+    url, messages_url: known once started.  ledger: every post so far, live, oldest first.
+    """
+
+    def __init__(self, settings: SandboxSettings | None = None) -> None:
+        """Raises: UsageError or Refused for settings that cannot work."""
+        self._settings = settings or SandboxSettings()
+        check_settings(self._settings)
+        self._scripted = ScriptedFaults()
+        self._book = Ledger(keep=self._settings.ledger_keep)
+        self._port = self._settings.port
+        self._runner: web.ServerRunner | None = None
+        self._listener: _Listener | None = None
+        self._waiting: list[asyncio.Future[None]] = []
+        self._url = ""
+        self._begin()
+        self._apply_limits()
+
+    @property
+    def url(self) -> str:
+        """`http://127.0.0.1:PORT`.  Raises: RuntimeError before start."""
+        if not self._url:
+            raise RuntimeError("the sandbox has no address before it is started")
+        return self._url
+
+    @property
+    def messages_url(self) -> str:
+        """What WHATSAPP_API_URL wants."""
+        return f"{self.url}/{DEFAULT_VERSION}/{self._settings.phone_number_id}/messages"
+
+    @property
+    def settings(self) -> SandboxSettings:
+        return self._settings
+
+    @property
+    def ledger(self) -> list[LedgerEntry]:
+        return self._book.entries
+
+    @property
+    def last_seq(self) -> int:
+        return self._book.last_seq
+
+    @property
+    def scripted_faults(self) -> int:
+        """Faults still queued."""
+        return len(self._scripted)
+
+    def now(self) -> float:
+        """Epoch seconds by the sandbox's own clock."""
+        return self._settings.clock() + self._settings.clock_offset_seconds
+
+    def inject(self, fault: Fault, *, times: int = 1, recipient: str | None = None) -> None:
+        """Do `fault` to the next `times` posts that would have been accepted.
+
+        recipient: a phone number in any spelling or a group id; None for anybody.  Scripted faults go
+        before magic endings, and those before chaos.  Raises: UsageError when times is below 1.
+        """
+        address = None if recipient is None else read_recipient({"to": recipient})
+        self._scripted.add(fault, times=times, recipient=address)
+
+    def apply(self, settings: SandboxSettings) -> None:
+        """Behave by other settings from the next post on; `replace(sandbox.settings, ...)` makes them.
+
+        A changed limit starts from empty, a changed seed draws anew.  Raises: UsageError for a change that
+        needs a restart.
+        """
+        check_settings(settings)
+        before = self._settings
+        for item in fields(settings):
+            if item.name in FIXED_ONCE_RUNNING and getattr(settings, item.name) != getattr(before, item.name):
+                raise UsageError(f"{item.name} cannot change while the sandbox runs", hint="start another sandbox")
+        self._settings = settings
+        if settings.seed != before.seed or settings.chaos != before.chaos:
+            self._chance = random.Random(settings.seed)  # noqa: S311 - chaos has to be repeatable
+        limits = (
+            "throughput_per_second",
+            "pair_seconds",
+            "pair_burst",
+            "strict_pair",
+            "app_calls_per_hour",
+            "clock",
+        )
+        if any(getattr(settings, name) != getattr(before, name) for name in limits):
+            self._begin_limits()
+        if settings.token_expires_after != before.token_expires_after:
+            self._authorised = 0
+        self._apply_limits()
+
+    def reset(self) -> None:
+        """Forget entries, queued faults and everything measured.  Settings, ledger file and seq go on."""
+        self._book.forget()
+        self._scripted.clear()
+        self._begin()
+
+    async def wait_for_posts(self, seq: int) -> None:
+        """Return once the entry numbered `seq` is in the ledger."""
+        while self._book.last_seq < seq:
+            waiting = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiting)
+            try:
+                await waiting
+            finally:
+                if waiting in self._waiting:
+                    self._waiting.remove(waiting)
+
+    async def start(self) -> None:
+        """Listen.  Raises: StorageError for the ledger file, UsageError when the address is taken or not ours."""
+        settings = self._settings
+        if self._runner is not None:
+            raise RuntimeError("the sandbox runs already")
+        if settings.ledger_path is not None:
+            self._book.open(settings.ledger_path, fsync=settings.fsync_ledger)
+        self._listener = _Listener(self._answer, access_log=None, keepalive_timeout=settings.keepalive_seconds)
+        self._runner = web.ServerRunner(self._listener, shutdown_timeout=_SECONDS_TO_FINISH)
+        try:
+            await self._runner.setup()
+            await web.TCPSite(self._runner, settings.host, self._port, backlog=_BACKLOG).start()
+        except OSError as error:
+            await self.stop()
+            raise UsageError(
+                f"the sandbox cannot listen on {settings.host} port {self._port}: {error.strerror or error}",
+                hint="name another port, or --port 0 for a free one",
+            ) from error
+        host, self._port = self._runner.addresses[0][:2]
+        port = self._port
+        self._url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def stop(self) -> None:
+        """Close every connection, also those that wait for an answer, and the ledger file.  Entries stay readable."""
+        runner, self._runner = self._runner, None
+        if self._listener is not None:
+            for gone in self._listener.gone.values():
+                if not gone.done():
+                    gone.set_result(None)
+        if runner is not None:
+            await runner.cleanup()
+        self._book.close()
+
+    async def __aenter__(self) -> Sandbox:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def _begin(self) -> None:
+        self._chance = random.Random(self._settings.seed)  # noqa: S311 - chaos has to be repeatable
+        self._flaky: dict[str, int] = {}
+        self._authorised = 0
+        self._begin_limits()
+
+    def _begin_limits(self) -> None:
+        settings = self._settings
+        self._app_calls: deque[float] = deque()
+        self._pairs = PairLimit(settings.pair_seconds, 1 if settings.strict_pair else settings.pair_burst)
+        self._windows: dict[str, ThroughputWindow] = {}
+
+    def _apply_limits(self) -> None:
+        settings = self._settings
+        self._chaos = Chaos(settings.chaos)
+        self._routes: dict[str, tuple[str, str] | None] = {}
+        for number in (settings.phone_number_id, *settings.other_phone_number_ids):
+            self._windows.setdefault(number, ThroughputWindow(settings.throughput_per_second))
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        raw_path = request.raw_path
+        route = self._find_route(raw_path)
+        if route is not None and request.method == "POST":
+            return await self._answer_message(request, *route)
+        path, _, raw_query = raw_path.partition("?")
+        query = dict(parse_qsl(raw_query, keep_blank_values=True))
+        if path.startswith("/sandbox"):
+            return await self._answer_admin(request, path, query)
+        return await self._answer_graph(request, path, query)
+
+    def _find_route(self, raw_path: str) -> tuple[str, str] | None:
+        """(version, phone number id) of a messages path, with any version or none; None for all else."""
+        try:
+            return self._routes[raw_path]
+        except KeyError:
+            pass
+        version, parts = _split_version(raw_path.partition("?")[0])
+        route = (version, parts[0]) if len(parts) == 2 and parts[1] == "messages" else None
+        if len(self._routes) < 256:
+            self._routes[raw_path] = route
+        return route
+
+    async def _answer_message(self, request: web.BaseRequest, version: str, number: str) -> web.StreamResponse:
+        try:
+            raw_body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raw_body = b""
+        except ConnectionError:
+            # The client left before the end of its request: nobody is there to answer, and nothing was asked.
+            return web.Response()
+        post = _Post(number=number, body=_parse(raw_body))
+        try:
+            error = self._find_error(request, post)
+            fault = None if error is not None or post.is_read_mark else self._choose_fault(post.recipient or "")
+            if fault is not None and fault.kind in REFUSING:
+                error = self._refuse(fault, post.recipient or "")
+            if error is not None:
+                self._record(post, f"rejected:{error.code}", fault=fault)
+                await self._wait_latency()
+                return self._refusal(error, version)
+            if post.is_read_mark:
+                self._record(post, "noted")
+                return self._json(b'{"success":true}', version)
+            if fault is not None and (fault.is_lost or fault.kind is FaultKind.REDIRECT):
+                self._record(post, "redirected" if fault.kind is FaultKind.REDIRECT else "lost", fault=fault)
+                body = self._encode_acceptance(post, _draw_wamid(post.recipient or ""))
+            else:
+                body = self._accept(post, fault)
+        except StorageError as problem:
+            # The ledger must have a message before it counts; without room for it nothing is accepted.
+            return self._refusal(GraphError(code=131016, details=problem.message), version)
+        await self._wait_latency()
+        if fault is None:
+            return self._json(body, version)
+        return await self._spoil(request, fault, body, version)
+
+    def _accept(self, post: _Post, fault: Fault | None) -> bytes:
+        """Take a message on: the one place where a post becomes an accepted message, with its id and its entry.
+
+        What follows an acceptance (status events, their webhooks) starts from the entry written here.
+        """
+        recipient = post.recipient or ""
+        wamid = _draw_wamid(recipient)
+        self._record(post, "accepted", wamid=wamid, fault=fault)
+        self._pairs.charge((post.number, recipient), post.received_at)
+        return self._encode_acceptance(post, wamid)
+
+    def _record(self, post: _Post, verdict: str, *, wamid: str | None = None, fault: Fault | None = None) -> None:
+        self._book.append(
+            LedgerEntry(
+                seq=self._book.last_seq + 1,
+                received_at=post.received_at,
+                phone_number_id=post.number,
+                to=post.recipient,
+                type=post.kind,
+                content=post.content,
+                tag=post.tag,
+                verdict=verdict,
+                wamid=wamid,
+                fault=None if fault is None else str(fault),
+            )
+        )
+        if self._waiting:
+            for waiting in self._waiting:
+                if not waiting.done():
+                    waiting.set_result(None)
+            self._waiting.clear()
+
+    def _find_error(self, request: web.BaseRequest, post: _Post) -> GraphError | None:
+        """Read the post and find the first reason to refuse it, or None.  Fills in what the ledger wants to know."""
+        settings = self._settings
+        body = post.body
+        now = post.received_at = self.now()
+        if body is not None:
+            recipient = post.recipient = read_recipient(body)
+            kind = post.kind = read_type(body)
+            post.content = read_content(body, kind)
+            tag = body.get("biz_opaque_callback_data")
+            post.tag = tag if isinstance(tag, str) else None
+            post.is_read_mark = body.get("status") == "read" and "message_id" in body
+            if post.is_read_mark:
+                post.kind = "read_mark"
+        error = self._find_token_error(request)
+        if error is not None:
+            return error
+        window = self._windows.get(post.number)
+        if not settings.may_send:
+            return GraphError(code=10, details="the app lacks whatsapp_business_messaging for this number")
+        if window is None:
+            return _unknown_object(post.number)
+        if settings.number_state is not NumberState.CONNECTED:
+            return GraphError(code=_STATE_CODES[settings.number_state])
+        if settings.app_calls_per_hour and not self._admit_app_call(now):
+            return GraphError(code=4, details="too many calls from this app in the last hour")
+        if not window.admit(now):
+            return GraphError(code=130429, details="Message failed to send: throughput of the number is reached")
+        if body is None:
+            return GraphError(code=100, details="the body is not a JSON object")
+        if post.is_read_mark:
+            return None
+        error = find_body_error(body, recipient, kind)
+        if error is not None:
+            return error
+        assert recipient is not None
+        if body.get("recipient_type") == "group":
+            if recipient not in settings.group_ids:
+                return GraphError(code=131041, details="this number has made no such group")
+        elif settings.allowed_recipients is not None and recipient not in settings.allowed_recipients:
+            return GraphError(code=131030, details="add the number to the list of allowed recipients")
+        if recipient == settings.display_phone_number:
+            return GraphError(code=131021, details="the number cannot write to itself")
+        if not self._pairs.may_send((post.number, recipient), now):
+            return GraphError(code=131056, details="Message failed to send: too many messages to this person")
+        if kind == "template":
+            return find_template_error(body["template"], settings.templates, is_strict=settings.strict_templates)
+        return None
+
+    def _find_token_error(self, request: web.BaseRequest) -> GraphError | None:
+        error = self._judge_token(request)
+        if error is None and self._settings.token_expires_after is not None:
+            if self._authorised >= self._settings.token_expires_after:
+                return _TOKEN_EXPIRED
+            self._authorised += 1
+        return error
+
+    def _judge_token(self, request: web.BaseRequest) -> GraphError | None:
+        token = _read_token(request)
+        if not token:
+            return _TOKEN_MISSING
+        return None if token == self._settings.token else _TOKEN_INVALID
+
+    def _admit_app_call(self, now: float) -> bool:
+        calls = self._app_calls
+        while calls and calls[0] <= now - 3600.0:
+            calls.popleft()
+        if len(calls) >= self._settings.app_calls_per_hour:
+            return False
+        calls.append(now)
+        return True
+
+    def _choose_fault(self, recipient: str) -> Fault | None:
+        fault = self._scripted.take(recipient) if self._scripted else None
+        if fault is None and self._settings.magic:
+            fault = find_magic_fault(recipient)
+            if fault is not None and fault.kind is FaultKind.FLAKY:
+                met = self._flaky.get(recipient, 0)
+                if met >= (fault.times or 1):
+                    fault = None
+                else:
+                    self._flaky[recipient] = met + 1
+        return fault or self._chaos.draw(self._chance)
+
+    def _refuse(self, fault: Fault, recipient: str) -> GraphError:
+        match fault.kind:
+            case FaultKind.THROTTLE:
+                return GraphError(code=130429, details="throughput of the number is reached (on request)")
+            case FaultKind.PAIR:
+                return GraphError(code=131056, details="too many messages to this person (on request)")
+            case FaultKind.ERROR_500 | FaultKind.FLAKY:
+                return GraphError(code=131000, details="something went wrong (on request)")
+            case _:
+                return GraphError(
+                    code=fault.code or 0,
+                    subcode=fault.subcode,
+                    http_status=fault.http_status,
+                    details="refused on request",
+                )
+
+    async def _spoil(self, request: web.BaseRequest, fault: Fault, body: bytes, version: str) -> web.StreamResponse:
+        """Answer a post that was accepted (or lost) in the way the fault says."""
+        transport = request.transport
+        match fault.kind:
+            case FaultKind.SLOW:
+                await self._wait_unless_gone(request, fault.seconds)
+                return self._json(body, version)
+            case FaultKind.HANG:
+                await self._wait_unless_gone(request, None)
+                return _drop(transport)
+            case FaultKind.RESET:
+                return _drop(transport)
+            case FaultKind.CUT_HEADERS:
+                if transport is not None:
+                    transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: applicat")
+                return _hang_up(transport)
+            case FaultKind.CUT_BODY:
+                cut_at = len(body) // 2 if fault.cut_at is None else min(fault.cut_at, len(body) - 1)
+                if transport is not None:
+                    transport.write(
+                        b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=UTF-8\r\n"
+                        + f"Content-Length: {len(body)}\r\n\r\n".encode()
+                        + body[:cut_at]
+                    )
+                return _hang_up(transport)
+            case FaultKind.HTML_200:
+                page = (
+                    b"<!DOCTYPE html><html><head><title>Hello</title></head><body>Log in to the network</body></html>"
+                )
+                return web.Response(body=page, content_type="text/html")
+            case FaultKind.EMPTY_200:
+                return web.Response(body=b"", headers={"Content-Type": _JSON})
+            case FaultKind.EMPTY_503:
+                return web.Response(status=503, body=b"")
+            case FaultKind.REDIRECT:
+                return web.Response(status=307, headers={"Location": f"{self.url}{REDIRECT_PATH}"})
+            case FaultKind.REJECT | FaultKind.THROTTLE | FaultKind.PAIR | FaultKind.ERROR_500 | FaultKind.FLAKY:
+                raise AssertionError(f"{fault} refuses and has no answer to spoil")
+            case _:
+                assert_never(fault.kind)
+
+    async def _wait_unless_gone(self, request: web.BaseRequest, seconds: float | None) -> None:
+        """Wait until the time is over (None: for ever), the client hangs up or the sandbox stops."""
+        listener = self._listener
+        if listener is None or self._runner is None or request.transport is None:
+            return
+        gone = listener.gone.setdefault(request.protocol, asyncio.get_running_loop().create_future())
+        await asyncio.wait([gone], timeout=seconds)
+        listener.gone.pop(request.protocol, None)
+
+    async def _wait_latency(self) -> None:
+        if self._settings.latency_ms:
+            await asyncio.sleep(self._settings.latency_ms / 1000)
+
+    def _json(self, body: bytes, version: str, *, status: int = 200) -> web.Response:
+        trace = draw_trace_id()
+        headers: CIMultiDict[str] = CIMultiDict()
+        headers["Content-Type"] = _JSON
+        headers["facebook-api-version"] = version
+        headers["x-fb-trace-id"] = trace
+        headers["x-fb-request-id"] = trace
+        headers["X-App-Usage"] = self._encode_usage()
+        return web.Response(status=status, body=body, headers=headers)
+
+    def _encode_usage(self) -> str:
+        allowed = self._settings.app_calls_per_hour
+        used = min(100, 100 * len(self._app_calls) // allowed) if allowed else 0
+        return f'{{"call_count":{used},"total_cputime":0,"total_time":0}}'
+
+    def _refusal(self, error: GraphError, version: str) -> web.Response:
+        settings = self._settings
+        status = status_of(error, throttle_http_status=settings.throttle_http_status)
+        answer = self._json(encode_error(error), version, status=status)
+        if error.code in THROTTLE_CODES or error.code == 131056:
+            if settings.retry_after_seconds is not None:
+                answer.headers["Retry-After"] = str(settings.retry_after_seconds)
+            if error.code == 80007:
+                usage = {"type": "whatsapp", "call_count": 100, "total_cputime": 1, "total_time": 1}
+                answer.headers["X-Business-Use-Case-Usage"] = json.dumps(
+                    {settings.waba_id: [{**usage, "estimated_time_to_regain_access": 19}]},
+                    separators=(",", ":"),
+                )
+        return answer
+
+    def _encode_acceptance(self, post: _Post, wamid: str) -> bytes:
+        body = post.body or {}
+        to = post.recipient or ""
+        contact: dict[str, Any] = {"input": body.get("to") or body.get("recipient")}
+        message: dict[str, Any] = {"id": wamid}
+        if body.get("recipient_type") == "group":
+            message["group_id"] = to
+        elif to.isdigit():
+            contact["wa_id"] = to
+        else:
+            contact["user_id"] = to
+        if post.kind == "template":
+            message["message_status"] = "accepted"
+        return json.dumps(
+            {"messaging_product": "whatsapp", "contacts": [contact], "messages": [message]},
+            separators=(",", ":"),
+        ).encode()
+
+    async def _answer_admin(self, request: web.BaseRequest, path: str, query: dict[str, str]) -> web.StreamResponse:
+        raw_body = await request.read()
+        if path == REDIRECT_PATH:
+            self._record(
+                _Post(number=None, body=_parse(raw_body), received_at=self.now()),
+                "redirect_followed",
+            )
+            return self._json(b'{"messages":[{"id":"wamid.FOLLOWED"}]}', DEFAULT_VERSION)
+        if not is_loopback(self._settings.host) and _read_token(request) != self._settings.token:
+            return web.json_response({"error": {"message": "the token is needed here"}}, status=401)
+        status, shape = await answer_admin(self, request.method, path, query, raw_body)
+        return web.json_response(shape, status=status)
+
+    async def _answer_graph(self, request: web.BaseRequest, path: str, query: dict[str, str]) -> web.StreamResponse:
+        """The reading side of the Graph API: the number, the account, its templates, the token."""
+        await request.read()
+        version, parts = _split_version(path)
+        error = self._judge_token(request) or (_TOKEN_EXPIRED if self._settings.token_expires_after == 0 else None)
+        if error is not None:
+            return self._refusal(error, version)
+        shape = find_object(self._settings, parts, query) if request.method == "GET" else None
+        if shape is None:
+            return self._refusal(_unknown_object("/".join(parts), verb=request.method.lower()), version)
+        return self._json(json.dumps(shape, separators=(",", ":")).encode(), version)
+
+
+class _Post:
+    """One request to the messages endpoint while it is judged."""
+
+    __slots__ = (
+        "body",
+        "content",
+        "is_read_mark",
+        "kind",
+        "number",
+        "received_at",
+        "recipient",
+        "tag",
+        "version",
+    )
+
+    def __init__(self, *, number: str | None, body: dict[str, Any] | None, received_at: float = 0.0) -> None:
+        self.number = number or ""
+        self.body = body
+        self.received_at = received_at
+        self.recipient: str | None = None
+        self.kind: str | None = None
+        self.content: str | None = None
+        self.tag: str | None = None
+        self.is_read_mark = False
+
+
+def _parse(raw_body: bytes) -> dict[str, Any] | None:
+    """The JSON object of a body, or None when it is none."""
+    try:
+        body = json.loads(raw_body)
+    except (ValueError, RecursionError):
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _split_version(path: str) -> tuple[str, list[str]]:
+    """`/v25.0/1/messages` to ("v25.0", ["1", "messages"]); the default version when the path names none."""
+    parts = [part for part in path.split("/") if part]
+    if parts and parts[0][:1] == "v" and parts[0][1:].replace(".", "", 1).isdecimal():
+        return parts[0], parts[1:]
+    return DEFAULT_VERSION, parts
+
+
+def _read_token(request: web.BaseRequest) -> str | None:
+    header = request.headers.get("Authorization")
+    if header is not None:
+        scheme, _, token = header.partition(" ")
+        return token.strip() if scheme.lower() in ("bearer", "oauth") else None
+    # Graph also takes the token as a query parameter.
+    return dict(parse_qsl(request.raw_path.partition("?")[2])).get("access_token")
+
+
+def _unknown_object(name: str, *, verb: str = "post") -> GraphError:
+    return GraphError(
+        code=100,
+        subcode=33,
+        message=f"Unsupported {verb} request",
+        details=f"object '{name}' does not exist, or the token may not see it",
+    )
+
+
+def _draw_wamid(recipient: str) -> str:
+    """A fresh message id in the published shape: it holds the recipient's number, so it is never logged whole."""
+    phone = recipient.encode()[:255]
+    unique = os.urandom(9).hex().upper().encode()
+    packed = b"\x1c\x18" + bytes((len(phone),)) + phone + b"\x15\x02\x00\x11\x18\x12" + unique + b"\x00"
+    return "wamid." + base64.b64encode(packed).decode()
+
+
+def _drop(transport: asyncio.Transport | None) -> web.StreamResponse:
+    """Reset the connection: with no time to linger the kernel answers with RST instead of an orderly end."""
+    if transport is not None:
+        held = transport.get_extra_info("socket")
+        if held is not None:
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+    return web.Response()
+
+
+def _hang_up(transport: asyncio.Transport | None) -> web.StreamResponse:
+    if transport is not None:
+        transport.close()
+    return web.Response()
