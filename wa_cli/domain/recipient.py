@@ -202,9 +202,7 @@ def _refuse_what_is_no_single_number(text: str) -> None:
     # 0176/1234567 is one number: only parts long enough to be one count.
     numbers = [part for part in parts if sum(map(str.isdigit, part)) >= 7]
     if len(numbers) > 1 or len(re.findall(r"\+[\s(]*\d", text)) > 1:
-        raise InvalidRecipient(
-            f"'{shown}' holds more than one number", hint="put each number on a line of its own"
-        )
+        raise InvalidRecipient(f"'{shown}' holds more than one number", hint="put each number on a line of its own")
     if letters := re.search(r"[^\W\d_]+", text):
         raise InvalidRecipient(f"'{shown}' holds letters ('{show_text(letters[0])}')", hint=_EXAMPLE)
     if not re.search(r"\d", text, re.ASCII):
@@ -287,9 +285,7 @@ def _parse_international(number: str, text: str) -> str:
             reason = f"has {len(number) - 1} digits and no number has more than 15; it may be two numbers"
         else:
             reason = _reason(number, None)
-        raise InvalidRecipient(
-            f"'{show_text(text)}' {reason}", hint="check the country code and count the digits"
-        )
+        raise InvalidRecipient(f"'{show_text(text)}' {reason}", hint="check the country code and count the digits")
     return address
 
 
