@@ -1,17 +1,36 @@
 """What the core asks of the world: a transport that posts, a store that remembers, a clock.
 
-The store's ports stand in `wa_cli.ports` by noun as they are needed by services; adapters never import each other.
+Times that cross the store's ports are whole milliseconds since 1970 in UTC and end in `_at_ms`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from wa_cli.domain.message import Content
+    from collections.abc import Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from wa_cli.domain.message import Content, OnUnknown, State
     from wa_cli.domain.outcome import Outcome
     from wa_cli.domain.recipient import RecipientKind
+    from wa_cli.domain.retry import Rest, Stop
+
+
+class Clock(Protocol):
+    """Two clocks: the wall tells when a message is due, the other never jumps and measures spacing."""
+
+    def wall_ms(self) -> int:
+        """Milliseconds since 1970 in UTC."""
+        ...
+
+    def steady_ms(self) -> float:
+        """Milliseconds on a clock that only moves forward, from any starting point."""
+        ...
+
+
+# --- transports ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,3 +75,299 @@ class Transport(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+# --- leases --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to send for one instance.  It holds while no higher epoch exists."""
+
+    instance_id: int
+    instance: str
+    epoch: int
+    expires_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who sends for an instance at present.  role is `daemon`, `drain` or `wait`."""
+
+    role: str
+    pid: int
+    host: str
+    since_ms: int
+
+
+class Leases(Protocol):
+    def acquire(self, instance_id: int, *, role: str, now_ms: int) -> Lease | Holder:
+        """Take the lease, or say who has it.
+
+        A holder on this machine whose process is gone is replaced at once; one elsewhere when its lease has run out.
+        Whatever a dead epoch left `sending` becomes `unknown` in the same transaction.
+        """
+        ...
+
+    def release(self, lease: Lease) -> None: ...
+
+    def find_holder(self, instance_id: int, *, now_ms: int) -> Holder | None:
+        """Who sends for the instance now, or None; the living only."""
+        ...
+
+    def bury_dead(self, *, now_ms: int) -> int:
+        """Turn what dead holders left `sending` into `unknown`.  Returns how many messages that were."""
+        ...
+
+
+# --- the queue, as the send loop sees it ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """A waiting message that may leave now, as far as its due time goes.
+
+    twin_id: another message that holds the same idempotency key, or None.
+    """
+
+    message_id: int
+    contact_id: int
+    address: str
+    kind: RecipientKind
+    content_id: int
+    batch_id: int
+    lane: int
+    due_at_ms: int
+    expires_at_ms: int | None
+    attempts: int
+    refusals: int
+    reason: str | None
+    twin_id: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchTerms:
+    """What all messages of a batch share.  last_started_at_ms: of the batch as a lane, or None."""
+
+    delay_ms: int
+    max_attempts: int
+    on_unknown: OnUnknown
+    is_released: bool
+    last_started_at_ms: int | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Finished:
+    """A post that has an outcome, on its way into the store.
+
+    attempts, refusals: as they stood before this post.
+    """
+
+    attempt_id: int
+    message_id: int
+    address: str
+    lane: int
+    outcome: Outcome
+    latency_ms: int
+    attempts: int
+    refusals: int
+    max_attempts: int
+    on_unknown: OnUnknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What the store writes for one finished post."""
+
+    finished: Finished
+    state: State
+    rule: str
+    counted: bool
+    refusals: int
+    due_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceStanding:
+    """May this holder send for the instance at this moment?"""
+
+    epoch: int
+    expires_at_ms: int
+    is_paused: bool
+    rests_until_ms: int
+
+
+class QueueTurn(Protocol):
+    """One transaction of the send loop: everything in it becomes durable together, or none of it."""
+
+    def read_standing(self, instance_id: int) -> InstanceStanding: ...
+
+    def renew_lease(self, lease: Lease, *, expires_at_ms: int) -> None: ...
+
+    def record(self, records: Sequence[Record], *, now_ms: int) -> None: ...
+
+    def apply_effect(self, instance_id: int, effect: Rest | Stop, *, now_ms: int) -> None: ...
+
+    def lane_heads(self, instance_id: int) -> list[tuple[int, int]]:
+        """(lane, due time of its first waiting message), in the order of lanes."""
+        ...
+
+    def read_due(self, instance_id: int, lane: int, *, now_ms: int, limit: int) -> list[Due]: ...
+
+    def read_terms(self, batch_id: int) -> BatchTerms: ...
+
+    def read_state(self, message_id: int) -> State | None: ...
+
+    def start(self, rows: Sequence[Due], *, lease: Lease, now_ms: int, spaced_batches: Iterable[int]) -> list[int]:
+        """Mark as sending, with one attempt row each.  Returns the attempt ids, in order."""
+        ...
+
+    def defer(self, row: Due, *, until_ms: int, rule: str, now_ms: int) -> None: ...
+
+    def drop(self, row: Due, *, state: State, rule: str, details: str | None, now_ms: int) -> None: ...
+
+    def read_starts(self, instance_id: int, *, since_ms: int) -> list[tuple[int, int]]:
+        """(contact id, started at) of the instance's attempts since then, oldest first."""
+        ...
+
+
+class Queue(Protocol):
+    def turn(self) -> AbstractContextManager[QueueTurn]: ...
+
+    def read_content(self, content_id: int) -> Content | None:
+        """What a message says, or None when the stored bytes no longer match their hash."""
+        ...
+
+    def settle_late(self, records: Sequence[Record], *, now_ms: int) -> int:
+        """Take outcomes from a holder whose lease is gone: as evidence for unknowns, never as plain records.
+
+        Returns how many unknowns they settled.
+        """
+        ...
+
+    def requeue_unknown(self, *, older_than_ms: int, now_ms: int) -> int:
+        """Queue again the unknowns whose policy is `resend` and whose waiting time is over."""
+        ...
+
+    def expire(self, *, now_ms: int) -> int:
+        """Expire waiting messages that are past their time.  Returns how many."""
+        ...
+
+    def data_version(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """A WhatsApp identity that sends.  paused_by is `person`, `platform` or None."""
+
+    id: int
+    name: str
+    transport: str
+    paused_at_ms: int | None = None
+    paused_by: str | None = None
+    pause_code: str | None = None
+    pause_reason: str | None = None
+    rests_until_ms: int = 0
+    rest_reason: str | None = None
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+class Instances(Protocol):
+    def ensure(self, name: str, *, transport: str, now_ms: int) -> Instance:
+        """The instance of that name, made if there is none yet."""
+        ...
+
+    def find(self, name: str) -> Instance:
+        """Raises: NotFound."""
+        ...
+
+    def list_all(self) -> list[Instance]: ...
+
+    def pause(self, instance_id: int, *, reason: str, now_ms: int) -> bool:
+        """Pause by hand.  From the moment this returns no new start is committed.  False: it was paused already."""
+        ...
+
+    def resume(self, instance_id: int) -> bool:
+        """Lift a pause and a rest.  False: it was not paused."""
+        ...
+
+    def count_sending(self, instance_id: int) -> int: ...
+
+
+# --- the way in ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewBatch:
+    """What one call of the send family asks for, beside its lines.
+
+    size: how many lines will come.  request_hash: over target and content, so that a caller's key can be held to it.
+    has_own_lane: spaced by itself, or waited for by its caller.  lines_are_unique: no person and content twice.
+    """
+
+    kind: str
+    instance_id: int
+    subgroup_id: int | None = None
+    subgroup: str | None = None
+    size: int
+    start_at_ms: int
+    at_words: str | None
+    delay_ms: int
+    priority: int
+    max_attempts: int
+    on_unknown: OnUnknown
+    expires_at_ms: int | None
+    key: str | None
+    request_hash: bytes
+    again: bool
+    has_own_lane: bool
+    lines_are_unique: bool
+    duplicate_window_ms: int
+    key_days: int
+    max_queue_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewMessage:
+    """One line of a batch.
+
+    contact_id: known for members of a subgroup.  encoded: the canonical content.  skip_reason: why it cannot be sent,
+    or None.  key: the caller's key of this line alone, or None.
+    """
+
+    address: str
+    kind: RecipientKind
+    encoded: str
+    contact_id: int | None = None
+    skip_reason: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enqueued:
+    """What became of one line.  outcome is `queued`, `duplicate` or `skipped`; state is the message's present one."""
+
+    message_id: int
+    address: str
+    outcome: str
+    state: State
+    queue_position: int | None
+    due_at_ms: int | None
+    reason: str | None = None
+
+
+class Intake(Protocol):
+    def enqueue(
+        self, batch: NewBatch, lines: Iterable[NewMessage], *, now_ms: int
+    ) -> Iterator[Enqueued]:
+        """Queue the lines; nothing may leave before all of them are on the disk.
+
+        The first thing the iterator does is to check the key and the room in the queue; a call that is refused has
+        written nothing.  It must be read to its end.
+        Raises: Conflict for a key that was used for something else; Refused when the queue has no room.
+        """
+        ...
+
+    def last_batch_id(self) -> int | None:
+        """The batch of the last `enqueue`, or the earlier one that a repeated key stands for."""
+        ...

@@ -1,0 +1,163 @@
+"""Settings in, wired app out: the one place where adapters are chosen."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+from wa_cli.domain.pacing import PROFILES
+from wa_cli.domain.retry import RetryKind, RetryPolicy
+from wa_cli.errors import UsageError
+from wa_cli.store.sqlite.database import Database
+from wa_cli.store.sqlite.owners import Owner
+
+if TYPE_CHECKING:
+    from wa_cli.config import Settings
+    from wa_cli.domain.pacing import Limits
+    from wa_cli.ports import ContentRules, Instance, Transport
+    from wa_cli.store.sqlite.failures import SqliteFailures
+    from wa_cli.store.sqlite.instances import SqliteInstances
+    from wa_cli.store.sqlite.intake import SqliteIntake
+    from wa_cli.store.sqlite.leases import SqliteLeases
+    from wa_cli.store.sqlite.messages import SqliteMessages
+    from wa_cli.store.sqlite.queue import SqliteQueue
+    from wa_cli.store.sqlite.subgroups import SqliteSubgroups
+
+DEFAULT_INSTANCE: Final = "default"
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def wall_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def steady_ms(self) -> float:
+        return time.monotonic_ns() / 1e6
+
+
+@dataclass(slots=False, kw_only=True)
+class App:
+    """The wired pieces.  Each part of the store is made when it is first used."""
+
+    settings: Settings
+    database: Database
+    clock: SystemClock
+    owner: Owner
+
+    def close(self) -> None:
+        self.owner.close()
+        self.database.close()
+
+    @cached_property
+    def queue(self) -> SqliteQueue:
+        from wa_cli.store.sqlite.queue import SqliteQueue
+
+        return SqliteQueue(self.database)
+
+    @cached_property
+    def leases(self) -> SqliteLeases:
+        from wa_cli.store.sqlite.leases import SqliteLeases
+
+        return SqliteLeases(self.database, self.owner)
+
+    @cached_property
+    def instances(self) -> SqliteInstances:
+        from wa_cli.store.sqlite.instances import SqliteInstances
+
+        return SqliteInstances(self.database)
+
+    @cached_property
+    def intake(self) -> SqliteIntake:
+        from wa_cli.store.sqlite.intake import SqliteIntake
+
+        return SqliteIntake(self.database, self.owner)
+
+    @cached_property
+    def messages(self) -> SqliteMessages:
+        from wa_cli.store.sqlite.messages import SqliteMessages
+
+        return SqliteMessages(self.database)
+
+    @cached_property
+    def failures(self) -> SqliteFailures:
+        from wa_cli.store.sqlite.failures import SqliteFailures
+
+        return SqliteFailures(self.database)
+
+    @cached_property
+    def subgroups(self) -> SqliteSubgroups:
+        from wa_cli.store.sqlite.subgroups import SqliteSubgroups
+
+        return SqliteSubgroups(self.database)
+
+    def has_account(self) -> bool:
+        """Whether the settings name a Cloud API account to send with."""
+        return bool(self.settings.text("WHATSAPP_API_URL") and self.settings.text("WHATSAPP_ACCESS_TOKEN"))
+
+    def find_instance(self, name: str | None = None) -> Instance:
+        """The instance of that name, the default one for None; the default is made when it is first needed."""
+        if name is None or name == DEFAULT_INSTANCE:
+            return self.instances.ensure(DEFAULT_INSTANCE, transport="cloud_api", now_ms=self.clock.wall_ms())
+        return self.instances.find(name)
+
+    def rules(self, instance: Instance) -> ContentRules:
+        """What the instance's transport accepts."""
+        if instance.transport == "cloud_api":
+            from wa_cli.transports.cloud_api.rules import CloudApiRules
+
+            return CloudApiRules()
+        raise _unknown_transport(instance)
+
+    def transport(self, instance: Instance) -> Transport:
+        """The connection that posts for the instance.  Raises: UsageError when its account is not set up."""
+        if instance.transport != "cloud_api":
+            raise _unknown_transport(instance)
+        if not self.has_account():
+            missing = [
+                name for name in ("WHATSAPP_API_URL", "WHATSAPP_ACCESS_TOKEN") if not self.settings.text(name)
+            ]
+            raise UsageError(
+                f"no WhatsApp account is set up: {' and '.join(missing)} missing",
+                hint="`wa init` asks for them; `wa sandbox` gives you a local WhatsApp to try with",
+                code="no_account",
+            )
+        from wa_cli.transports.cloud_api.transport import CloudApiTransport
+
+        return CloudApiTransport(
+            api_url=self.settings.text("WHATSAPP_API_URL"),
+            access_token=self.settings.text("WHATSAPP_ACCESS_TOKEN"),
+            concurrency=self.concurrency() or 256,
+            read_timeout_seconds=self.settings.count("WA_READ_TIMEOUT_MS") / 1000,
+        )
+
+    def limits(self) -> Limits:
+        return PROFILES[self.settings.text("WA_PROFILE")].override(self.settings.limit_overrides())
+
+    def concurrency(self) -> int | None:
+        """Posts in flight, or None to adapt."""
+        return self.settings.count("WA_CONCURRENCY") or None
+
+    def retry_policy(self) -> RetryPolicy:
+        settings = self.settings
+        return RetryPolicy(
+            kind=RetryKind(settings.text("WA_RETRY")),
+            base_seconds=settings.count("RETRY_BASE_BACKOFF_MS") / 1000,
+            cap_seconds=settings.count("RETRY_MAX_BACKOFF_MS") / 1000,
+            resend_unknown_seconds=settings.count("WA_RESEND_UNKNOWN_MINUTES") * 60.0,
+        )
+
+
+def open_app(settings: Settings, *, create: bool) -> App:
+    """Open the database and wire everything to it.  create: make the database if there is none."""
+    database = Database.open(settings.database_path(), create=create)
+    return App(settings=settings, database=database, clock=SystemClock(), owner=Owner(database.path))
+
+
+def _unknown_transport(instance: Instance) -> UsageError:
+    return UsageError(
+        f"instance '{instance.name}' uses the transport '{instance.transport}', which this wa does not know",
+        hint="install a newer wa",
+    )

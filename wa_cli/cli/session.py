@@ -1,0 +1,163 @@
+"""What every command shares: the global flags, the settings behind them, and how a result is shown.
+
+stdout is for results, stderr for talk.  Users' words are shown as text, never as markup, with control characters made
+visible; tables are aligned on a terminal and tab-separated everywhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from wa_cli.errors import Refused, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    import typer
+
+    from wa_cli.bootstrap import App
+    from wa_cli.config import Settings
+
+
+@dataclass(slots=False, kw_only=True)
+class Session:
+    """One run of `wa`: its global flags, and the app once a command asks for it."""
+
+    db: str | None = None
+    env_file: Path | None = None
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    no_input: bool = False
+    yes: bool = False
+    debug: bool = False
+    _app: App | None = field(default=None, repr=False)
+
+    @cached_property
+    def settings(self) -> Settings:
+        from wa_cli.config import load_settings
+
+        settings = load_settings(env_file=self.env_file, flags={"WA_DB": self.db} if self.db else None)
+        if self.verbose and settings.env_file:
+            self.say(f"settings from {settings.env_file}")
+        return settings
+
+    def open_app(self, *, create: bool = False) -> App:
+        """The wired app.  create: make the database if there is none."""
+        if self._app is None:
+            from wa_cli.bootstrap import open_app
+
+            self._app = open_app(self.settings, create=create)
+        return self._app
+
+    def close(self) -> None:
+        if self._app is not None:
+            self._app.close()
+            self._app = None
+
+    # --- results, on stdout ---
+
+    def show_json(self, document: Any) -> None:
+        """One document on stdout, UTF-8, indented on a terminal."""
+        indent = 2 if sys.stdout.isatty() else None
+        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=indent) + "\n")
+
+    def show(self, line: str = "") -> None:
+        """One line of the result."""
+        sys.stdout.write(line + "\n")
+
+    def show_table(self, headers: Sequence[str], rows: Iterable[Sequence[str]], *, keep: Sequence[int] = (0,)) -> None:
+        """Rows under headers.  On a terminal aligned, the widest columns cut to the width; else tab-separated.
+
+        keep: the columns that are never cut, such as ids.
+        """
+        if not sys.stdout.isatty():
+            for row in rows:
+                self.show("\t".join(clean_text(cell) for cell in row))
+            return
+        from wa_cli.cli.table import layout
+
+        for line in layout(headers, [[clean_text(cell) for cell in row] for row in rows], keep=keep):
+            self.show(line)
+
+    # --- talk, on stderr ---
+
+    def say(self, line: str) -> None:
+        """A line for people: what was done, what to do next.  Silent with --quiet."""
+        if not self.quiet:
+            sys.stderr.write(line + "\n")
+
+    def hint(self, line: str) -> None:
+        self.say(f"hint: {line}")
+
+    def warn(self, line: str) -> None:
+        sys.stderr.write(f"warning: {line}\n")
+
+    # --- questions ---
+
+    def can_ask(self) -> bool:
+        return sys.stdin.isatty() and sys.stderr.isatty() and not self.no_input
+
+    def confirm(self, question: str, *, flag: str = "--yes") -> None:
+        """Go on after a yes.  Raises: Refused after anything else, and where nobody can be asked."""
+        if self.yes:
+            return
+        if not self.can_ask():
+            raise Refused(f"not confirmed: {question}", hint=f"add {flag} to go on without being asked", code="not_confirmed")
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise Refused("stopped: you did not say yes", hint="nothing was changed", code="not_confirmed")
+
+
+def session_of(context: typer.Context) -> Session:
+    session = context.obj
+    if not isinstance(session, Session):
+        raise UsageError("no session", hint="run the `wa` command")
+    return session
+
+
+def clean_text(text: object) -> str:
+    """Text that cannot steer a terminal: control and direction characters as escapes, one line.
+
+    Joiners inside emoji stay: they change how a sign looks, not where the cursor goes.
+    """
+    value = str(text)
+    if value.isascii() and value.isprintable():
+        return value
+    return "".join(character if _is_harmless(character) else _escape(character) for character in value)
+
+
+def _is_harmless(character: str) -> bool:
+    if character == "\u200d":
+        return True
+    return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+
+
+def _escape(character: str) -> str:
+    short = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\x1b": "\\e"}.get(character)
+    return short or f"\\u{ord(character):04x}"
+
+
+def parse_duration_flag(text: str, flag: str) -> float:
+    """Seconds of a duration typed for a flag.  Raises: UsageError naming the flag."""
+    from wa_cli.domain.schedule import parse_duration
+
+    try:
+        return parse_duration(text).total_seconds()
+    except UsageError as error:
+        raise UsageError(f"{flag}: {error.message}", hint=error.hint, code=error.code) from error
+
+
+def suggest(word: str, known: Sequence[str]) -> str | None:
+    """The known word that was probably meant, or None."""
+    import difflib
+
+    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return matches[0] if matches else None

@@ -1,0 +1,239 @@
+"""When the next message may leave: the limits of an instance, in rolling windows.
+
+The schedule spaces messages when they are enqueued; this spaces them again when they leave.  Times here are
+milliseconds on a clock that never jumps, given by the caller: the wall clock may be set back, a window may not.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+SECOND_MS: Final = 1_000.0
+MINUTE_MS: Final = 60_000.0
+HOUR_MS: Final = 3_600_000.0
+DAY_MS: Final = 86_400_000.0
+
+# Sends are released in ticks of at most this length, so a fast instance wakes 100 times a second, not 1,000.
+TICK_MS: Final = 10.0
+
+LANE_SHIFT: Final = 40
+PRIORITY_URGENT: Final = 0
+PRIORITY_NORMAL: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How fast one instance may send.  0 lifts a limit.
+
+    recipient_gap_ms and recipient_per_minute hold for each recipient, the rest for the whole instance.
+    new_people_per_day counts distinct people written to in a moving 24 h.
+    """
+
+    recipient_gap_ms: int = 0
+    recipient_per_minute: int = 0
+    gap_ms: int = 0
+    per_second: int = 0
+    per_minute: int = 0
+    per_hour: int = 0
+    new_people_per_day: int = 0
+
+    def override(self, values: Mapping[str, int]) -> Limits:
+        """The same limits with some replaced by name."""
+        return replace(self, **values)
+
+
+# Sources: Meta's pair limit and throughput; rows T1 and S2 (recipient), H1 (minute and hour), H2 (gap).
+PROFILES: Final[Mapping[str, Limits]] = {
+    "cloud": Limits(recipient_gap_ms=6_000, recipient_per_minute=30, per_second=80),
+    "gateway": Limits(recipient_gap_ms=2_000, recipient_per_minute=30, gap_ms=500, per_minute=6, per_hour=60),
+}
+
+
+def lane_of(priority: int, batch_id: int) -> int:
+    """The number that sorts lanes: urgent before normal, then older batches first."""
+    return priority << LANE_SHIFT | batch_id
+
+
+def priority_of(lane: int) -> int:
+    return lane >> LANE_SHIFT
+
+
+def batch_of(lane: int) -> int:
+    """The batch whose spacing a lane keeps; 0 for the lane of single messages."""
+    return lane & ((1 << LANE_SHIFT) - 1)
+
+
+class Windows:
+    """The starts an instance has made, as far as its limits look back.
+
+    `allowed_at` and `recipient_allowed_at` answer with the earliest moment; `note` records a start.  Rebuilt from
+    stored starts when a lease is taken, so limits hold across restarts.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        spans = (
+            (limits.per_second, SECOND_MS),
+            (limits.per_minute, MINUTE_MS),
+            (limits.per_hour, HOUR_MS),
+        )
+        self._rolling = [(size, span, deque[float](maxlen=size)) for size, span in spans if size > 0]
+        self._gap_slot = float("-inf")
+        self._rate_spacing_ms = SECOND_MS / limits.per_second if limits.per_second else 0.0
+        self._rate_slot = float("-inf")
+        self._slow_factor = 1.0
+        self._recipients: dict[int, deque[float]] = {}
+        self._recipient_memory_ms = MINUTE_MS if limits.recipient_per_minute else float(limits.recipient_gap_ms)
+        self._people: dict[int, float] = {}
+        self._last_forgotten = float("-inf")
+
+    def note(self, contact_id: int, at: float) -> None:
+        """Record one start to a recipient.  Starts are noted in the order they happen."""
+        limits = self.limits
+        for _size, _span, starts in self._rolling:
+            starts.append(at)
+        if limits.gap_ms:
+            self._gap_slot = at + limits.gap_ms * self._slow_factor
+        if self._rate_spacing_ms:
+            # A wake-up that came a little late is made good by the next one, or every tick would lose some of the rate.
+            caught_up = max(self._rate_slot, at - TICK_MS)
+            self._rate_slot = caught_up + self._rate_spacing_ms * self._slow_factor
+        if limits.recipient_gap_ms or limits.recipient_per_minute:
+            starts_to = self._recipients.get(contact_id)
+            if starts_to is None:
+                keep = max(limits.recipient_per_minute, 1)
+                starts_to = self._recipients[contact_id] = deque(maxlen=keep)
+            starts_to.append(at)
+        if limits.new_people_per_day:
+            self._people[contact_id] = at
+        if at - self._last_forgotten > MINUTE_MS:
+            self._forget(at)
+
+    def rebuild(self, starts: Iterable[tuple[int, float]]) -> None:
+        """Take over (contact id, moment) pairs of earlier starts, oldest first."""
+        for contact_id, at in starts:
+            self.note(contact_id, at)
+
+    def allowed_at(self, now: float) -> float:
+        """The earliest moment at which the instance may start another message: `now` or later."""
+        # Fast instances release a tick's worth at once; the rolling windows below stay exact.
+        tolerance = TICK_MS if self._rate_spacing_ms < TICK_MS else 0.0
+        earliest = max(now, self._gap_slot, self._rate_slot - tolerance)
+        for size, span, starts in self._rolling:
+            if len(starts) == size:
+                # One millisecond more than the span: a start exactly one span later still shares the window's edge.
+                earliest = max(earliest, starts[0] + span + 1.0)
+        return earliest
+
+    def recipient_allowed_at(self, contact_id: int, now: float) -> float:
+        """The earliest moment at which this recipient may be written to again."""
+        starts = self._recipients.get(contact_id)
+        earliest = now
+        if starts:
+            limits = self.limits
+            earliest = max(earliest, starts[-1] + limits.recipient_gap_ms)
+            if limits.recipient_per_minute and len(starts) == limits.recipient_per_minute:
+                earliest = max(earliest, starts[0] + MINUTE_MS + 1.0)
+        return earliest
+
+    def new_person_allowed_at(self, contact_id: int, now: float) -> float:
+        """The earliest moment at which this person may be written to under the daily budget of people."""
+        budget = self.limits.new_people_per_day
+        if not budget or contact_id in self._people:
+            return now
+        recent = sorted(at for at in self._people.values() if at > now - DAY_MS)
+        if len(recent) < budget:
+            return now
+        return recent[len(recent) - budget] + DAY_MS + 1.0
+
+    def slow_down(self) -> None:
+        """The platform said too fast: halve the pace.  Every start that goes well wins a little back."""
+        if self._rate_spacing_ms == 0.0:
+            self._rate_spacing_ms = SECOND_MS / 80
+        self._slow_factor = min(self._slow_factor * 2.0, 64.0)
+
+    def recover(self) -> None:
+        """One message was accepted: come back towards the full pace, over some hundreds of them."""
+        if self._slow_factor > 1.0:
+            self._slow_factor = max(1.0, self._slow_factor * 0.995)
+
+    def count_limited_recipients(self, now: float) -> int:
+        """How many recipients have to wait at this moment."""
+        return sum(1 for contact_id in self._recipients if self.recipient_allowed_at(contact_id, now) > now)
+
+    def _forget(self, now: float) -> None:
+        """Drop what no limit can see any more, so that memory stays flat for ever (row S11)."""
+        self._last_forgotten = now
+        horizon = now - self._recipient_memory_ms
+        stale = [contact_id for contact_id, starts in self._recipients.items() if starts[-1] < horizon]
+        for contact_id in stale:
+            del self._recipients[contact_id]
+        past = [contact_id for contact_id, at in self._people.items() if at < now - DAY_MS]
+        for contact_id in past:
+            del self._people[contact_id]
+
+
+def look_back_ms(limits: Limits) -> float:
+    """How far back stored starts matter to these limits."""
+    spans = [0.0, float(limits.recipient_gap_ms), float(limits.gap_ms)]
+    spans += [SECOND_MS] if limits.per_second else []
+    spans += [MINUTE_MS] if limits.per_minute or limits.recipient_per_minute else []
+    spans += [HOUR_MS] if limits.per_hour else []
+    spans += [DAY_MS] if limits.new_people_per_day else []
+    return max(spans)
+
+
+class Breaker:
+    """Stops an instance that is talking into the void, and lets one message at a time feel the way back.
+
+    Nothing written (no network) opens it at once; answers that cannot be read open it after three in a row, so that a
+    storm of them makes few unknowns.  The wait doubles from 1 s to 10 s without a network (row S8: back within 10 s),
+    and from 30 s to 15 min for unreadable answers.
+    """
+
+    UNREADABLE_IN_A_ROW: Final = 3
+
+    def __init__(self) -> None:
+        self._unreadable = 0
+        self._unreachable = 0
+        self._openings = 0
+        self.reason: str | None = None
+
+    @property
+    def is_probing(self) -> bool:
+        """True while only one message at a time may be in flight."""
+        return self.reason is not None
+
+    def note_answer(self) -> None:
+        """The other side gave a readable answer, of whatever kind."""
+        self._unreadable = self._unreachable = self._openings = 0
+        self.reason = None
+
+    def note_not_sent(self, details: str) -> float:
+        """Nothing could be written.  Returns how many ms to rest."""
+        self._unreachable += 1
+        self.reason = f"not reachable: {details}"
+        return min(SECOND_MS * 2.0 ** min(self._unreachable - 1, 10), 10 * SECOND_MS)
+
+    def note_unreadable(self, details: str) -> float:
+        """The answer could not be read.  Returns how many ms to rest: 0.0 until three in a row."""
+        self._unreadable += 1
+        if self._unreadable < self.UNREADABLE_IN_A_ROW:
+            return 0.0
+        self._openings += 1
+        self.reason = f"answers cannot be read: {details}"
+        return min(30 * SECOND_MS * 2.0 ** min(self._openings - 1, 10), 15 * MINUTE_MS)
+
+
+SLOTS_AT_START: Final = 15  # row Q1: the source system's batch
+SLOTS_AT_MOST: Final = 256
+
+
+def next_slots(slots: int, *, all_busy: bool, ceiling: int) -> int:
+    """How many posts may be in flight next: half as many again while all are busy and more is due."""
+    return min(ceiling, slots + max(1, slots // 2)) if all_busy else slots

@@ -1,0 +1,593 @@
+"""The send loop of one instance: take what is due inside the limits, post it, record what became of it.
+
+One `turn` is one transaction on the writer thread: it records finished posts and starts new ones, so that starts and
+outcomes share commits.  A start is durable before its post begins.  The daemon, a drain and a foreground wait all run
+this same loop; they differ in when it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from wa_cli.domain.message import AttemptId, State
+from wa_cli.domain.outcome import Accepted, Ambiguous, NotSent, Rejected
+from wa_cli.domain.pacing import (
+    SLOTS_AT_MOST,
+    SLOTS_AT_START,
+    Breaker,
+    Windows,
+    batch_of,
+    look_back_ms,
+    next_slots,
+    priority_of,
+)
+from wa_cli.domain.retry import Rest, RetryPolicy, Stop, judge
+from wa_cli.errors import StorageBroken, StorageError, Temporary, WaError
+from wa_cli.ports import Finished, Post, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from concurrent.futures import Executor
+
+    from wa_cli.domain.message import Content
+    from wa_cli.domain.pacing import Limits
+    from wa_cli.ports import BatchTerms, Clock, Due, Lease, Queue, QueueTurn, Transport
+
+log = logging.getLogger("wa.dispatch")
+
+# Renewed at a third: two renewals may fail before another holder can take over.
+LEASE_SECONDS: Final = 30.0
+RENEW_SECONDS: Final = 10.0
+# A post does not begin this close to the end of its lease: the next holder may already be looking at the row.
+LEASE_MARGIN_MS: Final = 1_000
+STORE_RETRY_SECONDS: Final = 1.0
+# A start this late still counts as on time, so that a small lateness does not push the whole schedule back.
+LATENESS_FORGIVEN_MS: Final = 50.0
+ROWS_PER_LOOK: Final = 100
+CACHED: Final = 10_000  # contents, terms and lanes kept in memory; several times what one turn can touch
+
+
+# Calls back after so many seconds, on the event loop's thread; what it returns cancels that.
+Alarm = Callable[[float, Callable[[], None]], Callable[[], None]]
+
+
+def _asyncio_alarm(seconds: float, ring: Callable[[], None]) -> Callable[[], None]:
+    return asyncio.get_running_loop().call_later(seconds, ring).cancel
+
+
+class LeaseLost(WaError):  # noqa: N818  # it is a state of affairs, caught by whoever runs the loop
+    """Another holder has taken over; this one may neither post nor record."""
+
+    exit_code = 8
+    default_code = "lease_lost"
+
+
+@dataclass(slots=True, kw_only=True)
+class Started:
+    """A message whose start is on the disk and whose post may begin."""
+
+    attempt_id: AttemptId
+    due: Due
+    terms: BatchTerms
+    content: Content
+
+
+@dataclass(slots=True, kw_only=True)
+class Turn:
+    """What one turn brought.
+
+    wakes_at_ms: on the steady clock, when something may be startable next, or None.
+    has_due: some message is due and waits only for a limit, a rest or a free slot.
+    """
+
+    started: list[Started] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    wakes_at_ms: float | None = None
+    has_due: bool = False
+    is_paused: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Sums:
+    """Counts of one run of the loop."""
+
+    started: int = 0
+    sent: int = 0
+    failed: int = 0
+    retrying: int = 0
+    unknown: int = 0
+    skipped: int = 0
+
+
+class SendLoop:
+    """Sends for one instance while its lease holds.
+
+    The decisions of a turn run on the executor's only thread; everything they touch (windows, lanes, breaker) is
+    touched there alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        queue: Queue,
+        transport: Transport,
+        clock: Clock,
+        executor: Executor,
+        lease: Lease,
+        limits: Limits,
+        policy: RetryPolicy,
+        install: str,
+        jitter: Callable[[], float],
+        concurrency: int | None = None,
+        only_batch: int | None = None,
+        start_limit: int | None = None,
+        on_progress: Callable[[Record], None] | None = None,
+        alarm: Alarm | None = None,
+    ) -> None:
+        """concurrency: posts in flight, or None to let it grow with the work.  start_limit: stop taking after so many.
+
+        on_progress: told of each record once it is stored.  alarm: what wakes the loop, asyncio's timer by default.
+        """
+        self._queue = queue
+        self._transport = transport
+        self._clock = clock
+        self._executor = executor
+        self._lease = lease
+        self._limits = limits
+        self._policy = policy
+        self._install = install
+        self._jitter = jitter
+        self._adapts = concurrency is None
+        self._slots = concurrency or SLOTS_AT_START
+        self._only_batch = only_batch
+        self._start_limit = start_limit
+        self._on_progress = on_progress
+        self._alarm = alarm or _asyncio_alarm
+        self._windows = Windows(limits)
+        self._is_rebuilt = False
+        self._breaker = Breaker()
+        self._lane_free_at: dict[int, float] = {}
+        self._terms: OrderedDict[int, BatchTerms] = OrderedDict()
+        self._contents: OrderedDict[int, Content] = OrderedDict()
+        self._lease_ends_at_ms = lease.expires_at_ms
+        self._lease_ends_steady_ms = clock.steady_ms() + LEASE_SECONDS * 1000
+        self._finished: list[Finished] = []
+        self._in_flight: dict[asyncio.Task[None], Started] = {}
+        self._wake = asyncio.Event()
+        self._is_stopping = False
+        self.sums = Sums()
+        self.trouble: WaError | None = None
+
+    # --- steering, from the event loop's thread ---
+
+    def wake(self) -> None:
+        """Look again now: something was enqueued, resumed or settled."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Start nothing more; `run` returns once what is in flight is recorded."""
+        self._is_stopping = True
+        self._wake.set()
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._in_flight)
+
+    async def run(self, *, until_idle: bool, patience_seconds: float | None = None) -> None:
+        """Send until stopped, or until nothing is due.
+
+        until_idle: return when no message is due any more.  patience_seconds: with until_idle, also return when the
+        limits would make the next message wait longer than this.
+        Raises: LeaseLost when another holder has taken over; StorageError when the store cannot be trusted.
+        """
+        try:
+            while True:
+                turn = await self._take_turn()
+                if turn is None:
+                    if self._is_stopping and not self._in_flight and not self._finished:
+                        return
+                    continue
+                self._launch(turn.started)
+                self._tell(turn.records)
+                if self._is_done(turn, until_idle=until_idle, patience_seconds=patience_seconds):
+                    return
+                await self._rest_until(turn.wakes_at_ms)
+        finally:
+            for task in self._in_flight:
+                task.cancel()
+
+    def _is_done(self, turn: Turn, *, until_idle: bool, patience_seconds: float | None) -> bool:
+        if self._in_flight or self._finished:
+            return False
+        if self._is_stopping or (self._start_limit is not None and self.sums.started >= self._start_limit):
+            return True
+        if not until_idle:
+            return False
+        if not turn.has_due or turn.is_paused:
+            return True
+        if patience_seconds is None or turn.wakes_at_ms is None:
+            return False
+        return turn.wakes_at_ms - self._clock.steady_ms() > patience_seconds * 1000
+
+    async def _take_turn(self) -> Turn | None:
+        """One turn on the writer thread, or None when the store was in trouble and has been waited for."""
+        finished, self._finished = self._finished, []
+        self._wake.clear()
+        free = 0 if self._is_stopping else self._free_slots()
+        try:
+            turn = await asyncio.get_running_loop().run_in_executor(self._executor, self._turn, finished, free)
+        except LeaseLost:
+            self._finished = finished + self._finished
+            await self._hand_over_evidence()
+            raise
+        except StorageBroken:
+            raise
+        except (StorageError, Temporary) as error:
+            # The outcomes stay in memory and nothing new starts until they are on the disk.
+            self._finished = finished + self._finished
+            if self.trouble is None:
+                log.error("store: %s; nothing is sent until it answers again", error.message)
+            self.trouble = error
+            await self._rest_until(self._clock.steady_ms() + STORE_RETRY_SECONDS * 1000)
+            return None
+        if self.trouble is not None:
+            log.info("store: answers again")
+            self.trouble = None
+        return turn
+
+    def _free_slots(self) -> int:
+        if self._breaker.is_probing:
+            return 0 if self._in_flight else 1
+        if self._adapts:
+            self._slots = next_slots(self._slots, all_busy=len(self._in_flight) >= self._slots, ceiling=SLOTS_AT_MOST)
+        free = self._slots - len(self._in_flight)
+        if self._start_limit is not None:
+            free = min(free, self._start_limit - self.sums.started)
+        return max(free, 0)
+
+    async def _rest_until(self, wakes_at_ms: float | None) -> None:
+        now = self._clock.steady_ms()
+        wait = RENEW_SECONDS if wakes_at_ms is None else min(max(wakes_at_ms - now, 0.0) / 1000, RENEW_SECONDS)
+        if wait <= 0.0:
+            return
+        cancel = self._alarm(wait, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            cancel()
+
+    async def _hand_over_evidence(self) -> None:
+        """The lease is gone: wait for what is in flight and offer the outcomes as evidence."""
+        while self._in_flight:
+            await asyncio.wait(self._in_flight)
+        finished, self._finished = self._finished, []
+        if finished:
+            loop = asyncio.get_running_loop()
+            settled = await loop.run_in_executor(self._executor, self._settle_late, finished)
+            log.warning("lease lost: %d outcomes refused, %d unknowns settled by them", len(finished), settled)
+
+    # --- posting ---
+
+    def _launch(self, started: Sequence[Started]) -> None:
+        for start in started:
+            task = asyncio.create_task(self._post(start))
+            self._in_flight[task] = start
+            task.add_done_callback(self._land)
+        self.sums.started += len(started)
+
+    def _land(self, task: asyncio.Task[None]) -> None:
+        self._in_flight.pop(task, None)
+        self._wake.set()
+
+    async def _post(self, start: Started) -> None:
+        due = start.due
+        began = self._clock.steady_ms()
+        outcome: Accepted | Rejected | NotSent | Ambiguous
+        if self._clock.wall_ms() > self._lease_ends_at_ms - LEASE_MARGIN_MS or (
+            began > self._lease_ends_steady_ms - LEASE_MARGIN_MS
+        ):
+            # This process slept between the commit and now; another holder may have taken over.
+            outcome = NotSent(code="lease_ran_out", details="the lease ran out before the post began")
+        else:
+            post = Post(
+                tag=f"wa1.{self._install}.{start.attempt_id}",
+                address=due.address,
+                kind=due.kind,
+                content=start.content,
+            )
+            try:
+                outcome = await self._transport.send(post)
+            except Exception as error:  # noqa: BLE001  # a bug in a transport may cost one outcome, never the loop
+                log.exception("transport failed in an unforeseen way")
+                outcome = Ambiguous(code="transport_bug", details=type(error).__name__)
+        self._finished.append(
+            Finished(
+                attempt_id=start.attempt_id,
+                message_id=due.message_id,
+                lane=due.lane,
+                address=due.address,
+                outcome=outcome,
+                latency_ms=round(self._clock.steady_ms() - began),
+                attempts=due.attempts,
+                refusals=due.refusals,
+                max_attempts=start.terms.max_attempts,
+                on_unknown=start.terms.on_unknown,
+            )
+        )
+
+    def _tell(self, records: Sequence[Record]) -> None:
+        sums = self.sums
+        for record in records:
+            match record.state:
+                case State.SENT:
+                    sums.sent += 1
+                case State.FAILED:
+                    sums.failed += 1
+                case State.UNKNOWN:
+                    sums.unknown += 1
+                case State.SKIPPED:
+                    sums.skipped += 1
+                case _:
+                    sums.retrying += 1
+            if self._on_progress:
+                self._on_progress(record)
+
+    # --- the turn, on the writer thread ---
+
+    def _turn(self, finished: Sequence[Finished], free: int) -> Turn:
+        clock, lease = self._clock, self._lease
+        turn = Turn()
+        with self._queue.turn() as store:
+            now_ms, now = clock.wall_ms(), clock.steady_ms()
+            standing = store.read_standing(lease.instance_id)
+            if standing.epoch != lease.epoch:
+                raise LeaseLost(f"another process sends for '{lease.instance}' now", hint="`wa status` shows which")
+            if not self._is_rebuilt:
+                self._rebuild_windows(store, now_ms=now_ms, now=now)
+            if now_ms > standing.expires_at_ms - (LEASE_SECONDS - RENEW_SECONDS) * 1000:
+                expires_at_ms = now_ms + round(LEASE_SECONDS * 1000)
+                store.renew_lease(lease, expires_at_ms=expires_at_ms)
+            else:
+                expires_at_ms = standing.expires_at_ms
+            rests_until_ms = standing.rests_until_ms
+            is_paused = standing.is_paused
+            if finished:
+                turn.records, effects = self._judge(finished, now_ms=now_ms)
+                store.record(turn.records, now_ms=now_ms)
+                for effect in effects:
+                    store.apply_effect(lease.instance_id, effect, now_ms=now_ms)
+                    if isinstance(effect, Rest):
+                        rests_until_ms = max(rests_until_ms, now_ms + round(effect.seconds * 1000))
+                    else:
+                        is_paused = True
+            turn.is_paused = is_paused
+            if self._breaker.is_probing:
+                free = 0 if self._in_flight else min(free, 1)
+            if is_paused:
+                turn.has_due = any(due <= now_ms for _lane, due in self._heads(store))
+            elif rests_until_ms > now_ms:
+                turn.has_due = any(due <= now_ms for _lane, due in self._heads(store))
+                turn.wakes_at_ms = now + (rests_until_ms - now_ms)
+            else:
+                self._choose(store, turn, free=free, now_ms=now_ms, now=now)
+        # Only now is the longer lease on the disk, and with it the right to post until then.
+        self._lease_ends_at_ms = expires_at_ms
+        self._lease_ends_steady_ms = now + (expires_at_ms - now_ms)
+        return turn
+
+    def _rebuild_windows(self, store: QueueTurn, *, now_ms: int, now: float) -> None:
+        since_ms = now_ms - round(look_back_ms(self._limits)) - 1
+        starts = store.read_starts(self._lease.instance_id, since_ms=since_ms)
+        # A start in the future means that the wall clock was set back: count it as made just now.
+        self._windows.rebuild((contact_id, now - max(now_ms - at_ms, 0)) for contact_id, at_ms in starts)
+        self._is_rebuilt = True
+
+    def _judge(self, finished: Sequence[Finished], *, now_ms: int) -> tuple[list[Record], list[Rest | Stop]]:
+        records: list[Record] = []
+        effects: list[Rest | Stop] = []
+        for one in finished:
+            verdict = judge(
+                one.outcome,
+                attempts=one.attempts,
+                refusals=one.refusals,
+                max_attempts=one.max_attempts,
+                on_unknown=one.on_unknown,
+                policy=self._policy,
+                jitter=self._jitter(),
+            )
+            if verdict.effect:
+                effects.append(verdict.effect)
+                if isinstance(verdict.effect, Rest) and verdict.effect.slow:
+                    self._windows.slow_down()
+            rest = self._feel(one.outcome)
+            if rest:
+                effects.append(rest)
+            due_at_ms = now_ms + round(verdict.wait_seconds * 1000) if verdict.state is State.QUEUED else None
+            records.append(
+                Record(
+                    finished=one,
+                    state=verdict.state,
+                    rule=verdict.rule,
+                    counted=verdict.counted,
+                    refusals=verdict.refusals,
+                    due_at_ms=due_at_ms,
+                )
+            )
+        return records, effects
+
+    def _feel(self, outcome: Accepted | Rejected | NotSent | Ambiguous) -> Rest | None:
+        """Tell the breaker; the rest it asks for, if any."""
+        match outcome:
+            case Accepted():
+                self._breaker.note_answer()
+                self._windows.recover()
+                return None
+            case Rejected():
+                self._breaker.note_answer()
+                return None
+            case NotSent():
+                rest_ms = self._breaker.note_not_sent(outcome.details)
+            case Ambiguous():
+                rest_ms = self._breaker.note_unreadable(outcome.details)
+        if rest_ms <= 0.0:
+            return None
+        return Rest(seconds=rest_ms / 1000, reason=self._breaker.reason or outcome.details)
+
+    def _heads(self, store: QueueTurn) -> list[tuple[int, int]]:
+        heads = store.lane_heads(self._lease.instance_id)
+        if self._only_batch is None:
+            return heads
+        return [(lane, due) for lane, due in heads if batch_of(lane) == self._only_batch]
+
+    def _choose(self, store: QueueTurn, turn: Turn, *, free: int, now_ms: int, now: float) -> None:
+        """Start what may start, and find out when to look again."""
+        chosen: list[tuple[Due, BatchTerms]] = []
+        spaced: set[int] = set()
+        heads = self._heads(store)
+        for lane, head_ms in sorted(heads, key=lambda head: (priority_of(head[0]), head[1])):
+            if len(chosen) >= free or self._windows.allowed_at(now) > now:
+                break
+            if head_ms > now_ms or self._lane_allowed_at(store, lane, now_ms=now_ms, now=now) > now:
+                continue
+            self._choose_from(store, lane, chosen, spaced, free=free, now_ms=now_ms, now=now)
+        if chosen:
+            attempt_ids = store.start(
+                [due for due, _terms in chosen], lease=self._lease, now_ms=now_ms, spaced_batches=spaced
+            )
+            turn.started = [
+                Started(attempt_id=AttemptId(attempt_id), due=due, terms=terms, content=self._contents[due.content_id])
+                for attempt_id, (due, terms) in zip(attempt_ids, chosen, strict=True)
+            ]
+        if len(chosen) >= free > 0 or free == 0:
+            # No slot is left: the next landing wakes the loop.  A probe's landing does so too.
+            turn.has_due = True
+            turn.wakes_at_ms = None
+            if not chosen and not self._in_flight:
+                turn.has_due = any(due <= now_ms for _lane, due in heads)
+            return
+        wakes: list[float] = []
+        for lane, head_ms in self._heads(store):
+            turn.has_due = turn.has_due or head_ms <= now_ms
+            wakes.append(max(now + (head_ms - now_ms), self._lane_allowed_at(store, lane, now_ms=now_ms, now=now)))
+        if wakes:
+            turn.wakes_at_ms = max(min(wakes), self._windows.allowed_at(now))
+
+    def _choose_from(
+        self,
+        store: QueueTurn,
+        lane: int,
+        chosen: list[tuple[Due, BatchTerms]],
+        spaced: set[int],
+        *,
+        free: int,
+        now_ms: int,
+        now: float,
+    ) -> None:
+        lane_batch = batch_of(lane)
+        delay_ms = self._read_terms(store, lane_batch).delay_ms if lane_batch else 0
+        taken: set[int] = set()
+        while True:
+            want = 1 if delay_ms else free - len(chosen)
+            rows = store.read_due(
+                self._lease.instance_id, lane, now_ms=now_ms, limit=min(max(want, 8), ROWS_PER_LOOK) + len(taken)
+            )
+            fresh = [row for row in rows if row.message_id not in taken]
+            for row in fresh:
+                if not self._may_start(store, row, now_ms=now_ms, now=now):
+                    continue
+                if self._windows.allowed_at(now) > now:
+                    return
+                taken.add(row.message_id)
+                chosen.append((row, self._read_terms(store, row.batch_id)))
+                self._windows.note(row.contact_id, now)
+                if delay_ms:
+                    spaced.add(lane_batch)
+                    self._note_lane(lane, delay_ms, due_at=now + (row.due_at_ms - now_ms), now=now)
+                    return
+                if len(chosen) >= free:
+                    return
+            if not fresh:
+                return
+
+    def _may_start(self, store: QueueTurn, row: Due, *, now_ms: int, now: float) -> bool:
+        """Whether the row may leave now; if not, it has been deferred or dropped with its reason."""
+        if row.expires_at_ms is not None and row.expires_at_ms <= now_ms:
+            store.drop(row, state=State.EXPIRED, rule="expired", details=None, now_ms=now_ms)
+            return False
+        if self._content(row.content_id) is None:
+            details = "the stored words no longer match their checksum"
+            store.drop(row, state=State.FAILED, rule="content_damaged", details=details, now_ms=now_ms)
+            return False
+        if row.twin_id is not None:
+            twin_state = store.read_state(row.twin_id)
+            if twin_state in (State.QUEUED, State.SENDING, State.SENT, State.UNKNOWN):
+                store.drop(
+                    row, state=State.SKIPPED, rule="duplicate", details=f"m{row.twin_id} is {twin_state}", now_ms=now_ms
+                )
+                return False
+        allowed_at = self._windows.recipient_allowed_at(row.contact_id, now)
+        rule = "recipient_limit"
+        person_at = self._windows.new_person_allowed_at(row.contact_id, now)
+        if person_at > allowed_at:
+            allowed_at, rule = person_at, "new_people_limit"
+        if allowed_at > now:
+            store.defer(row, until_ms=now_ms + max(1, round(allowed_at - now)), rule=rule, now_ms=now_ms)
+            return False
+        return True
+
+    def _note_lane(self, lane: int, delay_ms: int, *, due_at: float, now: float) -> None:
+        """A message of a spaced lane leaves: when may the next one?
+
+        One that is nearly on time keeps the lane on its schedule; one that is late starts a new spacing from now, so
+        that overdue messages never go out in a burst (row R5).
+        """
+        slot = max(due_at, self._lane_free_at.get(lane, due_at))
+        if slot < now - min(LATENESS_FORGIVEN_MS, delay_ms / 4):
+            slot = now
+        self._lane_free_at[lane] = slot + delay_ms
+
+    def _lane_allowed_at(self, store: QueueTurn, lane: int, *, now_ms: int, now: float) -> float:
+        batch_id = batch_of(lane)
+        if not batch_id:
+            return now
+        free_at = self._lane_free_at.get(lane)
+        if free_at is None:
+            terms = self._read_terms(store, batch_id)
+            if not terms.is_released:
+                self._terms.pop(batch_id, None)
+                return now + 1000.0
+            free_at = now
+            if terms.last_started_at_ms is not None:
+                free_at = now - max(now_ms - terms.last_started_at_ms, 0) + terms.delay_ms
+            self._lane_free_at[lane] = free_at
+            if len(self._lane_free_at) > CACHED:
+                self._lane_free_at.pop(next(iter(self._lane_free_at)))
+        return max(now, free_at)
+
+    def _read_terms(self, store: QueueTurn, batch_id: int) -> BatchTerms:
+        terms = self._terms.get(batch_id)
+        if terms is None:
+            terms = self._terms[batch_id] = store.read_terms(batch_id)
+            if len(self._terms) > CACHED:
+                self._terms.popitem(last=False)
+        return terms
+
+    def _content(self, content_id: int) -> Content | None:
+        content = self._contents.get(content_id)
+        if content is None:
+            content = self._queue.read_content(content_id)
+            if content is not None:
+                self._contents[content_id] = content
+                if len(self._contents) > CACHED:
+                    self._contents.popitem(last=False)
+        return content
+
+    def _settle_late(self, finished: Sequence[Finished]) -> int:
+        now_ms = self._clock.wall_ms()
+        records, _effects = self._judge(finished, now_ms=now_ms)
+        return self._queue.settle_late(records, now_ms=now_ms)

@@ -1,0 +1,222 @@
+"""The file and its one connection: opening, transactions, and sqlite3's errors under our names."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from wa_cli.errors import NotFound, StorageBroken, StorageError, StorageFull, Temporary, WaError
+from wa_cli.store.sqlite import schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BUSY_TIMEOUT_MS: Final = 10_000
+# SQLite before this version can, rarely, lose a WAL reset when two connections checkpoint at once.
+SAFE_SQLITE_VERSION: Final = (3, 51, 3)
+
+
+def rename_error(error: sqlite3.Error, path: Path) -> WaError:
+    """The WaError that stands for a sqlite3 error."""
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    primary = code & 0xFF
+    name = getattr(error, "sqlite_errorname", None) or type(error).__name__
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return Temporary(
+            f"the database {path} is busy: another program has held it for {BUSY_TIMEOUT_MS // 1000} s",
+            hint="try again; `wa status` shows who is sending",
+            code="store_busy",
+        )
+    if primary == sqlite3.SQLITE_FULL:
+        return StorageFull(
+            f"no space left for the database {path}", hint="free some space on that disk, then run the same command"
+        )
+    if primary == sqlite3.SQLITE_READONLY:
+        return StorageError(
+            f"the database {path} cannot be written ({name})",
+            hint="check who owns the file and its folder",
+            code="storage_readonly",
+        )
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StorageBroken(
+            f"the file {path} is damaged or is not a wa database ({name})",
+            hint="`wa db check` says more; restore a copy made by `wa db backup`",
+        )
+    if primary == sqlite3.SQLITE_IOERR:
+        return StorageBroken(
+            f"the disk refused to read or write {path} ({name})", hint="check the disk, its quota and its limits"
+        )
+    if primary == sqlite3.SQLITE_CANTOPEN:
+        return StorageError(
+            f"the database {path} cannot be opened ({name})", hint="check that its folder exists and is yours"
+        )
+    if isinstance(error, sqlite3.IntegrityError):
+        return StorageBroken(f"the database {path} refused a row: {error}", hint="`wa db check`; this is a bug in wa")
+    return StorageBroken(f"the database {path} failed: {error} ({name})", hint="`wa db check`")
+
+
+class Database:
+    """One connection to one wa database.  Used by one thread at a time.
+
+    Every statement runs inside `read` or `write`, which rename sqlite3's errors.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self.connection = connection
+        self._identity = _file_identity(path)
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool) -> Database:
+        """Open the file, make it if `create`, bring it to our schema version.
+
+        Raises: NotFound when it is missing and not to be made; StorageError family for everything else.
+        """
+        if not path.exists():
+            if not create:
+                raise NotFound(f"there is no database at {path}", hint="`wa init` creates it", code="no_database")
+            _create_file(path)
+        elif path.is_dir():
+            raise StorageError(f"{path} is a folder, not a database", hint="give the file's name with --db")
+        elif path.stat().st_size == 0:
+            raise StorageBroken(
+                f"the file {path} is empty: it is not a wa database any more",
+                hint="restore a copy made by `wa db backup`, or delete the empty file to start anew",
+            )
+        try:
+            connection = _connect(path)
+            try:
+                _check_and_migrate(connection, path)
+                for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "mmap_size = 0"):
+                    connection.execute(f"PRAGMA {pragma}").fetchone()
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise rename_error(error, path) from error
+        return cls(path, connection)
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """One durable transaction: committed to the disk when the block ends, rolled back when it raises."""
+        connection = self.connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    with suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise rename_error(error, self.path) from error
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Statements that see one state of the file."""
+        connection = self.connection
+        try:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise rename_error(error, self.path) from error
+
+    def data_version(self) -> int:
+        """A number that changes when another connection has committed.  Costs microseconds."""
+        try:
+            return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
+        except sqlite3.Error as error:
+            raise rename_error(error, self.path) from error
+
+    def check_still_there(self) -> None:
+        """Raises: StorageBroken when the file was deleted or replaced since it was opened."""
+        if _file_identity(self.path) != self._identity:
+            raise StorageBroken(
+                f"the database {self.path} was deleted or replaced while wa was using it",
+                hint="stop wa, put the file back, start again",
+                code="storage_replaced",
+            )
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    connection.execute("PRAGMA cache_size = -16000")
+    return connection
+
+
+def _check_and_migrate(connection: sqlite3.Connection, path: Path) -> None:
+    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    if application_id != schema.APPLICATION_ID:
+        raise StorageBroken(
+            f"the file {path} is a SQLite database, but not one of wa's", hint="give another file with --db or WA_DB"
+        )
+    version = schema.read_version(connection)
+    if version > schema.SCHEMA_VERSION:
+        raise StorageError(
+            f"the database {path} was written by a newer wa (schema {version}, this wa knows {schema.SCHEMA_VERSION})",
+            hint="install the newer wa; nothing was changed",
+            code="storage_newer",
+        )
+    if version < schema.SCHEMA_VERSION:
+        schema.migrate(connection, install=secrets.token_hex(4))
+
+
+def _create_file(path: Path) -> None:
+    """Make a complete database beside its final name and link it there: no crash leaves half of one."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.new")
+    try:
+        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        connection = sqlite3.connect(draft, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+            connection.execute("PRAGMA synchronous = FULL")
+            schema.migrate(connection, install=secrets.token_hex(4))
+        finally:
+            connection.close()
+        with suppress(FileExistsError):  # another process was faster: its file is as good
+            os.link(draft, path)
+        _flush_folder(path.parent)
+    except sqlite3.Error as error:
+        raise rename_error(error, path) from error
+    except OSError as error:
+        raise StorageError(
+            f"the database {path} cannot be created: {error.strerror}", hint="choose another place with --db or WA_DB"
+        ) from error
+    finally:
+        with suppress(OSError):
+            draft.unlink()
+
+
+def _flush_folder(folder: Path) -> None:
+    """The new name survives a power cut only once its folder is on the disk."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _file_identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

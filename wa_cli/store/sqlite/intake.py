@@ -1,0 +1,355 @@
+"""The way in: batches of messages, their contacts and contents, and the keys that keep anything from entering twice."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from wa_cli.domain.message import State, content_hash, format_message_id
+from wa_cli.domain.pacing import lane_of
+from wa_cli.errors import Conflict, Refused, WaError
+from wa_cli.ports import Enqueued
+from wa_cli.store.sqlite.contacts import find_or_add_contacts
+from wa_cli.store.sqlite.owners import Owner, is_alive
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from wa_cli.ports import NewBatch, NewMessage
+    from wa_cli.store.sqlite.database import Database
+
+# Rows a transaction: 2,000 hold the write lock for 10 to 40 ms, so a daemon beside it hardly notices.
+CHUNK_ROWS: Final = 2_000
+# Between two chunks the lock is free for this long, since SQLite does not queue those who wait for it.
+BREATH_SECONDS: Final = 0.002
+
+INSERT_MESSAGE: Final = """
+    INSERT INTO message (id, instance_id, batch_id, contact_id, content_id, state, lane, due_at, scheduled_at,
+        expires_at, reason, changed_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+INSERT_LIVE_KEY: Final = """
+    INSERT INTO live_key (content_id, contact_id, instance_id, message_id, expires_at, again)
+    VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET message_id = excluded.message_id, expires_at = excluded.expires_at, again = excluded.again
+"""
+
+# A key is taken while its message waits, is on its way or cannot be known; after it was sent, until the window ends.
+FIND_LIVE_KEY: Final = """
+    SELECT message.id, message.state, message.due_at FROM live_key
+    JOIN message ON message.id = live_key.message_id
+    WHERE live_key.content_id = ? AND live_key.contact_id = ? AND live_key.instance_id = ?
+        AND (message.state IN ('queued', 'sending', 'unknown') OR (message.state = 'sent' AND live_key.expires_at > ?))
+"""
+
+
+class SqliteIntake:
+    def __init__(self, database: Database, owner: Owner) -> None:
+        self._database = database
+        self._owner = owner
+        self._last_batch_id: int | None = None
+
+    def last_batch_id(self) -> int | None:
+        return self._last_batch_id
+
+    def enqueue(self, batch: NewBatch, lines: Iterable[NewMessage], *, now_ms: int) -> Iterator[Enqueued]:
+        self._last_batch_id = None
+        source = iter(lines)
+        chunk = list(islice(source, CHUNK_ROWS))
+        following = list(islice(source, CHUNK_ROWS))
+        with self._database.write() as connection:
+            self._sweep_abandoned(connection)
+            earlier = _find_caller_key(connection, batch, now_ms=now_ms)
+            if earlier is None:
+                _check_room(connection, batch)
+                batch_id = self._insert_batch(connection, batch, now_ms=now_ms, is_whole=not following)
+                entry = _Entry(batch, batch_id, position=_count_queued(connection), is_spread=bool(following))
+                results = entry.add(connection, chunk, now_ms=now_ms)
+                _note_range(connection, batch_id, first=entry.first_id, last=entry.last_id)
+        if earlier is not None:
+            self._last_batch_id = earlier
+            yield from self._repeat(earlier)
+            return
+        self._last_batch_id = batch_id
+        yield from results
+        try:
+            while following:
+                chunk, following = following, list(islice(source, CHUNK_ROWS))
+                time.sleep(BREATH_SECONDS)
+                with self._database.write() as connection:
+                    results = entry.add(connection, chunk, now_ms=now_ms)
+                    _note_range(connection, batch_id, first=entry.first_id, last=entry.last_id)
+                    if not following:  # all of it is here: from this commit on it may leave
+                        connection.execute(
+                            "UPDATE batch SET released_at = ?, owner = NULL WHERE id = ?", (now_ms, batch_id)
+                        )
+                yield from results
+        except BaseException:
+            if following:
+                with suppress(WaError), self._database.write() as connection:
+                    remove_batch(connection, batch_id)
+            raise
+
+    def _insert_batch(self, connection: sqlite3.Connection, batch: NewBatch, *, now_ms: int, is_whole: bool) -> int:
+        cursor = connection.execute(
+            """INSERT INTO batch (kind, instance_id, subgroup_id, subgroup, created_at, released_at, owner, start_at,
+                at_words, delay_ms, priority, max_attempts, on_unknown)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+            (
+                batch.kind,
+                batch.instance_id,
+                batch.subgroup_id,
+                batch.subgroup,
+                now_ms,
+                now_ms if is_whole else None,
+                None if is_whole else self._owner.token,
+                batch.start_at_ms,
+                batch.at_words,
+                batch.delay_ms,
+                batch.priority,
+                batch.max_attempts,
+                batch.on_unknown,
+            ),
+        )
+        batch_id = int(cursor.lastrowid or 0)
+        if batch.key is not None:
+            connection.execute(
+                "INSERT OR REPLACE INTO caller_key VALUES (?, ?, ?, NULL, ?)",
+                (batch.key, batch.request_hash, batch_id, _key_ends_at(batch, batch.start_at_ms)),
+            )
+        return batch_id
+
+    def _sweep_abandoned(self, connection: sqlite3.Connection) -> None:
+        """Take out what a process that died half-way through a long enqueue left: none of it could be sent yet."""
+        for batch_id, owner in connection.execute("SELECT id, owner FROM batch WHERE released_at IS NULL").fetchall():
+            if owner != self._owner.peek() and not is_alive(self._database.path, owner):
+                remove_batch(connection, batch_id)
+
+    def _repeat(self, batch_id: int) -> Iterator[Enqueued]:
+        with self._database.read() as connection:
+            rows = connection.execute(
+                """SELECT message.id, contact.address, message.state, message.due_at FROM message
+                JOIN batch ON batch.id = ? JOIN contact ON contact.id = message.contact_id
+                WHERE message.id BETWEEN batch.first_message_id AND batch.last_message_id AND message.batch_id = batch.id
+                ORDER BY message.id""",
+                (batch_id,),
+            ).fetchall()
+        for message_id, address, state, due_at in rows:
+            yield _duplicate(message_id, address, state, due_at)
+
+
+class _Entry:
+    """The state of one enqueue across its chunks."""
+
+    def __init__(self, batch: NewBatch, batch_id: int, *, position: int, is_spread: bool) -> None:
+        self._batch = batch
+        self._batch_id = batch_id
+        self._position = position
+        self._step = 0
+        own_lane = batch.has_own_lane or is_spread
+        self._lane = lane_of(batch.priority, batch_id if own_lane else 0)
+        self._contents: dict[str, tuple[int, bool]] = {}
+        self.first_id: int | None = None
+        self.last_id: int | None = None
+
+    def add(self, connection: sqlite3.Connection, lines: Sequence[NewMessage], *, now_ms: int) -> list[Enqueued]:
+        batch = self._batch
+        contact_ids = find_or_add_contacts(
+            connection, [(line.address, line.kind) for line in lines if line.contact_id is None], now_ms=now_ms
+        )
+        (message_id,) = connection.execute("SELECT ifnull(max(id), 0) FROM message").fetchone()
+        messages: list[tuple[object, ...]] = []
+        live_keys: list[tuple[object, ...]] = []
+        results: list[Enqueued] = []
+        entered: dict[tuple[int, int], Enqueued] = {}
+        meant = batch.again or batch.key is not None  # the caller has said what counts as the same message
+        for line in lines:
+            contact_id = line.contact_id or contact_ids[line.address]
+            content_id, is_new = self._content_id(connection, line.encoded)
+            if line.key is not None:
+                twin = _find_line_key(connection, batch, line, now_ms=now_ms)
+            elif (double := entered.get((content_id, contact_id))) is not None:
+                twin = _duplicate(double.message_id, line.address, State.QUEUED, double.due_at_ms)
+            elif meant or (is_new and batch.lines_are_unique):
+                twin = None
+            else:
+                row = connection.execute(FIND_LIVE_KEY, (content_id, contact_id, batch.instance_id, now_ms)).fetchone()
+                twin = _duplicate(row[0], line.address, row[1], row[2]) if row else None
+            if twin is not None:
+                results.append(twin)
+                continue
+            message_id += 1
+            state = State.QUEUED if line.skip_reason is None else State.SKIPPED
+            due_at = batch.start_at_ms + self._step * batch.delay_ms
+            messages.append(
+                (
+                    message_id,
+                    batch.instance_id,
+                    self._batch_id,
+                    contact_id,
+                    content_id,
+                    state,
+                    self._lane,
+                    due_at,
+                    due_at,
+                    batch.expires_at_ms,
+                    line.skip_reason,
+                    now_ms,
+                )
+            )
+            if state is State.SKIPPED:
+                results.append(
+                    Enqueued(
+                        message_id=message_id,
+                        address=line.address,
+                        outcome="skipped",
+                        state=state,
+                        queue_position=None,
+                        due_at_ms=None,
+                        reason=line.skip_reason,
+                    )
+                )
+                continue
+            self._step += 1
+            self._position += 1
+            if line.key is not None:
+                connection.execute(
+                    "INSERT OR REPLACE INTO caller_key VALUES (?, ?, ?, ?, ?)",
+                    (line.key, _line_hash(line), self._batch_id, message_id, _key_ends_at(batch, due_at)),
+                )
+            live_keys.append(
+                (
+                    content_id,
+                    contact_id,
+                    batch.instance_id,
+                    message_id,
+                    due_at + batch.duplicate_window_ms,
+                    1 if meant or line.key is not None else 0,
+                )
+            )
+            result = Enqueued(
+                message_id=message_id,
+                address=line.address,
+                outcome="queued",
+                state=state,
+                queue_position=self._position,
+                due_at_ms=due_at,
+            )
+            entered[content_id, contact_id] = result
+            results.append(result)
+        connection.executemany(INSERT_MESSAGE, messages)
+        connection.executemany(INSERT_LIVE_KEY, live_keys)
+        if messages:
+            self.first_id = self.first_id or int(str(messages[0][0]))
+            self.last_id = message_id
+        return results
+
+    def _content_id(self, connection: sqlite3.Connection, encoded: str) -> tuple[int, bool]:
+        """The id of the content, and whether it is new with this batch."""
+        known = self._contents.get(encoded)
+        if known is not None:
+            return known
+        digest = content_hash(encoded)
+        row = connection.execute("SELECT id FROM content WHERE hash = ?", (digest,)).fetchone()
+        if row is not None:
+            found = int(row[0]), False
+        else:
+            cursor = connection.execute("INSERT INTO content (hash, body) VALUES (?, ?)", (digest, encoded))
+            found = int(cursor.lastrowid or 0), True
+        if len(self._contents) >= CHUNK_ROWS:  # personal texts: each is met once, remembering them would be a leak
+            self._contents.clear()
+        self._contents[encoded] = found
+        return found
+
+
+def remove_batch(connection: sqlite3.Connection, batch_id: int) -> None:
+    """Take a batch that was never released out again, with its messages and keys."""
+    for statement in (
+        "DELETE FROM live_key WHERE message_id IN (SELECT id FROM message WHERE batch_id = :id AND id >= :first)",
+        "DELETE FROM message WHERE batch_id = :id AND id >= :first",
+        "DELETE FROM caller_key WHERE batch_id = :id",
+        "DELETE FROM batch WHERE id = :id",
+    ):
+        first = connection.execute("SELECT ifnull(first_message_id, 0) FROM batch WHERE id = ?", (batch_id,)).fetchone()
+        connection.execute(statement, {"id": batch_id, "first": first[0] if first else 0})
+
+
+def _find_caller_key(connection: sqlite3.Connection, batch: NewBatch, *, now_ms: int) -> int | None:
+    """The batch that this call's key already stands for, or None when the key is free."""
+    if batch.key is None:
+        return None
+    row = connection.execute(
+        "SELECT request_hash, batch_id FROM caller_key WHERE key = ? AND expires_at > ?", (batch.key, now_ms)
+    ).fetchone()
+    if row is None:
+        return None
+    if row[0] != batch.request_hash:
+        raise _key_conflict(batch.key)
+    return int(row[1])
+
+
+def _find_line_key(
+    connection: sqlite3.Connection, batch: NewBatch, line: NewMessage, *, now_ms: int
+) -> Enqueued | None:
+    row = connection.execute(
+        """SELECT caller_key.request_hash, message.id, message.state, message.due_at FROM caller_key
+        LEFT JOIN message ON message.id = caller_key.message_id WHERE caller_key.key = ? AND caller_key.expires_at > ?""",
+        (line.key, now_ms),
+    ).fetchone()
+    if row is None:
+        return None
+    if row[0] != _line_hash(line) or row[1] is None:
+        raise _key_conflict(str(line.key))
+    return _duplicate(row[1], line.address, row[2], row[3])
+
+
+def _key_conflict(key: str) -> Conflict:
+    return Conflict(
+        f"the key '{key}' was already used for another message",
+        hint="use a new key for new content; a key stands for one recipient list and one text",
+        code="key_conflict",
+    )
+
+
+def _line_hash(line: NewMessage) -> bytes:
+    return content_hash(f"{line.address}\x1f{line.encoded}")
+
+
+def _key_ends_at(batch: NewBatch, due_at_ms: int) -> int:
+    return due_at_ms + batch.key_days * 86_400_000
+
+
+def _check_room(connection: sqlite3.Connection, batch: NewBatch) -> None:
+    if batch.max_queue_size and (waiting := _count_queued(connection)) + batch.size > batch.max_queue_size:
+        raise Refused(
+            f"the queue is full: {waiting} waiting, {batch.size} more would pass MAX_QUEUE_SIZE={batch.max_queue_size}",
+            hint="nothing was queued; wait until some have left (`wa status`), or raise MAX_QUEUE_SIZE",
+            code="queue_full",
+        )
+
+
+def _count_queued(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT ifnull(sum(n), 0) FROM tally WHERE state = 'queued'").fetchone()
+    return int(row[0])
+
+
+def _note_range(connection: sqlite3.Connection, batch_id: int, *, first: int | None, last: int | None) -> None:
+    connection.execute(
+        "UPDATE batch SET first_message_id = ?, last_message_id = ? WHERE id = ?", (first, last, batch_id)
+    )
+
+
+def _duplicate(message_id: int, address: str, state: str, due_at_ms: int | None) -> Enqueued:
+    return Enqueued(
+        message_id=message_id,
+        address=address,
+        outcome="duplicate",
+        state=State(state),
+        queue_position=None,
+        due_at_ms=due_at_ms,
+        reason=f"the same message is {state} as {format_message_id(message_id)}",
+    )

@@ -1,0 +1,123 @@
+"""Leases: one holder sends for an instance at a time, and what a dead one left behind becomes unknown."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from wa_cli.ports import Holder, Lease
+from wa_cli.store.sqlite.owners import Owner, host_name, is_alive
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from wa_cli.store.sqlite.database import Database
+
+LEASE_MS: Final = 30_000
+
+LATE_SECOND: Final = "the process that sent it ended before the answer was recorded"
+
+
+class SqliteLeases:
+    def __init__(self, database: Database, owner: Owner) -> None:
+        self._database = database
+        self._owner = owner
+
+    def acquire(self, instance_id: int, *, role: str, now_ms: int) -> Lease | Holder:
+        token = self._owner.token
+        with self._database.write() as connection:
+            row = _read(connection, instance_id)
+            if row is not None and row.owner != token and self._lives(row, now_ms):
+                return _holder(row)
+            epoch = (row.epoch if row else 0) + 1
+            # Take the lease over: the old epoch may neither start nor record from this commit on.
+            connection.execute(
+                """INSERT INTO lease (instance_id, epoch, owner, role, pid, host, acquired_at, expires_at)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+                ON CONFLICT DO UPDATE SET epoch = excluded.epoch, owner = excluded.owner, role = excluded.role,
+                    pid = excluded.pid, host = excluded.host, acquired_at = excluded.acquired_at,
+                    expires_at = excluded.expires_at""",
+                (instance_id, epoch, token, role, os.getpid(), host_name(), now_ms, now_ms + LEASE_MS),
+            )
+            bury(connection, instance_id, now_ms=now_ms)
+            name = connection.execute("SELECT name FROM instance WHERE id = ?", (instance_id,)).fetchone()[0]
+        return Lease(instance_id=instance_id, instance=name, epoch=epoch, expires_at_ms=now_ms + LEASE_MS)
+
+    def release(self, lease: Lease) -> None:
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE lease SET owner = NULL, expires_at = 0 WHERE instance_id = ? AND epoch = ?",
+                (lease.instance_id, lease.epoch),
+            )
+
+    def find_holder(self, instance_id: int, *, now_ms: int) -> Holder | None:
+        with self._database.read() as connection:
+            row = _read(connection, instance_id)
+        return _holder(row) if row is not None and self._lives(row, now_ms) else None
+
+    def bury_dead(self, *, now_ms: int) -> int:
+        with self._database.read() as connection:
+            suspects = connection.execute(
+                """SELECT DISTINCT message.instance_id FROM message WHERE state = 'sending'"""
+            ).fetchall()
+        buried = 0
+        for (instance_id,) in suspects:
+            with self._database.write() as connection:
+                row = _read(connection, instance_id)
+                if row is not None and self._lives(row, now_ms):
+                    continue
+                # A higher epoch without an owner: whoever was frozen may not record any more either.
+                connection.execute(
+                    "UPDATE lease SET owner = NULL, epoch = epoch + 1, expires_at = 0 WHERE instance_id = ?",
+                    (instance_id,),
+                )
+                buried += bury(connection, instance_id, now_ms=now_ms)
+        return buried
+
+    def _lives(self, row: _Row, now_ms: int) -> bool:
+        if row.owner is None or row.expires_at <= now_ms:
+            return False
+        # Only this machine's processes can be looked at; another machine's holder lives until its lease runs out.
+        return row.host != host_name() or row.owner == self._owner.peek() or is_alive(self._database.path, row.owner)
+
+
+def bury(connection: sqlite3.Connection, instance_id: int, *, now_ms: int) -> int:
+    """Whatever an instance has in `sending` cannot be known any more.  Called by whoever holds the highest epoch."""
+    connection.execute(
+        """UPDATE attempt SET outcome = 'ambiguous', counted = 1, error_code = 'worker_died', details = ?
+        WHERE outcome IS NULL AND message_id IN
+            (SELECT id FROM message WHERE instance_id = ? AND state = 'sending')""",
+        (LATE_SECOND, instance_id),
+    )
+    # A message whose policy is `skip` is closed at once, like any other unknown of that policy.
+    changed = connection.execute(
+        """UPDATE message SET
+            state = CASE (SELECT on_unknown FROM batch WHERE batch.id = message.batch_id)
+                WHEN 'skip' THEN 'skipped' ELSE 'unknown' END,
+            reason = 'outcome_unknown', error_code = 'worker_died', error_details = ?,
+            attempts = attempts + 1, changed_at = ?
+        WHERE instance_id = ? AND state = 'sending'""",
+        (LATE_SECOND, now_ms, instance_id),
+    )
+    return changed.rowcount
+
+
+class _Row(NamedTuple):
+    epoch: int
+    owner: str | None
+    role: str
+    pid: int
+    host: str
+    acquired_at: int
+    expires_at: int
+
+
+def _read(connection: sqlite3.Connection, instance_id: int) -> _Row | None:
+    row = connection.execute(
+        "SELECT epoch, owner, role, pid, host, acquired_at, expires_at FROM lease WHERE instance_id = ?", (instance_id,)
+    ).fetchone()
+    return _Row(*row) if row else None
+
+
+def _holder(row: _Row) -> Holder:
+    return Holder(role=row.role, pid=row.pid, host=row.host, since_ms=row.acquired_at)

@@ -1,0 +1,329 @@
+"""The hot path: the statements of one turn of the send loop, each a batch, none a query per message."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, assert_never
+
+from wa_cli.domain.message import OnUnknown, State, content_hash, decode_content
+from wa_cli.domain.outcome import Accepted, Ambiguous, NotSent, Rejected
+from wa_cli.domain.recipient import RecipientKind
+from wa_cli.domain.retry import Rest, Stop
+from wa_cli.ports import BatchTerms, Due, InstanceStanding
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from wa_cli.domain.message import Content
+    from wa_cli.ports import Finished, Lease, Record
+    from wa_cli.store.sqlite.database import Database
+
+FIRST_LANE: Final = """
+    SELECT lane, due_at FROM message WHERE state = 'queued' AND instance_id = ? AND lane > ?
+    ORDER BY lane, due_at LIMIT 1
+"""
+
+# Waiting rows of one lane in the order they are due, with what decides about them.  A twin is another message that
+# holds the same idempotency key without having been asked for (`--again`).
+DUE_ROWS: Final = """
+    SELECT m.id, m.contact_id, c.address, c.kind, m.content_id, m.batch_id, m.lane, m.due_at, m.expires_at,
+        m.attempts, m.refusals, m.reason,
+        CASE WHEN k.message_id <> m.id AND k.again = 0 THEN k.message_id END
+    FROM message AS m
+    JOIN contact AS c ON c.id = m.contact_id
+    LEFT JOIN live_key AS k
+        ON k.content_id = m.content_id AND k.contact_id = m.contact_id AND k.instance_id = m.instance_id
+    WHERE m.state = 'queued' AND m.instance_id = ? AND m.lane = ? AND m.due_at <= ?
+    ORDER BY m.due_at, m.id LIMIT ?
+"""
+
+INSERT_ATTEMPT: Final = """
+    INSERT INTO attempt (id, message_id, instance_id, contact_id, epoch, started_at) VALUES (?, ?, ?, ?, ?, ?)
+"""
+
+RECORD_ATTEMPT: Final = """
+    UPDATE attempt SET outcome = ?, counted = ?, latency_ms = ?, http_status = ?, error_code = ?, details = ?,
+        provider_message_id = ?
+    WHERE id = ?
+"""
+
+RECORD_MESSAGE: Final = """
+    UPDATE message SET state = ?, due_at = ifnull(?, due_at), attempts = attempts + ?, refusals = ?, reason = ?,
+        error_code = ?, error_details = ?, provider_message_id = ifnull(?, provider_message_id), changed_at = ?
+    WHERE id = ? AND state = 'sending'
+"""
+
+INSERT_DECISION: Final = "INSERT INTO decision (message_id, at, rule, details) VALUES (?, ?, ?, ?)"
+
+
+class SqliteQueue:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @contextmanager
+    def turn(self) -> Iterator[SqliteTurn]:
+        self._database.check_still_there()
+        with self._database.write() as connection:
+            yield SqliteTurn(connection)
+
+    def read_content(self, content_id: int) -> Content | None:
+        # Runs inside a turn: the same connection, no transaction of its own.
+        row = self._database.connection.execute("SELECT hash, body FROM content WHERE id = ?", (content_id,)).fetchone()
+        if row is None or content_hash(row[1]) != row[0]:
+            return None
+        return decode_content(row[1])
+
+    def settle_late(self, records: Sequence[Record], *, now_ms: int) -> int:
+        settled = 0
+        with self._database.write() as connection:
+            for record in records:
+                finished = record.finished
+                known = connection.execute(
+                    "SELECT 1 FROM attempt WHERE id = ? AND error_code = 'worker_died'", (finished.attempt_id,)
+                ).fetchone()
+                if known is None or isinstance(finished.outcome, Ambiguous):
+                    continue
+                connection.execute(RECORD_ATTEMPT, _attempt_values(record))
+                connection.execute(
+                    INSERT_DECISION, (finished.message_id, now_ms, "settled_late", f"{record.state}: a late answer came in")
+                )
+                # The burial counted the attempt; undo that where the outcome does not count.
+                changed = connection.execute(
+                    """UPDATE message SET state = ?, due_at = ifnull(?, due_at), attempts = attempts - ?, reason = ?,
+                        error_code = ?, error_details = ?, provider_message_id = ?, changed_at = ?
+                    WHERE id = ? AND state = 'unknown'""",
+                    (
+                        record.state,
+                        record.due_at_ms or (now_ms if record.state is State.QUEUED else None),
+                        0 if record.counted else 1,
+                        record.rule,
+                        *_error_of(finished),
+                        _provider_id(finished),
+                        now_ms,
+                        finished.message_id,
+                    ),
+                )
+                settled += changed.rowcount
+            connection.execute(
+                """INSERT INTO meta VALUES ('refused_commits', ?)
+                ON CONFLICT DO UPDATE SET value = CAST(CAST(value AS INTEGER) + excluded.value AS TEXT)""",
+                (str(len(records)),),
+            )
+        return settled
+
+    def requeue_unknown(self, *, older_than_ms: int, now_ms: int) -> int:
+        with self._database.write() as connection:
+            rows = connection.execute(
+                """SELECT message.id FROM message JOIN batch ON batch.id = message.batch_id
+                WHERE message.state = 'unknown' AND batch.on_unknown = 'resend' AND message.changed_at <= ?
+                    AND message.attempts < batch.max_attempts""",
+                (older_than_ms,),
+            ).fetchall()
+            connection.executemany(
+                "UPDATE message SET state = 'queued', due_at = ?, reason = 'unknown_resent', changed_at = ? WHERE id = ?",
+                [(now_ms, now_ms, message_id) for (message_id,) in rows],
+            )
+            connection.executemany(
+                INSERT_DECISION,
+                [(message_id, now_ms, "unknown_resent", "its policy is --on-unknown resend") for (message_id,) in rows],
+            )
+        return len(rows)
+
+    def expire(self, *, now_ms: int) -> int:
+        with self._database.read() as connection:
+            overdue = connection.execute(
+                "SELECT 1 FROM message WHERE state = 'queued' AND expires_at <= ? LIMIT 1", (now_ms,)
+            ).fetchone()
+        if overdue is None:
+            return 0
+        with self._database.write() as connection:
+            changed = connection.execute(
+                """UPDATE message SET state = 'expired', reason = 'expired', changed_at = ? WHERE id IN
+                (SELECT id FROM message WHERE state = 'queued' AND expires_at <= ? LIMIT 5000)""",
+                (now_ms, now_ms),
+            )
+        return changed.rowcount
+
+    def data_version(self) -> int:
+        return self._database.data_version()
+
+
+class SqliteTurn:
+    """Implements QueueTurn on an open transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def read_standing(self, instance_id: int) -> InstanceStanding:
+        epoch, expires_at, paused_at, rests_until = self._connection.execute(
+            """SELECT lease.epoch, lease.expires_at, instance.paused_at, instance.rests_until
+            FROM instance JOIN lease ON lease.instance_id = instance.id WHERE instance.id = ?""",
+            (instance_id,),
+        ).fetchone()
+        return InstanceStanding(
+            epoch=epoch, expires_at_ms=expires_at, is_paused=paused_at is not None, rests_until_ms=rests_until
+        )
+
+    def renew_lease(self, lease: Lease, *, expires_at_ms: int) -> None:
+        self._connection.execute(
+            "UPDATE lease SET expires_at = ? WHERE instance_id = ? AND epoch = ?",
+            (expires_at_ms, lease.instance_id, lease.epoch),
+        )
+
+    def record(self, records: Sequence[Record], *, now_ms: int) -> None:
+        self._connection.executemany(RECORD_ATTEMPT, [_attempt_values(record) for record in records])
+        self._connection.executemany(
+            RECORD_MESSAGE,
+            [
+                (
+                    record.state,
+                    record.due_at_ms,
+                    1 if record.counted else 0,
+                    record.refusals,
+                    None if record.state is State.SENT else record.rule,
+                    *_error_of(record.finished),
+                    _provider_id(record.finished),
+                    now_ms,
+                    record.finished.message_id,
+                )
+                for record in records
+            ],
+        )
+
+    def apply_effect(self, instance_id: int, effect: Rest | Stop, *, now_ms: int) -> None:
+        match effect:
+            case Rest():
+                self._connection.execute(
+                    "UPDATE instance SET rests_until = max(rests_until, ?), rest_reason = ? WHERE id = ?",
+                    (now_ms + round(effect.seconds * 1000), effect.reason, instance_id),
+                )
+            case Stop():
+                # The first reason stays: it is the one a person has to act on.
+                self._connection.execute(
+                    """UPDATE instance SET paused_at = ?, paused_by = 'platform', pause_code = ?, pause_reason = ?
+                    WHERE id = ? AND paused_at IS NULL""",
+                    (now_ms, effect.code, effect.reason, instance_id),
+                )
+            case _:
+                assert_never(effect)
+
+    def lane_heads(self, instance_id: int) -> list[tuple[int, int]]:
+        heads: list[tuple[int, int]] = []
+        lane = -1
+        while True:
+            head = self._connection.execute(FIRST_LANE, (instance_id, lane)).fetchone()
+            if head is None:
+                return heads
+            heads.append(head)
+            lane = head[0]
+
+    def read_due(self, instance_id: int, lane: int, *, now_ms: int, limit: int) -> list[Due]:
+        return [
+            Due(
+                message_id=row[0],
+                contact_id=row[1],
+                address=row[2],
+                kind=RecipientKind(row[3]),
+                content_id=row[4],
+                batch_id=row[5],
+                lane=row[6],
+                due_at_ms=row[7],
+                expires_at_ms=row[8],
+                attempts=row[9],
+                refusals=row[10],
+                reason=row[11],
+                twin_id=row[12],
+            )
+            for row in self._connection.execute(DUE_ROWS, (instance_id, lane, now_ms, limit))
+        ]
+
+    def read_terms(self, batch_id: int) -> BatchTerms:
+        delay_ms, max_attempts, on_unknown, released_at, last_started_at = self._connection.execute(
+            "SELECT delay_ms, max_attempts, on_unknown, released_at, last_started_at FROM batch WHERE id = ?",
+            (batch_id,),
+        ).fetchone()
+        return BatchTerms(
+            delay_ms=delay_ms,
+            max_attempts=max_attempts,
+            on_unknown=OnUnknown(on_unknown),
+            is_released=released_at is not None,
+            last_started_at_ms=last_started_at,
+        )
+
+    def read_state(self, message_id: int) -> State | None:
+        row = self._connection.execute("SELECT state FROM message WHERE id = ?", (message_id,)).fetchone()
+        return State(row[0]) if row else None
+
+    def start(self, rows: Sequence[Due], *, lease: Lease, now_ms: int, spaced_batches: Iterable[int]) -> list[int]:
+        (last_id,) = self._connection.execute("SELECT ifnull(max(id), 0) FROM attempt").fetchone()
+        attempt_ids = list(range(last_id + 1, last_id + 1 + len(rows)))
+        self._connection.executemany(
+            INSERT_ATTEMPT,
+            [
+                (attempt_id, row.message_id, lease.instance_id, row.contact_id, lease.epoch, now_ms)
+                for attempt_id, row in zip(attempt_ids, rows, strict=True)
+            ],
+        )
+        self._connection.executemany(
+            "UPDATE message SET state = 'sending', changed_at = ? WHERE id = ?",
+            [(now_ms, row.message_id) for row in rows],
+        )
+        self._connection.executemany(
+            "UPDATE batch SET last_started_at = ? WHERE id = ?", [(now_ms, batch_id) for batch_id in spaced_batches]
+        )
+        return attempt_ids
+
+    def defer(self, row: Due, *, until_ms: int, rule: str, now_ms: int) -> None:
+        self._connection.execute(
+            "UPDATE message SET due_at = ?, reason = ? WHERE id = ?", (until_ms, rule, row.message_id)
+        )
+        if row.reason != rule:  # said once, however often it has to wait
+            self._connection.execute(INSERT_DECISION, (row.message_id, now_ms, rule, None))
+
+    def drop(self, row: Due, *, state: State, rule: str, details: str | None, now_ms: int) -> None:
+        self._connection.execute(
+            """UPDATE message SET state = ?, reason = ?, error_code = ?, error_details = ?, changed_at = ?
+            WHERE id = ?""",
+            (state, rule, rule if state is State.FAILED else None, details, now_ms, row.message_id),
+        )
+        self._connection.execute(INSERT_DECISION, (row.message_id, now_ms, rule, details))
+
+    def read_starts(self, instance_id: int, *, since_ms: int) -> list[tuple[int, int]]:
+        starts: list[tuple[int, int]] = []
+        # Attempts are numbered in the order they start, so the newest are read first and the reading stops early.
+        for contact_id, started_at, of_instance in self._connection.execute(
+            "SELECT contact_id, started_at, instance_id FROM attempt ORDER BY id DESC"
+        ):
+            if started_at < since_ms:
+                break
+            if of_instance == instance_id:
+                starts.append((contact_id, started_at))
+        starts.reverse()
+        return starts
+
+
+def _attempt_values(record: Record) -> tuple[object, ...]:
+    outcome = record.finished.outcome
+    counted = 1 if record.counted else 0
+    latency, attempt_id = record.finished.latency_ms, record.finished.attempt_id
+    match outcome:
+        case Accepted():
+            return "accepted", counted, latency, outcome.http_status, None, None, outcome.provider_message_id, attempt_id
+        case Rejected():
+            return "rejected", counted, latency, outcome.http_status, outcome.code, outcome.details, None, attempt_id
+        case NotSent():
+            return "not_sent", counted, latency, None, outcome.code, outcome.details, None, attempt_id
+        case Ambiguous():
+            return "ambiguous", counted, latency, outcome.http_status, outcome.code, outcome.details, None, attempt_id
+        case _:
+            assert_never(outcome)
+
+
+def _error_of(finished: Finished) -> tuple[str | None, str | None]:
+    outcome = finished.outcome
+    return (None, None) if isinstance(outcome, Accepted) else (outcome.code, outcome.details)
+
+
+def _provider_id(finished: Finished) -> str | None:
+    return finished.outcome.provider_message_id if isinstance(finished.outcome, Accepted) else None

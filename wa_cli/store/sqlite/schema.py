@@ -1,0 +1,262 @@
+"""The tables, and how a file gets from one version of them to the next.
+
+Migrations run through sqlite-utils inside one immediate transaction, so an interrupted one leaves the old schema, and
+two processes that migrate at once take turns.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import sqlite3
+
+APPLICATION_ID: Final = 0x57414342  # "WACB": tells a wa database from any other SQLite file
+SCHEMA_VERSION: Final = 1
+
+# Times are milliseconds since 1970 in UTC.  A state is a word, so that the file can be read without wa.
+# A lane is `priority << 40 | batch`: the send loop spaces each lane by itself and serves urgent ones first.
+VERSION_1: Final = (
+    """
+    CREATE TABLE meta (
+        key TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE instance (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        transport TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        paused_at INTEGER,
+        paused_by TEXT CHECK (paused_by IN ('person', 'platform')),
+        pause_code TEXT,
+        pause_reason TEXT,
+        rests_until INTEGER NOT NULL DEFAULT 0,
+        rest_reason TEXT
+    ) STRICT
+    """,
+    """
+    CREATE TABLE lease (
+        instance_id INTEGER PRIMARY KEY REFERENCES instance(id),
+        epoch INTEGER NOT NULL,
+        owner TEXT,
+        role TEXT,
+        pid INTEGER,
+        host TEXT,
+        acquired_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE contact (
+        id INTEGER PRIMARY KEY,
+        address TEXT NOT NULL UNIQUE,
+        kind TEXT NOT NULL CHECK (kind IN ('person', 'group')),
+        created_at INTEGER NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE subgroup (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE COLLATE NOCASE,
+        created_at INTEGER NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE member (
+        id INTEGER PRIMARY KEY,
+        subgroup_id INTEGER NOT NULL REFERENCES subgroup(id) ON DELETE CASCADE,
+        contact_id INTEGER NOT NULL REFERENCES contact(id),
+        attributes TEXT,
+        UNIQUE (subgroup_id, contact_id)
+    ) STRICT
+    """,
+    # Members in the order they were added: the row id is the hidden last column of this index.
+    "CREATE INDEX member_order ON member (subgroup_id)",
+    """
+    CREATE TABLE content (
+        id INTEGER PRIMARY KEY,
+        hash BLOB NOT NULL UNIQUE,
+        body TEXT NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE batch (
+        id INTEGER PRIMARY KEY,
+        kind TEXT NOT NULL CHECK (kind IN ('subgroup', 'to', 'file', 'resend')),
+        instance_id INTEGER NOT NULL REFERENCES instance(id),
+        subgroup_id INTEGER,
+        subgroup TEXT,
+        campaign TEXT,
+        created_at INTEGER NOT NULL,
+        released_at INTEGER,
+        owner TEXT,
+        start_at INTEGER NOT NULL,
+        at_words TEXT,
+        delay_ms INTEGER NOT NULL,
+        priority INTEGER NOT NULL,
+        max_attempts INTEGER NOT NULL,
+        on_unknown TEXT NOT NULL CHECK (on_unknown IN ('hold', 'resend', 'skip')),
+        last_started_at INTEGER,
+        first_message_id INTEGER,
+        last_message_id INTEGER
+    ) STRICT
+    """,
+    "CREATE INDEX batch_unreleased ON batch (id) WHERE released_at IS NULL",
+    "CREATE INDEX batch_subgroup ON batch (subgroup_id) WHERE subgroup_id IS NOT NULL",
+    """
+    CREATE TABLE message (
+        id INTEGER PRIMARY KEY,
+        instance_id INTEGER NOT NULL REFERENCES instance(id),
+        batch_id INTEGER NOT NULL REFERENCES batch(id),
+        contact_id INTEGER NOT NULL REFERENCES contact(id),
+        content_id INTEGER NOT NULL REFERENCES content(id),
+        state TEXT NOT NULL CHECK (state IN
+            ('queued', 'sending', 'sent', 'failed', 'unknown', 'skipped', 'expired', 'cancelled')),
+        receipt TEXT CHECK (receipt IN ('sent', 'delivered', 'read', 'played', 'failed')),
+        lane INTEGER NOT NULL,
+        due_at INTEGER NOT NULL,
+        scheduled_at INTEGER NOT NULL,
+        expires_at INTEGER,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        refusals INTEGER NOT NULL DEFAULT 0,
+        reason TEXT,
+        error_code TEXT,
+        error_details TEXT,
+        provider_message_id TEXT,
+        changed_at INTEGER NOT NULL
+    ) STRICT
+    """,
+    # The only index the hot path reads: it holds waiting rows alone, so history costs it nothing.
+    "CREATE INDEX message_due ON message (instance_id, lane, due_at) WHERE state = 'queued'",
+    "CREATE INDEX message_expiry ON message (expires_at) WHERE state = 'queued' AND expires_at IS NOT NULL",
+    "CREATE INDEX message_sending ON message (instance_id) WHERE state = 'sending'",
+    "CREATE INDEX message_failed ON message (id) WHERE state = 'failed'",
+    "CREATE INDEX message_unknown ON message (id) WHERE state = 'unknown'",
+    """
+    CREATE TABLE attempt (
+        id INTEGER PRIMARY KEY,
+        message_id INTEGER NOT NULL REFERENCES message(id),
+        instance_id INTEGER NOT NULL,
+        contact_id INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        started_at INTEGER NOT NULL,
+        outcome TEXT CHECK (outcome IN
+            ('accepted', 'rejected', 'not_sent', 'ambiguous', 'marked_sent', 'marked_not_sent')),
+        counted INTEGER,
+        latency_ms INTEGER,
+        http_status INTEGER,
+        error_code TEXT,
+        details TEXT,
+        provider_message_id TEXT
+    ) STRICT
+    """,
+    "CREATE INDEX attempt_message ON attempt (message_id)",
+    # What was decided about a message beside its attempts.  The plain path (queued, sent) writes nothing here.
+    """
+    CREATE TABLE decision (
+        id INTEGER PRIMARY KEY,
+        message_id INTEGER NOT NULL REFERENCES message(id),
+        at INTEGER NOT NULL,
+        rule TEXT NOT NULL,
+        details TEXT
+    ) STRICT
+    """,
+    "CREATE INDEX decision_message ON decision (message_id)",
+    # The default idempotency key, taken apart: its SHA-256 would be a random key, and a random unique index doubles
+    # the price of an insert.  These three numbers stand for the same thing, since equal content has one id.
+    """
+    CREATE TABLE live_key (
+        content_id INTEGER NOT NULL,
+        contact_id INTEGER NOT NULL,
+        instance_id INTEGER NOT NULL,
+        message_id INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        again INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (content_id, contact_id, instance_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE caller_key (
+        key TEXT PRIMARY KEY,
+        request_hash BLOB NOT NULL,
+        batch_id INTEGER NOT NULL,
+        message_id INTEGER,
+        expires_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    # How many messages stand where, kept by the triggers below: status reads a few rows, never a million.
+    """
+    CREATE TABLE tally (
+        instance_id INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        receipt TEXT NOT NULL,
+        n INTEGER NOT NULL,
+        PRIMARY KEY (instance_id, state, receipt)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TRIGGER tally_insert AFTER INSERT ON message BEGIN
+        INSERT INTO tally VALUES (new.instance_id, new.state, ifnull(new.receipt, ''), 1)
+        ON CONFLICT DO UPDATE SET n = n + 1;
+    END
+    """,
+    """
+    CREATE TRIGGER tally_update AFTER UPDATE OF state, receipt ON message
+    WHEN new.state <> old.state OR new.receipt IS NOT old.receipt BEGIN
+        UPDATE tally SET n = n - 1
+        WHERE instance_id = old.instance_id AND state = old.state AND receipt = ifnull(old.receipt, '');
+        INSERT INTO tally VALUES (new.instance_id, new.state, ifnull(new.receipt, ''), 1)
+        ON CONFLICT DO UPDATE SET n = n + 1;
+    END
+    """,
+    """
+    CREATE TRIGGER tally_delete AFTER DELETE ON message BEGIN
+        UPDATE tally SET n = n - 1
+        WHERE instance_id = old.instance_id AND state = old.state AND receipt = ifnull(old.receipt, '');
+    END
+    """,
+    # The failed list as it was last printed, so that an index means what the reader saw.
+    """
+    CREATE TABLE printed_list (
+        position INTEGER PRIMARY KEY,
+        message_id INTEGER NOT NULL,
+        changed_at INTEGER NOT NULL
+    ) STRICT
+    """,
+)
+
+
+def read_version(connection: sqlite3.Connection) -> int:
+    """The schema version of the file, 0 when it holds none."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrate(connection: sqlite3.Connection, *, install: str) -> None:
+    """Bring the schema to SCHEMA_VERSION, all of it or nothing.  The caller holds no transaction.
+
+    install: the random name of this database, stored once; it marks the tags of our posts.
+    """
+    from sqlite_utils import Database, Migrations  # heavy, and needed once in the life of a file
+
+    migrations = Migrations("wa")
+
+    @migrations()
+    def version_1(database: Database) -> None:
+        for statement in VERSION_1:
+            database.conn.execute(statement)
+        database.conn.execute("INSERT INTO meta (key, value) VALUES ('install', ?)", (install,))
+
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if read_version(connection) < SCHEMA_VERSION:  # another process may have been faster
+            migrations.apply(Database(connection, execute_plugins=False))
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
