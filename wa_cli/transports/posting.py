@@ -208,17 +208,19 @@ def _marking_classes() -> tuple[type[aiohttp.ClientRequest], type[aiohttp.BytesP
         async def send(self, conn: Connection) -> aiohttp.ClientResponse:
             body = self.body
             if isinstance(body, MarkedBody):
-                transport = conn.transport
-                if transport is None or transport.is_closing():
-                    raise _ClosedBeforeWrite
+                transport, protocol = conn.transport, conn.protocol
+                if transport is None or transport.is_closing() or protocol is None or protocol.should_close:
+                    # should_close: bytes came in on an idle connection.  Posting now would read them as the
+                    # answer to this request, whoever they were meant for.
+                    raise _UnfitConnection
                 body.handed_over = True
             return await super().send(conn)
 
     return MarkingRequest, MarkedBody
 
 
-class _ClosedBeforeWrite(Exception):
-    """The other side closed a fresh connection before the request was begun."""
+class _UnfitConnection(Exception):
+    """The connection was closed, or spoke out of turn, before the request was begun."""
 
 
 def _explain_failure(error: Exception, *, may_have_arrived: bool, http_status: int | None) -> PostFailed:
@@ -232,8 +234,8 @@ def _name_failed_connect(error: Exception) -> tuple[str, str]:
     import aiohttp
 
     match error:
-        case _ClosedBeforeWrite():
-            return "closed_before_write", "the connection was closed before anything was written"
+        case _UnfitConnection():
+            return "closed_before_write", "the connection was lost before anything was written"
         case aiohttp.ClientConnectorDNSError():
             return "dns_failed", f"the name {error.host} could not be looked up"
         case aiohttp.ClientConnectorCertificateError():
