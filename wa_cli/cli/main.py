@@ -1,0 +1,156 @@
+"""The `wa` command: global flags, the commands by name, and errors as two lines with an exit code.
+
+The modules of the commands are loaded when one of them is called, so `wa --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from wa_cli import __version__
+from wa_cli.cli.session import Session
+from wa_cli.errors import WaError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EPILOG: Final = """Exit codes: 0 done, 2 usage, 3 partly done, 4 an instance needs a person, 5 unknown outcomes,
+6 refused by a safety rule, 7 conflict, 8 temporary, 9 storage. Flags above may stand anywhere on the line."""
+
+# Flags that hold for every command; they may stand before or after its name.
+GLOBAL_SWITCHES: Final = frozenset(
+    ("--json", "--quiet", "-q", "--verbose", "-v", "--no-input", "--yes", "-y", "--debug")
+)
+GLOBAL_VALUES: Final = frozenset(("--db", "--env-file"))
+
+
+def hoist_global_flags(arguments: Sequence[str]) -> list[str]:
+    """The same line with the global flags first.  What follows `--` is left alone."""
+    hoisted: list[str] = []
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        name, equals, _value = word.partition("=")
+        if word == "--":
+            rest += [word, *words]
+        elif word in GLOBAL_SWITCHES or (name in GLOBAL_VALUES and equals):
+            hoisted.append(word)
+        elif word in GLOBAL_VALUES:
+            hoisted.append(word)
+            value = next(words, None)
+            hoisted += [] if value is None else [value]
+        else:
+            rest.append(word)
+    return hoisted + rest
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"wa {__version__}\n")
+        raise typer.Exit
+
+
+def build_app() -> typer.Typer:
+    """The whole command tree."""
+    from wa_cli.cli import commands
+
+    app = typer.Typer(
+        name="wa",
+        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        pretty_exceptions_enable=False,
+        add_completion=True,
+        epilog=EPILOG,
+        rich_markup_mode=None,
+    )
+
+    @app.callback()
+    def wa(
+        context: typer.Context,
+        db: Annotated[str | None, typer.Option("--db", metavar="FILE", help="The database file.")] = None,
+        env_file: Annotated[
+            Path | None, typer.Option("--env-file", metavar="FILE", help="Settings file instead of ./.env.")
+        ] = None,
+        json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+        quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")] = False,
+        verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
+        no_input: Annotated[bool, typer.Option("--no-input", help="Never ask.")] = False,
+        yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to every question.")] = False,
+        debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+        version: Annotated[
+            bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+        ] = False,
+    ) -> None:
+        """Send WhatsApp messages to lists of people, spaced and once each, with the truth about every one."""
+        session = context.obj
+        session.db, session.env_file = db, env_file
+        session.json, session.quiet, session.verbose = json_output, quiet, verbose
+        session.no_input, session.yes, session.debug = no_input, yes, debug
+
+    commands.register(app)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line.  Returns its exit code; what it has to say is on stdout and stderr."""
+    words = hoist_global_flags(arguments)
+    session = Session(json="--json" in words, debug="--debug" in words)
+    try:
+        result = build_app()(args=words, prog_name="wa", standalone_mode=False, obj=session)
+        code = result if isinstance(result, int) else 0
+        sys.stdout.flush()
+        return code
+    except typer.Exit as leaving:
+        return leaving.exit_code
+    except WaError as error:
+        _show_error(session, error.message, error.hint, error.code, error.exit_code)
+        if session.debug:
+            raise
+        return error.exit_code
+    except typer.TyperException as error:
+        message = getattr(error, "format_message", error.__str__)()
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.stdout.write(message.rstrip() + "\n")
+            return 0
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "wa"
+        _show_error(session, message.rstrip("."), f"`{command} --help` shows what it takes", "usage", 2)
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("interrupted\n")
+        return 130
+    except BrokenPipeError:
+        # The reader has gone (`| head -1`): leave quietly, and keep Python from complaining at its end.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    finally:
+        session.close()
+
+
+def _show_error(session: Session, message: str, hint: str | None, code: str, exit_code: int) -> None:
+    from wa_cli.cli.session import clean_text
+
+    if session.json:
+        document = {"error": {"code": code, "message": message, "hint": hint, "exit": exit_code}}
+        sys.stderr.write(json.dumps(document, ensure_ascii=False) + "\n")
+        return
+    sys.stderr.write(f"error: {clean_text(message)}\n")
+    if hint:
+        sys.stderr.write(f"hint: {clean_text(hint)}\n")
+
+
+def main() -> None:
+    """The entry point of the `wa` command."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure:  # names of people are written in every script; an ASCII locale must not break a report
+            reconfigure(encoding="utf-8", errors="backslashreplace")
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,9 @@
+from __future__ import annotations
+
+
+def status() -> None:
+    """status."""
+
+
+def watch() -> None:
+    """watch."""
