@@ -163,7 +163,9 @@ async def _read_ledger(sandbox: Sandbox, query: Mapping[str, str]) -> dict[str, 
             pass
     verdict = query.get("verdict")
     entries = [
-        asdict(entry) for entry in sandbox.ledger if entry.seq > after and (verdict is None or entry.verdict == verdict)
+        entry.as_json()
+        for entry in sandbox.ledger
+        if entry.seq > after and (verdict is None or entry.verdict == verdict)
     ]
     return {"entries": entries[: int(limit)] if limit else entries, "last_seq": sandbox.last_seq}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wa_cli.errors import StorageError
@@ -46,6 +46,13 @@ class LedgerEntry:
     def is_accepted(self) -> bool:
         return self.verdict == "accepted"
 
+    def as_json(self) -> dict[str, Any]:
+        """The entry as its line in the file and the admin API show it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
 
 class Ledger:
     """Entries in memory and, once opened, one JSON line each in a file that only grows."""
@@ -77,7 +84,7 @@ class Ledger:
     def append(self, entry: LedgerEntry) -> None:
         """Add an entry whose seq is `last_seq + 1`.  Raises: StorageError; the entry then counts as never seen."""
         if self._file is not None:
-            line = json.dumps(asdict(entry), separators=(",", ":")).encode() + b"\n"
+            line = _ENCODER.encode(entry.as_json()).encode() + b"\n"
             try:
                 if os.write(self._file, line) != len(line):
                     raise OSError("only part of the line was written")

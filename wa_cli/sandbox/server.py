@@ -97,7 +97,6 @@ class Sandbox:
         self._waiting: list[asyncio.Future[None]] = []
         self._url = ""
         self._begin()
-        self._apply_limits()
 
     @property
     def url(self) -> str:
@@ -167,7 +166,7 @@ class Sandbox:
             self._begin_limits()
         if settings.token_expires_after != before.token_expires_after:
             self._authorised = 0
-        self._apply_limits()
+        self._read_settings()
 
     def reset(self) -> None:
         """Forget entries, queued faults and everything measured.  Settings, ledger file and seq go on."""
@@ -233,6 +232,7 @@ class Sandbox:
         self._flaky: dict[str, int] = {}
         self._authorised = 0
         self._begin_limits()
+        self._read_settings()
 
     def _begin_limits(self) -> None:
         settings = self._settings
@@ -240,12 +240,14 @@ class Sandbox:
         self._pairs = PairLimit(settings.pair_seconds, 1 if settings.strict_pair else settings.pair_burst)
         self._windows: dict[str, ThroughputWindow] = {}
 
-    def _apply_limits(self) -> None:
+    def _read_settings(self) -> None:
         settings = self._settings
         self._chaos = Chaos(settings.chaos)
-        self._routes: dict[str, tuple[str, str] | None] = {}
-        for number in (settings.phone_number_id, *settings.other_phone_number_ids):
-            self._windows.setdefault(number, ThroughputWindow(settings.throughput_per_second))
+        self._routes: dict[str, tuple[str, str]] = {}
+        self._windows = {
+            number: self._windows.get(number) or ThroughputWindow(settings.throughput_per_second)
+            for number in (settings.phone_number_id, *settings.other_phone_number_ids)
+        }
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         raw_path = request.raw_path
@@ -265,10 +267,11 @@ class Sandbox:
         except KeyError:
             pass
         version, parts = _split_version(raw_path.partition("?")[0])
-        route = (version, parts[0]) if len(parts) == 2 and parts[1] == "messages" else None
+        if len(parts) != 2 or parts[1] != "messages" or parts[0] == "sandbox":
+            return None
         if len(self._routes) < 256:
-            self._routes[raw_path] = route
-        return route
+            self._routes[raw_path] = version, parts[0]
+        return version, parts[0]
 
     async def _answer_message(self, request: web.BaseRequest, version: str, number: str) -> web.StreamResponse:
         try:
@@ -561,7 +564,7 @@ class Sandbox:
         shape = find_object(self._settings, parts, query) if request.method == "GET" else None
         if shape is None:
             return self._refusal(_unknown_object("/".join(parts), verb=request.method.lower()), version)
-        return self._json(json.dumps(shape, separators=(",", ":")).encode(), version)
+        return self._json(_encode(shape), version)
 
 
 class _Post:
@@ -588,6 +591,13 @@ class _Post:
         self.content: str | None = None
         self.tag: str | None = None
         self.is_read_mark = False
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+
+def _encode(shape: dict[str, Any]) -> bytes:
+    return _ENCODER.encode(shape).encode()
 
 
 def _parse(raw_body: bytes) -> dict[str, Any] | None:
