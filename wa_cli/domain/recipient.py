@@ -266,14 +266,21 @@ def _parse_national(digits: str, text: str, region: str) -> str:
             f"'{show_text(text)}' {_reason(digits, region)}",
             hint=f"if {other} is meant, write it with its plus" if other else _EXAMPLE,
         )
-    if digits.startswith(code) and national != f"+{digits}":
-        other = _find_international(f"+{digits}")
-        if other and other != national:
-            raise InvalidRecipient(
-                f"'{show_text(text)}' is {national} when read as a national number and {other} otherwise",
-                hint=f"write {national} or {other}",
-            )
-    return national
+    other = _find_international(f"+{digits}") if digits.startswith(code) else None
+    if other is None or other == national:
+        return national
+    if _is_mobile(other) and not _is_mobile(national):
+        return other  # a landline so long and without its trunk zero is written by nobody
+    raise InvalidRecipient(
+        f"'{show_text(text)}' is {national} when read as a national number and {other} otherwise",
+        hint=f"write {national} or {other}",
+    )
+
+
+def _is_mobile(address: str) -> bool:
+    import phonenumbers
+
+    return phonenumbers.number_type(phonenumbers.parse(address)) == phonenumbers.PhoneNumberType.MOBILE
 
 
 def _parse_international(number: str, text: str) -> str:
