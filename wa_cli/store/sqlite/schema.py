@@ -135,6 +135,8 @@ VERSION_1: Final = (
     "CREATE INDEX message_sending ON message (instance_id) WHERE state = 'sending'",
     "CREATE INDEX message_failed ON message (id) WHERE state = 'failed'",
     "CREATE INDEX message_unknown ON message (id) WHERE state = 'unknown'",
+    # Retries that wait: counted by status, and touched only when an attempt failed.
+    "CREATE INDEX message_retrying ON message (id) WHERE state = 'queued' AND attempts > 0",
     """
     CREATE TABLE attempt (
         id INTEGER PRIMARY KEY,

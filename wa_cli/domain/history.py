@@ -1,0 +1,126 @@
+"""What is known about one message: its row, every attempt to post it, every decision about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wa_cli.domain.receipt import Receipt, Standing, derive_standing
+
+if TYPE_CHECKING:
+    from wa_cli.domain.message import Content, OnUnknown, State
+    from wa_cli.domain.recipient import RecipientKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageRow:
+    """A message as it stands now.  Times are milliseconds since 1970 in UTC.
+
+    content: None when the stored words no longer match their checksum.  scheduled_at_ms: when it was first meant to
+    leave; due_at_ms: when it may leave next, retries and resends included.  subgroup, campaign: as named when queued.
+    """
+
+    id: int
+    state: State
+    receipt: Receipt | None
+    address: str
+    kind: RecipientKind
+    content: Content | None
+    instance_id: int
+    instance: str
+    batch_id: int
+    subgroup_id: int | None
+    subgroup: str | None
+    campaign: str | None
+    scheduled_at_ms: int
+    due_at_ms: int
+    expires_at_ms: int | None
+    attempts: int
+    refusals: int
+    reason: str | None
+    error_code: str | None
+    error_details: str | None
+    provider_message_id: str | None
+    changed_at_ms: int
+
+    @property
+    def standing(self) -> Standing:
+        return derive_standing(self.state, self.receipt)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRow:
+    """One post.  outcome: None while it is on its way.  is_counted: it used up one of the message's attempts.
+
+    tag: what went out with the post and comes back in receipts.
+    """
+
+    n: int
+    id: int
+    started_at_ms: int
+    epoch: int
+    tag: str
+    outcome: str | None
+    is_counted: bool
+    latency_ms: int | None
+    http_status: int | None
+    error_code: str | None
+    details: str | None
+    provider_message_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRow:
+    """A rule that was applied to a message beside its attempts."""
+
+    at_ms: int
+    rule: str
+    details: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The call that queued a message.
+
+    kind: `subgroup`, `to`, `file` or `resend`.  at_words: what was typed after --at, or None.
+    position, size: of the message in its call, from 1.  key: the caller's own, of the call or of the line.
+    """
+
+    batch_id: int
+    kind: str
+    created_at_ms: int
+    is_released: bool
+    start_at_ms: int
+    at_words: str | None
+    delay_ms: int
+    priority: int
+    max_attempts: int
+    on_unknown: OnUnknown
+    position: int
+    size: int
+    key: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """Everything that is stored about one message.  resent_by: the last resend that queued it again, or None.
+
+    encoded: the stored words, for the idempotency key.
+    """
+
+    message: MessageRow
+    encoded: str
+    origin: Origin
+    resent_by: Origin | None
+    attempts: tuple[AttemptRow, ...]
+    decisions: tuple[DecisionRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageFilter:
+    """Which messages a listing takes; None takes all."""
+
+    standing: Standing | None = None
+    subgroup: str | None = None
+    campaign: str | None = None
+    address: str | None = None

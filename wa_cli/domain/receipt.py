@@ -1,0 +1,63 @@
+"""The one word a person sees for a message, derived from our own state and WhatsApp's receipt."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import assert_never
+
+from wa_cli.domain.message import State
+
+
+class Receipt(StrEnum):
+    """How far WhatsApp says a message has come.  Only a message that was accepted has one."""
+
+    SENT = "sent"
+    DELIVERED = "delivered"
+    READ = "read"
+    PLAYED = "played"
+    FAILED = "failed"
+
+
+class Standing(StrEnum):
+    """Where a message stands, as listings and counts show it.  Every message is in exactly one."""
+
+    QUEUED = "queued"
+    SENDING = "sending"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    READ = "read"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    SKIPPED = "skipped"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+def derive_standing(state: State, receipt: Receipt | None) -> Standing:
+    """The word for a message.  A receipt counts only on top of `sent`: anywhere else our own state is the truth.
+
+    Source: rows Q4 and H5, promise P13.
+    """
+    if state is not State.SENT or receipt is None:
+        return Standing(state.value)
+    match receipt:
+        case Receipt.SENT:
+            return Standing.SENT
+        case Receipt.DELIVERED:
+            return Standing.DELIVERED
+        case Receipt.READ | Receipt.PLAYED:
+            return Standing.READ
+        case Receipt.FAILED:
+            return Standing.FAILED
+        case _:
+            assert_never(receipt)
+
+
+def pairs_of(standing: Standing) -> tuple[tuple[State, Receipt | None], ...]:
+    """Every (state, receipt) that is shown as this word: what a store filters by."""
+    return tuple(
+        (state, receipt)
+        for state in State
+        for receipt in (None, *Receipt)
+        if derive_standing(state, receipt) is standing
+    )
