@@ -15,6 +15,8 @@ APPLICATION_ID: Final = 0x57414342  # "WACB": tells a wa database from any other
 SCHEMA_VERSION: Final = 1
 
 # Times are milliseconds since 1970 in UTC.  A state is a word, so that the file can be read without wa.
+# The id of a subgroup is never used again (AUTOINCREMENT), since batches remember it after the subgroup is gone; its
+# folded name is what all cases of its letters share, which NOCASE knows for ASCII only.
 # A lane is `priority << 40 | batch`: the send loop spaces each lane by itself and serves urgent ones first.
 VERSION_1: Final = (
     """
@@ -59,8 +61,9 @@ VERSION_1: Final = (
     """,
     """
     CREATE TABLE subgroup (
-        id INTEGER PRIMARY KEY,
-        name TEXT NOT NULL UNIQUE COLLATE NOCASE,
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL,
+        folded_name TEXT NOT NULL UNIQUE,
         created_at INTEGER NOT NULL
     ) STRICT
     """,
@@ -73,6 +76,8 @@ VERSION_1: Final = (
         UNIQUE (subgroup_id, contact_id)
     ) STRICT
     """,
+    # Groups are few among the contacts: counting a subgroup's kinds reads these alone.
+    "CREATE INDEX contact_group ON contact (id) WHERE kind = 'group'",
     # Members in the order they were added: the row id is the hidden last column of this index.
     "CREATE INDEX member_order ON member (subgroup_id)",
     """
