@@ -87,6 +87,8 @@ def mask_address(address: str) -> str:
 
 def show_text(text: str, *, limit: int = 60) -> str:
     """Foreign text for one line of a message: control and invisible characters as escapes, cut at `limit`."""
+    if len(text) <= limit and text.isprintable():
+        return text
     shown = "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in text[: limit + 1]
