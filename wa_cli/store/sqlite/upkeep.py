@@ -1,0 +1,468 @@
+"""Looking after the file: is it sound, is it where it should be, a copy of it, and what went through it of late."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sqlite3
+import stat
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from wa_cli.domain.finding import FIX_CALL, FIX_MACHINE, Finding, fail, ok, warn
+from wa_cli.domain.message import content_hash, format_message_id
+from wa_cli.errors import Conflict, NotFound, StorageBroken, StorageError, UsageError, WaError
+from wa_cli.store.sqlite.database import Database, rename_error
+from wa_cli.store.sqlite.schema import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+STORE: Final = "store"
+LARGE_WAL_BYTES: Final = 64 * 1024 * 1024  # fault 20: a reader keeps the log from being folded in
+LOW_DISK_BYTES: Final = 200 * 1024 * 1024
+NO_DISK_BYTES: Final = 10 * 1024 * 1024
+NAMED_AT_MOST: Final = 5
+CONTENTS_A_LOOK: Final = 5_000
+RESTORE: Final = "stop wa and put back a copy made by `wa db backup`"
+
+# WAL needs shared memory between the processes, which these do not give across machines.
+NETWORK_FILE_SYSTEMS: Final = frozenset(
+    ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ncpfs", "ceph", "glusterfs", "lustre", "beegfs", "virtiofs")
+)
+NETWORK_FUSE: Final = ("fuse.sshfs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.gcsfuse", "fuse.ceph")
+# What lives only as long as a container or the machine's power.
+PASSING_FILE_SYSTEMS: Final = frozenset(("overlay", "tmpfs", "ramfs", "aufs"))
+
+# --- what must hold between the tables, beyond what their own constraints say ---
+
+# P3: shown as sent, and nobody ever accepted it.
+SENT_UNPROVED: Final = """
+    SELECT id FROM message WHERE state = 'sent' AND NOT EXISTS
+        (SELECT 1 FROM attempt WHERE attempt.message_id = message.id AND outcome IN ('accepted', 'marked_sent'))
+"""
+# P3: shown as not sent, although it was accepted.
+ACCEPTED_DENIED: Final = """
+    SELECT DISTINCT message.id FROM attempt JOIN message ON message.id = attempt.message_id
+    WHERE attempt.outcome IN ('accepted', 'marked_sent')
+        AND message.state IN ('queued', 'failed', 'expired', 'cancelled')
+"""
+# P4: unknown without the attempt that made it so.
+UNKNOWN_UNPROVED: Final = """
+    SELECT id FROM message WHERE state = 'unknown' AND NOT EXISTS
+        (SELECT 1 FROM attempt WHERE attempt.message_id = message.id AND outcome = 'ambiguous')
+"""
+SENDING_WITHOUT_START: Final = """
+    SELECT id FROM message WHERE state = 'sending' AND 1 <>
+        (SELECT count(*) FROM attempt WHERE attempt.message_id = message.id AND outcome IS NULL)
+"""
+START_WITHOUT_END: Final = """
+    SELECT DISTINCT message.id FROM attempt JOIN message ON message.id = attempt.message_id
+    WHERE attempt.outcome IS NULL AND message.state <> 'sending'
+"""
+WRONG_INSTANCE: Final = """
+    SELECT message.id FROM message JOIN batch ON batch.id = message.batch_id
+    WHERE batch.instance_id <> message.instance_id
+"""
+KEY_WITHOUT_MESSAGE: Final = """
+    SELECT message_id FROM live_key WHERE message_id NOT IN (SELECT id FROM message)
+"""
+RULES: Final = (
+    (SENT_UNPROVED, "shown as sent without an acceptance"),
+    (ACCEPTED_DENIED, "accepted once, and yet not shown as sent"),
+    (UNKNOWN_UNPROVED, "unknown without the attempt that made it so"),
+    (SENDING_WITHOUT_START, "being sent without exactly one start"),
+    (START_WITHOUT_END, "started and never finished, and yet not being sent"),
+    (WRONG_INSTANCE, "in a batch of another instance"),
+    (KEY_WITHOUT_MESSAGE, "named by a key and missing"),
+)
+
+TALLY: Final = "SELECT instance_id, state, receipt, n FROM tally WHERE n <> 0 ORDER BY 1, 2, 3"
+COUNTS: Final = """
+    SELECT instance_id, state, ifnull(receipt, ''), count(*) FROM message GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""
+
+RECENT: Final = """
+    SELECT ifnull(sum(outcome = 'accepted'), 0),
+        ifnull(sum(outcome = 'accepted' AND started_at >= :hour), 0),
+        ifnull(sum(outcome IN ('rejected', 'not_sent', 'ambiguous') AND started_at >= :hour), 0),
+        ifnull(sum(started_at >= :minute), 0)
+    FROM attempt WHERE id >= :first AND instance_id = :instance AND started_at >= :since
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """Posts of one instance in moving windows that end now.  Source: row H12.
+
+    failures_1h: attempts that were refused, could not leave or ended unknown.  started_1m: all that began.
+    """
+
+    sent_24h: int
+    sent_1h: int
+    failures_1h: int
+    started_1m: int
+
+
+class SqliteUpkeep:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def check(self, *, is_held: Callable[[int], bool]) -> Iterator[Finding]:
+        """Look at everything in the file; takes seconds for a million messages, and changes nothing.
+
+        is_held: whether anybody alive sends for an instance, by its id.
+        """
+        yield from self.check_pages(whole=True)
+        for look in (self._check_rules, self._check_tally, self._check_contents):
+            yield from self._survive(look)
+        yield from self._survive(lambda: self._check_sending(is_held))
+
+    def check_pages(self, *, whole: bool) -> Iterator[Finding]:
+        """SQLite's own checks.  whole: the indexes too."""
+        yield from self._survive(lambda: self._check_integrity("integrity_check" if whole else "quick_check"))
+        yield from self._survive(self._check_foreign_keys)
+
+    def _survive(self, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+        """A page that cannot be read is a finding, and the other checks go on."""
+        try:
+            yield from look()
+        except WaError as error:
+            yield fail(STORE, "readable", error.message, error.hint, exit_code=error.exit_code)
+
+    def _check_integrity(self, pragma: str) -> Iterator[Finding]:
+        with self._database.read() as connection:
+            lines = [str(row[0]) for row in connection.execute(f"PRAGMA {pragma}({NAMED_AT_MOST})")]
+        if lines == ["ok"]:
+            yield ok(STORE, "integrity", "every page is sound")
+            return
+        for line in lines:
+            yield fail(STORE, "integrity", f"SQLite finds: {' '.join(line.split())}", RESTORE, exit_code=FIX_MACHINE)
+
+    def _check_foreign_keys(self) -> Iterator[Finding]:
+        with self._database.read() as connection:
+            rows = connection.execute("PRAGMA foreign_key_check").fetchmany(NAMED_AT_MOST)
+        if not rows:
+            yield ok(STORE, "foreign_keys", "every row points at rows that exist")
+        for table, row_id, parent, _number in rows:
+            message = f"row {row_id} of table {table} points at a row of {parent} that is gone"
+            yield fail(STORE, "foreign_keys", message, RESTORE, exit_code=FIX_MACHINE)
+
+    def _check_rules(self) -> Iterator[Finding]:
+        findings = []
+        with self._database.read() as connection:
+            for statement, what in RULES:
+                ids = [int(row[0]) for row in connection.execute(statement).fetchmany(1_000)]
+                if ids:
+                    message = f"{_count(len(ids), 1_000)} {what}: {_name(ids)}"
+                    hint = f"`wa message explain {format_message_id(ids[0])}`"
+                    findings.append(fail(STORE, "states", message, hint, exit_code=FIX_MACHINE))
+        yield from findings or [ok(STORE, "states", "every state is one its history allows")]
+
+    def _check_tally(self) -> Iterator[Finding]:
+        with self._database.read() as connection:
+            kept = connection.execute(TALLY).fetchall()
+            counted = connection.execute(COUNTS).fetchall()
+        if kept == counted:
+            yield ok(STORE, "tally", f"the numbers of `wa status` add up: {sum(row[3] for row in counted)} messages")
+            return
+        wrong = sorted({row[1] for row in set(kept) ^ set(counted)})
+        message = f"the numbers of `wa status` are not those of the messages: {', '.join(wrong)}"
+        yield fail(STORE, "tally", message, RESTORE, exit_code=FIX_MACHINE)
+
+    def _check_contents(self) -> Iterator[Finding]:
+        damaged: list[int] = []
+        last = looked_at = 0
+        while True:
+            with self._database.read() as connection:
+                rows = connection.execute(
+                    "SELECT id, hash, body FROM content WHERE id > ? ORDER BY id LIMIT ?", (last, CONTENTS_A_LOOK)
+                ).fetchall()
+            if not rows:
+                break
+            last, looked_at = rows[-1][0], looked_at + len(rows)
+            damaged += [row[0] for row in rows if content_hash(row[2]) != row[1]]
+        if not damaged:
+            yield ok(STORE, "contents", f"{looked_at} texts match their checksums")
+            return
+        numbers = ", ".join(map(str, damaged[:NAMED_AT_MOST]))
+        message = f"{len(damaged)} texts no longer match their checksums and will not be sent: content {numbers}"
+        yield fail(STORE, "contents", message, RESTORE, exit_code=FIX_MACHINE)
+
+    def _check_sending(self, is_held: Callable[[int], bool]) -> Iterator[Finding]:
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT instance_id, count(*) FROM message WHERE state = 'sending' GROUP BY instance_id"
+            ).fetchall()
+        left = sum(count for instance_id, count in rows if not is_held(instance_id))
+        if left:
+            message = f"{left} messages were being sent by a process that is gone"
+            yield warn(
+                STORE, "sending", message, "`wa status` turns them into unknown ones, `wa reconcile` settles those"
+            )
+        else:
+            yield ok(
+                STORE, "sending", f"{sum(row[1] for row in rows)} messages are on their way, each with a living sender"
+            )
+
+    # --- looking back ---
+
+    def read_counters(self, instance_id: int, *, now_ms: int) -> Counters:
+        """What the instance did in the last minute, hour and day."""
+        since = now_ms - 86_400_000
+        with self._database.read() as connection:
+            row = connection.execute(
+                RECENT,
+                {
+                    "first": _first_attempt_since(connection, since),
+                    "instance": instance_id,
+                    "since": since,
+                    "hour": now_ms - 3_600_000,
+                    "minute": now_ms - 60_000,
+                },
+            ).fetchone()
+        return Counters(sent_24h=row[0], sent_1h=row[1], failures_1h=row[2], started_1m=row[3])
+
+    def read_starts(self, instance_id: int, *, since_ms: int) -> list[tuple[int, int]]:
+        """(contact id, started at) of the instance's attempts since then, oldest first."""
+        with self._database.read() as connection:
+            return connection.execute(
+                """SELECT contact_id, started_at FROM attempt
+                WHERE id >= ? AND instance_id = ? AND started_at >= ? ORDER BY id""",
+                (_first_attempt_since(connection, since_ms), instance_id, since_ms),
+            ).fetchall()
+
+    def newest_at_ms(self) -> int | None:
+        """The latest moment at which this file was certainly written to, or None for an empty one."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                """SELECT max(
+                    ifnull((SELECT started_at FROM attempt ORDER BY id DESC LIMIT 1), 0),
+                    ifnull((SELECT created_at FROM batch ORDER BY id DESC LIMIT 1), 0),
+                    ifnull((SELECT max(acquired_at) FROM lease), 0),
+                    ifnull((SELECT max(created_at) FROM instance), 0))"""
+            ).fetchone()
+        return int(row[0]) or None
+
+    def read_schema_version(self) -> int:
+        with self._database.read() as connection:
+            return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _first_attempt_since(connection: sqlite3.Connection, since_ms: int) -> int:
+    """The id of the first attempt that started then or later.
+
+    Attempts are numbered in the order they start, so a few steps of halving find it without an index on time.
+    """
+    low, high = connection.execute("SELECT ifnull(min(id), 1), ifnull(max(id), 0) + 1 FROM attempt").fetchone()
+    while low < high:
+        middle = (low + high) // 2
+        row = connection.execute(
+            "SELECT started_at FROM attempt WHERE id >= ? ORDER BY id LIMIT 1", (middle,)
+        ).fetchone()
+        if row is None or row[0] >= since_ms:
+            high = middle
+        else:
+            low = middle + 1
+    return int(low)
+
+
+def _count(number: int, most: int) -> str:
+    return "1 message is" if number == 1 else f"{number}{' or more' if number >= most else ''} messages are"
+
+
+def _name(ids: list[int]) -> str:
+    rest = f" and {len(ids) - NAMED_AT_MOST} more" if len(ids) > NAMED_AT_MOST else ""
+    return ", ".join(format_message_id(one) for one in ids[:NAMED_AT_MOST]) + rest
+
+
+# --- the file from outside ---
+
+
+def inspect_surroundings(path: Path, *, is_own_folder: bool) -> list[Finding]:
+    """The file's size, its rights, its disk.  is_own_folder: the folder holds nothing but wa's files."""
+    findings = [_check_modes(path, is_own_folder=is_own_folder), _check_disk(path), _check_wal(path)]
+    with suppress(OSError):
+        kind = find_file_system(path, Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace"))
+        findings.append(judge_file_system(kind))
+    return findings
+
+
+def _check_modes(path: Path, *, is_own_folder: bool) -> Finding:
+    if os.name == "nt":
+        return ok(STORE, "modes", "rights are those of the folder")
+    open_files = [file for file in (path, *_companions(path)) if _mode(file) & 0o077]
+    if open_files:
+        names = " ".join(str(file) for file in open_files)
+        return warn(STORE, "modes", "others on this computer may read the database", f"chmod 600 {names}")
+    if _mode(path.parent) & (0o077 if is_own_folder else 0o022):
+        message = f"others may {'look into' if is_own_folder else 'put files into'} the folder {path.parent}"
+        return warn(STORE, "modes", message, f"chmod {'700' if is_own_folder else 'go-w'} {path.parent}")
+    return ok(STORE, "modes", "only you can read the database")
+
+
+def _companions(path: Path) -> Iterator[Path]:
+    yield from (path.with_name(path.name + ending) for ending in ("-wal", "-shm"))
+
+
+def _mode(path: Path) -> int:
+    try:
+        status = path.stat()
+    except OSError:
+        return 0
+    if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX:
+        return stat.S_IMODE(status.st_mode) & ~0o022  # as in /tmp: others may add files, not replace ours
+    return stat.S_IMODE(status.st_mode)
+
+
+def _check_disk(path: Path) -> Finding:
+    free = shutil.disk_usage(path.parent).free
+    words = f"{free // (1024 * 1024)} MB are free on the disk of the database"
+    if free < NO_DISK_BYTES:
+        return fail(
+            STORE, "disk", words, "free some space: nothing is sent that cannot be recorded", exit_code=FIX_MACHINE
+        )
+    if free < LOW_DISK_BYTES:
+        return warn(STORE, "disk", words, "free some space before a large send")
+    return ok(STORE, "disk", words)
+
+
+def _check_wal(path: Path) -> Finding:
+    wal = path.with_name(path.name + "-wal")
+    size = wal.stat().st_size if wal.exists() else 0
+    if size > LARGE_WAL_BYTES:
+        message = f"the write-ahead log has grown to {size // (1024 * 1024)} MB: some program keeps reading the file"
+        return warn(STORE, "wal", message, "close other programs that have the database open")
+    return ok(STORE, "wal", f"the write-ahead log holds {size // 1024} KB")
+
+
+def find_file_system(path: Path, mounts: str) -> str | None:
+    """The type of the file system a path is on, by the lines of /proc/mounts."""
+    best, kind = "", None
+    target = f"{path.absolute()}/"
+    for line in mounts.splitlines():
+        words = line.split()
+        if len(words) < 3:
+            continue
+        place = words[1].encode().decode("unicode_escape").rstrip("/") + "/"
+        if target.startswith(place) and len(place) >= len(best):
+            best, kind = place, words[2]
+    return kind
+
+
+def judge_file_system(kind: str | None) -> Finding:
+    if kind in NETWORK_FILE_SYSTEMS or (kind or "").startswith(NETWORK_FUSE):
+        message = f"the database is on a network file system ({kind}), where two machines can damage it"
+        return fail(STORE, "file_system", message, "put it on a local disk: --db or WA_DB", exit_code=FIX_MACHINE)
+    if kind in PASSING_FILE_SYSTEMS:
+        message = f"the database is on {kind}, which vanishes with the container or the power"
+        return warn(STORE, "file_system", message, "put it on a disk that stays: --db or WA_DB")
+    return ok(STORE, "file_system", f"a local disk ({kind or 'of unknown kind'})")
+
+
+def inspect_file(path: Path, *, is_own_folder: bool) -> list[Finding]:
+    """What `wa doctor` says of a database that may be missing, damaged or fine."""
+    try:
+        database = Database.open(path, create=False)
+    except WaError as error:
+        code = FIX_CALL if isinstance(error, NotFound) else error.exit_code
+        return [fail(STORE, "opens", error.message, error.hint, exit_code=code)]
+    with closing(database):
+        upkeep = SqliteUpkeep(database)
+        megabytes = path.stat().st_size / (1024 * 1024)
+        opened = ok(STORE, "opens", f"{path} opens: {megabytes:.1f} MB, schema {upkeep.read_schema_version()}")
+        return [opened, *upkeep.check_pages(whole=False), *inspect_surroundings(path, is_own_folder=is_own_folder)]
+
+
+# --- copies ---
+
+
+def back_up(database: Database, target: Path, *, force: bool) -> int:
+    """Write a complete, checked copy of the database as it stands at this moment.  Returns its size in bytes.
+
+    Other processes may write meanwhile.  The copy appears under its name only when it is whole and on the disk.
+    force: replace a file of that name.
+    Raises: Conflict when it exists; UsageError when it is the database itself; StorageError when it cannot be written.
+    """
+    path = database.path
+    _refuse_own_files(path, target)
+    if target.is_dir():
+        raise UsageError(f"{target} is a folder", hint=f"name the file: {target / 'wa-backup.db'}")
+    if target.exists() and not force:
+        raise _exists(target)
+    draft = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.new")
+    try:
+        try:
+            os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise _cannot_write(target, error) from error
+        _copy(database, draft)
+        try:
+            if force:
+                draft.replace(target)
+            else:
+                os.link(draft, target)
+            _flush_name(target)
+        except FileExistsError as error:
+            raise _exists(target) from error
+        except OSError as error:
+            raise _cannot_write(target, error) from error
+    finally:
+        for left in (draft, *_companions(draft)):
+            with suppress(OSError):
+                left.unlink()
+    return target.stat().st_size
+
+
+def _copy(database: Database, draft: Path) -> None:
+    copy = sqlite3.connect(draft, isolation_level=None)
+    try:
+        with closing(copy):
+            # All pages in one step: one state of the file, and no writer has to wait for it.
+            database.connection.backup(copy, pages=-1)
+            copy.execute("PRAGMA journal_mode = DELETE").fetchone()  # one file, without companions
+            result = copy.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            dangling = copy.execute("PRAGMA foreign_key_check").fetchone()
+            version = copy.execute("PRAGMA user_version").fetchone()[0]
+        if result != "ok" or dangling is not None or version != SCHEMA_VERSION:
+            raise StorageBroken(
+                f"the copy is not sound: {result}", hint="`wa db check` looks at the database itself; no copy was kept"
+            )
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
+    except sqlite3.Error as error:
+        raise rename_error(error, draft if draft.exists() else database.path) from error
+    except OSError as error:
+        raise _cannot_write(draft, error) from error
+
+
+def _refuse_own_files(path: Path, target: Path) -> None:
+    for own in (path, *_companions(path)):
+        same = target.absolute() == own.absolute()
+        with suppress(OSError):
+            same = same or target.samefile(own)
+        if same:
+            raise UsageError(f"{target} is the database itself, not a place for its copy", hint="name another file")
+
+
+def _exists(target: Path) -> Conflict:
+    return Conflict(
+        f"{target} exists already", hint="name another file, or add --force to replace it", code="file_exists"
+    )
+
+
+def _cannot_write(target: Path, error: OSError) -> StorageError:
+    return StorageError(f"the copy {target} cannot be written: {error.strerror}", hint="choose another place")
+
+
+def _flush_name(target: Path) -> None:
+    """Make the new name survive a power cut: it is the folder that holds it."""
+    if os.name != "nt":
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
