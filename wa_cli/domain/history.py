@@ -82,7 +82,7 @@ class DecisionRow:
 class Origin:
     """The call that queued a message.
 
-    kind: `subgroup`, `to`, `file` or `resend`.  at_words: what was typed after --at, or None.
+    kind: `subgroup`, `to` or `file`.  at_words: what was typed after --at, or None.
     position, size: of the message in its call, from 1.  key: the caller's own, of the call or of the line.
     """
 
@@ -103,15 +103,11 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """Everything that is stored about one message.  resent_by: the last resend that queued it again, or None.
-
-    encoded: the stored words, for the idempotency key.
-    """
+    """Everything that is stored about one message.  encoded: the stored words, for the idempotency key."""
 
     message: MessageRow
     encoded: str
     origin: Origin
-    resent_by: Origin | None
     attempts: tuple[AttemptRow, ...]
     decisions: tuple[DecisionRow, ...]
 
@@ -124,3 +120,24 @@ class MessageFilter:
     subgroup: str | None = None
     campaign: str | None = None
     address: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelScope:
+    """Whose waiting messages are taken out.  Exactly one is given; all of them None means every message."""
+
+    subgroup: str | None = None
+    batch_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelled:
+    """What a cancel did.
+
+    count: messages taken out now.  maybe_sent: those of them that an earlier attempt may have delivered.
+    in_flight: on their way while the cancel ran, and so not stopped.
+    """
+
+    count: int
+    maybe_sent: tuple[int, ...] = ()
+    in_flight: tuple[int, ...] = ()

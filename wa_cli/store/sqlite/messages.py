@@ -3,16 +3,64 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+import time
+import unicodedata
+from typing import TYPE_CHECKING, Any, Final
 
+from wa_cli.domain.history import AttemptRow, Cancelled, DecisionRow, History, MessageFilter, MessageRow, Origin
 from wa_cli.domain.message import OnUnknown, State, content_hash, decode_content
-from wa_cli.domain.receipt import Receipt, Standing, derive_standing
+from wa_cli.domain.pacing import PRIORITY_NORMAL, PRIORITY_URGENT, lane_of
+from wa_cli.domain.receipt import Receipt, Standing, derive_standing, pairs_of
+from wa_cli.domain.recipient import RecipientKind
+from wa_cli.errors import NotFound
 from wa_cli.store.sqlite.queue import FIRST_LANE
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterator, Sequence
 
+    from wa_cli.domain.history import CancelScope
+    from wa_cli.domain.message import Content
     from wa_cli.store.sqlite.database import Database
+
+# One transaction each: long enough to be quick, short enough that a daemon beside it keeps its lease.
+CANCELLED_ROWS: Final = 20_000
+BREATH_SECONDS: Final = 0.002
+
+# A message with everything a listing says about it, in the order of `message_row`.
+MESSAGE_COLUMNS: Final = """
+    m.id, m.state, m.receipt, c.address, c.kind, t.hash, t.body, m.instance_id, i.name, m.batch_id, b.subgroup_id,
+    b.subgroup, b.campaign, m.scheduled_at, m.due_at, m.expires_at, m.attempts, m.refusals, m.reason, m.error_code,
+    m.error_details, m.provider_message_id, m.changed_at
+"""
+MESSAGE_JOINS: Final = """
+    JOIN contact AS c ON c.id = m.contact_id
+    JOIN content AS t ON t.id = m.content_id
+    JOIN instance AS i ON i.id = m.instance_id
+    JOIN batch AS b ON b.id = m.batch_id
+"""
+
+READ_ATTEMPTS: Final = """
+    SELECT id, started_at, epoch, outcome, counted, latency_ms, http_status, error_code, details, provider_message_id
+    FROM attempt WHERE message_id = ? ORDER BY id
+"""
+
+READ_ORIGIN: Final = """
+    SELECT kind, created_at, released_at, start_at, at_words, delay_ms, priority, max_attempts, on_unknown,
+        first_message_id, last_message_id
+    FROM batch WHERE id = ?
+"""
+
+# Where a message stands among those of its call; other calls may have numbered theirs in between.
+READ_POSITION: Final = """
+    SELECT ifnull(sum(id <= ?), 0), count(*) FROM message WHERE id BETWEEN ? AND ? AND batch_id = ?
+"""
+
+# An attempt whose outcome is ambiguous may have reached the person, whatever happened to the message afterwards.
+MAYBE_SENT: Final = """
+    SELECT DISTINCT message_id FROM attempt
+    WHERE outcome = 'ambiguous' AND message_id IN (SELECT value FROM json_each(?))
+"""
 
 
 class SqliteMessages:
@@ -45,3 +93,339 @@ class SqliteMessages:
                 lane, due_at = head
                 first = due_at if first is None else min(first, due_at)
         return first
+
+    # --- reading ---
+
+    def find(self, message_id: int) -> MessageRow:
+        """Raises: NotFound."""
+        with self._database.read() as connection:
+            return _find(connection, message_id)
+
+    def find_many(self, message_ids: Sequence[int]) -> list[MessageRow]:
+        """These messages in this order.  Raises: NotFound for the first that does not exist."""
+        with self._database.read() as connection:
+            return [_find(connection, message_id) for message_id in message_ids]
+
+    def list_newest(self, filter: MessageFilter, *, before_id: int | None, limit: int) -> list[MessageRow]:
+        """At most `limit` messages, newest first.  before_id: the last one of the page before.
+
+        Raises: NotFound for a subgroup or campaign that never was.
+        """
+        conditions = ["1"]
+        values: list[object] = []
+        with self._database.read() as connection:
+            if before_id is not None:
+                conditions.append("m.id < ?")
+                values.append(before_id)
+            if filter.standing is not None:
+                conditions.append(_standing_condition(filter.standing, values))
+            if filter.address is not None:
+                conditions.append("m.contact_id = (SELECT id FROM contact WHERE address = ?)")
+                values.append(filter.address)
+            batches = batch_condition(connection, subgroup=filter.subgroup, campaign=filter.campaign)
+            if batches is not None:
+                conditions.append(batches[0])
+                values.extend(batches[1])
+            rows = connection.execute(
+                f"""SELECT {MESSAGE_COLUMNS} FROM message AS m {MESSAGE_JOINS}
+                WHERE {" AND ".join(conditions)} ORDER BY m.id DESC LIMIT ?""",  # noqa: S608  # own words, bound values
+                [*values, limit],
+            ).fetchall()
+        return [message_row(row) for row in rows]
+
+    def read_history(self, message_id: int) -> History:
+        """Raises: NotFound."""
+        with self._database.read() as connection:
+            message = _find(connection, message_id)
+            (install,) = connection.execute("SELECT value FROM meta WHERE key = 'install'").fetchone()
+            (encoded,) = connection.execute(
+                "SELECT body FROM content WHERE id = (SELECT content_id FROM message WHERE id = ?)", (message_id,)
+            ).fetchone()
+            return History(
+                message=message,
+                encoded=encoded,
+                origin=_read_origin(connection, message),
+                attempts=tuple(_read_attempts(connection, message_id, install=install)),
+                decisions=tuple(
+                    DecisionRow(at_ms=at, rule=rule, details=details)
+                    for at, rule, details in connection.execute(
+                        "SELECT at, rule, details FROM decision WHERE message_id = ? ORDER BY id", (message_id,)
+                    )
+                ),
+            )
+
+    # --- taking out of the queue ---
+
+    def cancel(self, message_ids: Sequence[int], *, now_ms: int) -> Cancelled:
+        """Cancel those of these messages that wait; one transaction.  Once it returns none of them leaves (P7)."""
+        with self._database.write() as connection:
+            waiting = connection.execute(
+                "SELECT id FROM message WHERE state = 'queued' AND id IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(message_ids)),),
+            ).fetchall()
+            maybe_sent = _cancel_rows(connection, [row[0] for row in waiting], now_ms=now_ms)
+            in_flight = connection.execute(
+                "SELECT id FROM message WHERE state = 'sending' AND id IN (SELECT value FROM json_each(?)) ORDER BY id",
+                (json.dumps(list(message_ids)),),
+            ).fetchall()
+        return Cancelled(count=len(waiting), maybe_sent=maybe_sent, in_flight=tuple(row[0] for row in in_flight))
+
+    def count_waiting(self, scope: CancelScope) -> int:
+        """How many messages `cancel_all` would take out now.  Raises: NotFound for a scope that never was."""
+        with self._database.read() as connection:
+            return sum(
+                int(
+                    connection.execute(
+                        f"SELECT count(*) FROM message AS m WHERE m.state = 'queued' AND {condition}",  # noqa: S608  # own words
+                        values,
+                    ).fetchone()[0]
+                )
+                for condition, values in _scope_conditions(connection, scope)
+            )
+
+    def cancel_all(self, scope: CancelScope, *, now_ms: int) -> Cancelled:
+        """Cancel every waiting message of the scope.  Once it returns none that waited leaves (promise P7).
+
+        One transaction for up to 20,000 messages; more take several, and what has left in between is not counted.
+        Raises: NotFound for a scope that never was.
+        """
+        count = 0
+        maybe_sent: list[int] = []
+        with self._database.read() as connection:
+            conditions = _scope_conditions(connection, scope)
+        for condition, values in conditions:
+            while True:
+                with self._database.write() as connection:
+                    rows = connection.execute(
+                        f"SELECT m.id FROM message AS m WHERE m.state = 'queued' AND {condition} LIMIT ?",  # noqa: S608  # own words
+                        [*values, CANCELLED_ROWS],
+                    ).fetchall()
+                    maybe_sent += _cancel_rows(connection, [row[0] for row in rows], now_ms=now_ms)
+                count += len(rows)
+                if len(rows) < CANCELLED_ROWS:
+                    break
+                time.sleep(BREATH_SECONDS)
+        in_flight: list[int] = []
+        with self._database.read() as connection:
+            for condition, values in conditions:
+                in_flight += [
+                    row[0]
+                    for row in connection.execute(
+                        f"SELECT m.id FROM message AS m WHERE m.state = 'sending' AND {condition} ORDER BY m.id",  # noqa: S608  # own words
+                        values,
+                    )
+                ]
+        return Cancelled(count=count, maybe_sent=tuple(maybe_sent), in_flight=tuple(in_flight))
+
+
+# --- shared with the other rooms of this store ---
+
+
+def message_row(row: tuple[Any, ...]) -> MessageRow:
+    """A row of MESSAGE_COLUMNS as a value."""
+    return MessageRow(
+        id=row[0],
+        state=State(row[1]),
+        receipt=Receipt(row[2]) if row[2] is not None else None,
+        address=row[3],
+        kind=RecipientKind(row[4]),
+        content=_read_content(row[5], row[6]),
+        instance_id=row[7],
+        instance=row[8],
+        batch_id=row[9],
+        subgroup_id=row[10],
+        subgroup=row[11],
+        campaign=row[12],
+        scheduled_at_ms=row[13],
+        due_at_ms=row[14],
+        expires_at_ms=row[15],
+        attempts=row[16],
+        refusals=row[17],
+        reason=row[18],
+        error_code=row[19],
+        error_details=row[20],
+        provider_message_id=row[21],
+        changed_at_ms=row[22],
+    )
+
+
+def batch_condition(
+    connection: sqlite3.Connection, *, subgroup: str | None, campaign: str | None
+) -> tuple[str, list[object]] | None:
+    """The SQL condition on message `m` for the calls that a subgroup and a campaign stand for, with its values.
+
+    None when neither is given.  A deleted subgroup is still known by the name its calls were made with.
+    Raises: NotFound with the nearest name.
+    """
+    conditions: list[str] = []
+    values: list[object] = []
+    if subgroup is not None:
+        name = unicodedata.normalize("NFC", subgroup.strip())
+        row = connection.execute("SELECT id FROM subgroup WHERE name = ?", (name,)).fetchone()
+        if row is not None:
+            conditions.append("subgroup_id = ?")
+            values.append(row[0])
+        elif connection.execute(
+            "SELECT 1 FROM batch WHERE subgroup_id IS NOT NULL AND subgroup = ? COLLATE NOCASE LIMIT 1", (name,)
+        ).fetchone():
+            conditions.append("subgroup_id IS NOT NULL AND subgroup = ? COLLATE NOCASE")
+            values.append(name)
+        else:
+            raise _no_such("subgroup", subgroup, [row[0] for row in connection.execute("SELECT name FROM subgroup")])
+    if campaign is not None:
+        conditions.append("campaign = ?")
+        values.append(campaign)
+        known = [row[0] for row in connection.execute("SELECT DISTINCT campaign FROM batch WHERE campaign IS NOT NULL")]
+        if campaign not in known:
+            raise _no_such("campaign", campaign, known)
+    if not conditions:
+        return None
+    where = " AND ".join(conditions)
+    first, last = connection.execute(
+        f"SELECT min(first_message_id), max(last_message_id) FROM batch WHERE {where}",  # noqa: S608  # own words
+        values,
+    ).fetchone()
+    return (
+        f"m.id BETWEEN ? AND ? AND m.batch_id IN (SELECT id FROM batch WHERE {where})",  # noqa: S608  # own words
+        [first or 0, last or 0, *values],
+    )
+
+
+# --- inside ---
+
+
+def _find(connection: sqlite3.Connection, message_id: int) -> MessageRow:
+    row = connection.execute(
+        f"SELECT {MESSAGE_COLUMNS} FROM message AS m {MESSAGE_JOINS} WHERE m.id = ?",  # noqa: S608  # own words
+        (message_id,),
+    ).fetchone()
+    if row is None:
+        raise NotFound(
+            f"there is no message m{message_id}", hint="`wa message list` shows the newest", code="no_message"
+        )
+    return message_row(row)
+
+
+def _read_attempts(connection: sqlite3.Connection, message_id: int, *, install: str) -> Iterator[AttemptRow]:
+    for n, row in enumerate(connection.execute(READ_ATTEMPTS, (message_id,)), start=1):
+        yield AttemptRow(
+            n=n,
+            id=row[0],
+            started_at_ms=row[1],
+            epoch=row[2],
+            tag=f"wa1.{install}.{row[0]}",
+            outcome=row[3],
+            is_counted=bool(row[4]),
+            latency_ms=row[5],
+            http_status=row[6],
+            error_code=row[7],
+            details=row[8],
+            provider_message_id=row[9],
+        )
+
+
+def _read_origin(connection: sqlite3.Connection, message: MessageRow) -> Origin:
+    row = connection.execute(READ_ORIGIN, (message.batch_id,)).fetchone()
+    position, size = connection.execute(
+        READ_POSITION, (message.id, row[9] or 0, row[10] or 0, message.batch_id)
+    ).fetchone()
+    key = connection.execute(
+        "SELECT key FROM caller_key WHERE message_id = ? OR (message_id IS NULL AND batch_id = ?) LIMIT 1",
+        (message.id, message.batch_id),
+    ).fetchone()
+    return Origin(
+        batch_id=message.batch_id,
+        kind=row[0],
+        created_at_ms=row[1],
+        is_released=row[2] is not None,
+        start_at_ms=row[3],
+        at_words=row[4],
+        delay_ms=row[5],
+        priority=row[6],
+        max_attempts=row[7],
+        on_unknown=OnUnknown(row[8]),
+        position=position,
+        size=size,
+        key=key[0] if key else None,
+    )
+
+
+def _scope_conditions(connection: sqlite3.Connection, scope: CancelScope) -> list[tuple[str, list[object]]]:
+    """The SQL conditions on message `m` that together are the scope; no message meets two of them while it waits."""
+    if scope.subgroup is not None:
+        condition = batch_condition(connection, subgroup=scope.subgroup, campaign=None)
+        return [condition] if condition else []
+    if scope.batch_id is None:
+        return [("1", [])]
+    row = connection.execute(
+        "SELECT kind, instance_id, first_message_id, last_message_id FROM batch WHERE id = ?", (scope.batch_id,)
+    ).fetchone()
+    if row is None:
+        raise NotFound(
+            f"there is no batch b{scope.batch_id}",
+            hint="`wa message show ID` says of which batch a message is",
+            code="no_batch",
+        )
+    kind, instance_id, first, last = row
+    if kind == "resend":  # its messages keep the batch they were first queued by; the lane is what they share
+        lanes = (lane_of(PRIORITY_URGENT, scope.batch_id), lane_of(PRIORITY_NORMAL, scope.batch_id))
+        return [("m.instance_id = ? AND m.lane IN (?, ?)", [instance_id, *lanes])]
+    return [("m.id BETWEEN ? AND ? AND m.batch_id = ?", [first or 0, last or 0, scope.batch_id])]
+
+
+def _cancel_rows(connection: sqlite3.Connection, message_ids: Sequence[int], *, now_ms: int) -> tuple[int, ...]:
+    """Cancel messages that wait.  Returns those that an earlier attempt may have delivered."""
+    if not message_ids:
+        return ()
+    chosen = json.dumps(list(message_ids))
+    maybe_sent = tuple(sorted(row[0] for row in connection.execute(MAYBE_SENT, (chosen,))))
+    connection.execute(
+        """UPDATE message SET state = 'cancelled', reason = 'cancelled', changed_at = ?
+        WHERE state = 'queued' AND id IN (SELECT value FROM json_each(?))""",
+        (now_ms, chosen),
+    )
+    connection.execute(
+        "INSERT INTO decision (message_id, at, rule) SELECT value, ?, 'cancelled' FROM json_each(?)", (now_ms, chosen)
+    )
+    connection.executemany(
+        "UPDATE decision SET details = ? WHERE message_id = ? AND at = ? AND rule = 'cancelled'",
+        [("an earlier attempt may have reached the person", message_id, now_ms) for message_id in maybe_sent],
+    )
+    return maybe_sent
+
+
+def _standing_condition(standing: Standing, values: list[object]) -> str:
+    """The SQL condition for what is shown as this word; its values are appended."""
+    by_state: dict[State, list[Receipt | None]] = {}
+    for state, receipt in pairs_of(standing):
+        by_state.setdefault(state, []).append(receipt)
+    choices = []
+    for state, receipts in by_state.items():
+        values.append(state.value)
+        if len(receipts) > len(Receipt):  # whatever the receipt says
+            choices.append("m.state = ?")
+            continue
+        words = [receipt.value for receipt in receipts if receipt is not None]
+        values.extend(words)
+        in_words = f"m.receipt IN ({', '.join('?' * len(words))})"
+        choices.append(f"(m.state = ? AND {f'(m.receipt IS NULL OR {in_words})' if None in receipts else in_words})")
+    return f"({' OR '.join(choices)})"
+
+
+def _read_content(digest: bytes, body: str) -> Content | None:
+    if content_hash(body) != digest:
+        return None
+    try:
+        return decode_content(body)
+    except (KeyError, ValueError):
+        return None
+
+
+def _no_such(noun: str, name: str, known: Sequence[str]) -> NotFound:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    where = f"`wa {noun} list` shows all {len(known)}" if known else f"there is no {noun} yet"
+    return NotFound(
+        f"no {noun} named '{name}'", hint=f"did you mean '{near[0]}'? {where}" if near else where, code=f"no_{noun}"
+    )
