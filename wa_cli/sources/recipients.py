@@ -210,6 +210,10 @@ def guard(value: str) -> str:
     return f"'{value}" if _LIVE.match(value) else value
 
 
+def _shown_as_text(value: str) -> str:
+    return guard(value.strip())  # the reader strips cells: a guard in front of a blank would be left over
+
+
 def unguard(value: str) -> str:
     return value[1:] if value.startswith("'") and _LIVE.match(value[1:]) else value
 
@@ -239,7 +243,7 @@ def write_recipients(
 
 
 def _write(rows: Iterable[tuple[str, Mapping[str, str]]], out: TextIO, columns: Sequence[str], *, raw: bool) -> int:
-    shield = str if raw else guard
+    shield = str if raw else _shown_as_text
     writer = csv.writer(out, lineterminator="\n")
     # A second column of that name would be refused on the way back.
     titles = [f"{name}_" if normalise_name(name) == "recipient" else name for name in columns]
