@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, assert_never
 from urllib.parse import parse_qsl
 
 from aiohttp import web
-from multidict import CIMultiDict
 
 from wa_cli.errors import StorageError, UsageError
 from wa_cli.sandbox.account import find_object
@@ -495,12 +494,13 @@ class Sandbox:
 
     def _json(self, body: bytes, version: str, *, status: int = 200) -> web.Response:
         trace = draw_trace_id()
-        headers: CIMultiDict[str] = CIMultiDict()
-        headers["Content-Type"] = _JSON
-        headers["facebook-api-version"] = version
-        headers["x-fb-trace-id"] = trace
-        headers["x-fb-request-id"] = trace
-        headers["X-App-Usage"] = self._encode_usage()
+        headers = {
+            "Content-Type": _JSON,
+            "facebook-api-version": version,
+            "x-fb-trace-id": trace,
+            "x-fb-request-id": trace,
+            "X-App-Usage": self._encode_usage(),
+        }
         return web.Response(status=status, body=body, headers=headers)
 
     def _encode_usage(self) -> str:
