@@ -6,6 +6,7 @@ import asyncio
 import base64
 import functools
 import json
+import logging
 import os
 import signal
 import socket
@@ -32,12 +33,19 @@ from wa_cli.sandbox import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
 TO = "15550100123"
 TOKEN = {"Authorization": "Bearer sandbox-token"}
 ACCEPTED_ALTHOUGH_DARK = ("hang", "reset", "cut_headers", "cut_body", "html_200", "empty_200", "503_empty")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_went_wrong_inside(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Faults are made on purpose; a logged error is one that was not."""
+    yield
+    assert [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.WARNING] == []
 
 
 def in_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:

@@ -645,10 +645,9 @@ def _draw_wamid(recipient: str) -> str:
 
 def _drop(transport: asyncio.Transport | None) -> web.StreamResponse:
     """Reset the connection: with no time to linger the kernel answers with RST instead of an orderly end."""
-    if transport is not None:
+    if transport is not None and not transport.is_closing():
         held = transport.get_extra_info("socket")
-        if held is not None:
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
     return web.Response()
 
