@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
+from wa_cli import cuts
 from wa_cli.domain.pacing import PROFILES
 from wa_cli.domain.retry import RetryKind, RetryPolicy
 from wa_cli.errors import UsageError
@@ -50,6 +52,10 @@ class App:
     def close(self) -> None:
         self.owner.close()
         self.database.close()
+
+    def open_reader(self) -> Database:
+        """A second connection to the same file, for looking at it from another thread."""
+        return Database.open(self.database.path, create=False)
 
     @cached_property
     def queue(self) -> SqliteQueue:
@@ -97,11 +103,19 @@ class App:
         """Whether the settings name a Cloud API account to send with."""
         return bool(self.settings.text("WHATSAPP_API_URL") and self.settings.text("WHATSAPP_ACCESS_TOKEN"))
 
+    def check_account(self) -> None:
+        """Raises: UsageError naming what is missing to send."""
+        missing = [name for name in ("WHATSAPP_API_URL", "WHATSAPP_ACCESS_TOKEN") if not self.settings.text(name)]
+        if missing:
+            raise UsageError(
+                f"no WhatsApp account is set up: {' and '.join(missing)} missing",
+                hint="`wa init` asks for them; `wa sandbox` gives you a local WhatsApp to try with",
+                code="no_account",
+            )
+
     def find_instance(self, name: str | None = None) -> Instance:
-        """The instance of that name, the default one for None; the default is made when it is first needed."""
-        if name is None or name == DEFAULT_INSTANCE:
-            return self.instances.ensure(DEFAULT_INSTANCE, transport="cloud_api", now_ms=self.clock.wall_ms())
-        return self.instances.find(name)
+        """The instance of that name; for None the default one, which every database has."""
+        return self.instances.find(name or DEFAULT_INSTANCE)
 
     def rules(self, instance: Instance) -> ContentRules:
         """What the instance's transport accepts."""
@@ -115,15 +129,7 @@ class App:
         """The connection that posts for the instance.  Raises: UsageError when its account is not set up."""
         if instance.transport != "cloud_api":
             raise _unknown_transport(instance)
-        if not self.has_account():
-            missing = [
-                name for name in ("WHATSAPP_API_URL", "WHATSAPP_ACCESS_TOKEN") if not self.settings.text(name)
-            ]
-            raise UsageError(
-                f"no WhatsApp account is set up: {' and '.join(missing)} missing",
-                hint="`wa init` asks for them; `wa sandbox` gives you a local WhatsApp to try with",
-                code="no_account",
-            )
+        self.check_account()
         from wa_cli.transports.cloud_api.transport import CloudApiTransport
 
         return CloudApiTransport(
@@ -152,7 +158,15 @@ class App:
 
 def open_app(settings: Settings, *, create: bool) -> App:
     """Open the database and wire everything to it.  create: make the database if there is none."""
+    cuts.arm(os.environ.get("WA_CUT"))
     database = Database.open(settings.database_path(), create=create)
+    return App(settings=settings, database=database, clock=SystemClock(), owner=Owner(database.path))
+
+
+def open_dry_app(settings: Settings) -> App:
+    """The app for a dry run: on the database if it exists, else on an empty one in memory."""
+    path = settings.database_path()
+    database = Database.open(path, create=False) if path.exists() else Database.open_in_memory()
     return App(settings=settings, database=database, clock=SystemClock(), owner=Owner(database.path))
 
 

@@ -39,21 +39,30 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting(name="WHATSAPP_ACCESS_TOKEN", default="", kind="text", meaning="the token that sends", is_secret=True),
     Setting(name="WHATSAPP_APP_SECRET", default="", kind="text", meaning="signs Meta's webhooks", is_secret=True),
     Setting(name="WHATSAPP_VERIFY_TOKEN", default="", kind="text", meaning="answers Meta's check", is_secret=True),
-    Setting(name="WORKER_SECRET", default="", kind="text", meaning="lets a cron service run the worker", is_secret=True),
+    Setting(
+        name="WORKER_SECRET", default="", kind="text", meaning="lets a cron service run the worker", is_secret=True
+    ),
     Setting(name="WA_DB", default="", kind="text", meaning="the database file; default: the user data directory"),
-    Setting(name="WA_DEFAULT_REGION", default="", kind="region", meaning="country of numbers written without +, e.g. SG"),
+    Setting(
+        name="WA_DEFAULT_REGION", default="", kind="region", meaning="country of numbers written without +, e.g. SG"
+    ),
     Setting(name="WA_TIMEZONE", default="", kind="zone", meaning="zone of times without one; default: this computer's"),
     Setting(name="WA_CONCURRENCY", default="0", kind="count", meaning="posts in flight an instance; 0 adapts"),
     Setting(name="WA_PROFILE", default="cloud", kind="choice:cloud,gateway", meaning="the named set of limits"),
     Setting(name="WA_READ_TIMEOUT_MS", default="60000", kind="ms", meaning="how long to wait for Meta's answer"),
     Setting(name="WA_RETRY", default="ladder", kind="choice:ladder,exponential", meaning="when failures are retried"),
     Setting(name="WA_MAX_ATTEMPTS", default="5", kind="count", meaning="attempts before a message has failed"),
-    Setting(name="WA_DUPLICATE_WINDOW_HOURS", default="24", kind="count", meaning="how long equal words are a duplicate"),
+    Setting(
+        name="WA_DUPLICATE_WINDOW_HOURS", default="24", kind="count", meaning="how long equal words are a duplicate"
+    ),
     Setting(name="WA_KEY_DAYS", default="7", kind="count", meaning="how long a key given with --key is remembered"),
     Setting(name="WA_RESEND_UNKNOWN_MINUTES", default="15", kind="minutes", meaning="wait of --on-unknown resend"),
     Setting(name="RATE_LIMIT_MS", default="", kind="ms", meaning="least gap between two messages to one recipient"),
     Setting(
-        name="MAX_SENDS_PER_MINUTE_PER_RECIPIENT", default="", kind="count", meaning="messages a minute to one recipient"
+        name="MAX_SENDS_PER_MINUTE_PER_RECIPIENT",
+        default="",
+        kind="count",
+        meaning="messages a minute to one recipient",
     ),
     Setting(name="MESSAGE_PROCESS_INTERVAL_MS", default="", kind="ms", meaning="least gap between two messages"),
     Setting(name="MAX_SENDS_PER_SECOND_PER_INSTANCE", default="", kind="count", meaning="messages a second"),
@@ -63,7 +72,9 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting(name="MAX_QUEUE_SIZE", default="0", kind="count", meaning="most messages that may wait"),
     Setting(name="RETRY_BASE_BACKOFF_MS", default="5000", kind="ms", meaning="first wait of the exponential retry"),
     Setting(name="RETRY_MAX_BACKOFF_MS", default="120000", kind="ms", meaning="longest wait of the exponential retry"),
-    Setting(name="RETRY_INTERVAL_MS", default="120000", kind="ms", meaning="how often the daemon looks after the queue"),
+    Setting(
+        name="RETRY_INTERVAL_MS", default="120000", kind="ms", meaning="how often the daemon looks after the queue"
+    ),
     Setting(name="SOFT_RESTART_TIMEOUT_MS", default="180000", kind="ms", meaning="of a gateway instance"),
     Setting(name="HARD_RESTART_TIMEOUT_MS", default="180000", kind="ms", meaning="of a gateway instance"),
     Setting(name="MAX_RESTARTS_PER_WINDOW", default="4", kind="count", meaning="of a gateway instance"),
@@ -136,12 +147,17 @@ class Settings:
             return ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
             raise UsageError(
-                f"WA_TIMEZONE is '{name}', which is no time zone", hint="write it like Europe/Berlin or UTC", code="setting"
+                f"WA_TIMEZONE is '{name}', which is no time zone",
+                hint="write it like Europe/Berlin or UTC",
+                code="setting",
             ) from error
 
 
 def load_settings(
-    environment: Mapping[str, str] | None = None, *, env_file: Path | None = None, flags: Mapping[str, str] | None = None
+    environment: Mapping[str, str] | None = None,
+    *,
+    env_file: Path | None = None,
+    flags: Mapping[str, str] | None = None,
 ) -> Settings:
     """Read every setting once.
 
@@ -181,7 +197,9 @@ def _read_env_file(env_file: Path | None) -> tuple[Path | None, dict[str, str]]:
     try:
         values = dotenv_values(path, interpolate=False)
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the file {path} cannot be read: {error}", hint="save it as UTF-8 text", code="env_file") from error
+        raise UsageError(
+            f"the file {path} cannot be read: {error}", hint="save it as UTF-8 text", code="env_file"
+        ) from error
     return path, {name: value for name, value in values.items() if value is not None}
 
 
@@ -193,7 +211,9 @@ def _check(setting: Setting, origin: Origin) -> None:
         _parse_count(name, value)
     elif setting.kind == "region":
         if not (len(value) == 2 and value.isascii() and value.isalpha()):
-            raise UsageError(f"{name} is '{value}'", hint="write a country's two letters, like SG or DE", code="setting")
+            raise UsageError(
+                f"{name} is '{value}'", hint="write a country's two letters, like SG or DE", code="setting"
+            )
     elif setting.kind.startswith("choice:"):
         choices = setting.kind.removeprefix("choice:").split(",")
         if value not in choices:

@@ -120,6 +120,18 @@ class Leases(Protocol):
         ...
 
 
+@dataclass(slots=True, kw_only=True)
+class Sums:
+    """Counts of one run of the loop."""
+
+    started: int = 0
+    sent: int = 0
+    failed: int = 0
+    retrying: int = 0
+    unknown: int = 0
+    skipped: int = 0
+
+
 # --- the queue, as the send loop sees it ---------------------------------------------------------------------------
 
 
@@ -273,10 +285,6 @@ class Instance:
 
 
 class Instances(Protocol):
-    def ensure(self, name: str, *, transport: str, now_ms: int) -> Instance:
-        """The instance of that name, made if there is none yet."""
-        ...
-
     def find(self, name: str) -> Instance:
         """Raises: NotFound."""
         ...
@@ -358,12 +366,12 @@ class Enqueued:
 
 class Intake(Protocol):
     def enqueue(
-        self, batch: NewBatch, lines: Iterable[NewMessage], *, now_ms: int
+        self, batch: NewBatch, lines: Iterable[NewMessage], *, now_ms: int, is_dry_run: bool = False
     ) -> Iterator[Enqueued]:
         """Queue the lines; nothing may leave before all of them are on the disk.
 
         The first thing the iterator does is to check the key and the room in the queue; a call that is refused has
-        written nothing.  It must be read to its end.
+        written nothing.  It must be read to its end.  is_dry_run: answer the same and write no row.
         Raises: Conflict for a key that was used for something else; Refused when the queue has no room.
         """
         ...

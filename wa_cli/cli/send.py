@@ -1,12 +1,743 @@
-"""wa send: placeholder until written."""
+"""`wa send`: one message for a subgroup, for some recipients, or a file of messages."""
 
 from __future__ import annotations
 
+import shutil
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
+
 import typer
 
-app = typer.Typer(no_args_is_help=True)
+from wa_cli.cli.session import Session, clean_text, format_time, session_of
+from wa_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from wa_cli.bootstrap import App
+    from wa_cli.domain.message import Content
+    from wa_cli.ports import Enqueued, Instance, NewMessage
+    from wa_cli.services.enqueue import SendOrder, Tally
+    from wa_cli.sources.recipients import BadRow
+
+ASK_ABOVE: Final = 50
+BAD_ROWS_SHOWN: Final = 20
+RESULTS_SHOWN: Final = 5
+
+app = typer.Typer(no_args_is_help=True, help="Queue messages: for a subgroup, for recipients, or from a file.")
+
+At = Annotated[str | None, typer.Option("--at", metavar="TIME", help="When: 18:30, 'tomorrow 9am', 'in 2h30m', ISO.")]
+Delay = Annotated[
+    str | None, typer.Option("--delay", metavar="MS|auto", help="Milliseconds between two messages. [default: 2000]")
+]
+Kind = Annotated[str | None, typer.Option("--type", help="text, image, video, document, audio, sticker, template.")]
+MediaLink = Annotated[str | None, typer.Option("--media", metavar="URL", help="Public https link of a file.")]
+Caption = Annotated[str | None, typer.Option("--caption", help="Words under the file.")]
+Filename = Annotated[str | None, typer.Option("--filename", help="Name shown for a document.")]
+TemplateName = Annotated[str | None, typer.Option("--template", metavar="NAME", help="An approved template.")]
+Language = Annotated[str, typer.Option("--language", help="The template's language.")]
+Param = Annotated[
+    list[str] | None,
+    typer.Option("--param", metavar="[NAME=]VALUE", help="A value for the template's body, in order or by name."),
+]
+Header = Annotated[
+    str | None, typer.Option("--header", metavar="KIND=VALUE", help="Template header: text, image, video or document.")
+]
+Button = Annotated[
+    list[str] | None,
+    typer.Option("--button", metavar="INDEX[:KIND]=VALUE", help="A template button's value; KIND is url by default."),
+]
+LinkPreview = Annotated[bool, typer.Option("--link-preview", help="Let WhatsApp preview the first link.")]
+InstanceName = Annotated[str | None, typer.Option("--instance", metavar="NAME", help="The instance that sends.")]
+Key = Annotated[str | None, typer.Option("--key", help="Idempotency key: this call happens once.")]
+Again = Annotated[bool, typer.Option("--again", help="Send even if the same words went out today.")]
+MaxAttempts = Annotated[int | None, typer.Option("--max-attempts", min=1, help="Attempts before it has failed.")]
+Expires = Annotated[str | None, typer.Option("--expires", metavar="TIME|DURATION", help="Never send after this.")]
+Unknown = Annotated[str, typer.Option("--on-unknown", help="Unknown outcome: hold, resend or skip.")]
+Immediate = Annotated[bool, typer.Option("--immediate", help="Ahead of everything that waits; limits still hold.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; write and send nothing.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Send now and stay until every message has an outcome.")]
 
 
-@app.callback()
-def root() -> None:
-    """send."""
+@app.command("subgroup")
+def subgroup(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The subgroup.")],
+    text: Annotated[str | None, typer.Argument(help="The message; - reads it from stdin.")] = None,
+    at: At = None,
+    delay: Delay = None,
+    kind: Kind = None,
+    media: MediaLink = None,
+    caption: Caption = None,
+    filename: Filename = None,
+    template: TemplateName = None,
+    language: Language = "en_US",
+    param: Param = None,
+    header: Header = None,
+    button: Button = None,
+    link_preview: LinkPreview = False,
+    instance: InstanceName = None,
+    key: Key = None,
+    again: Again = False,
+    max_attempts: MaxAttempts = None,
+    expires: Expires = None,
+    on_unknown: Unknown = "hold",
+    immediate: Immediate = False,
+    dry_run: DryRun = False,
+    wait: Wait = False,
+) -> None:
+    """Queue one message for every member of a subgroup, spaced.
+
+    Example: wa send subgroup vip "Doors open at six" --delay 3000
+    """
+    call = _Call(session_of(context), instance, is_dry_run=dry_run)
+    from wa_cli.services.enqueue import describe_target, hash_request, lines_for_members
+
+    found = call.app.subgroups.find(name)
+    content = _read_content(
+        call, text=text, kind=kind, media=media, caption=caption, filename=filename, template=template,
+        language=language, param=param, header=header, button=button, link_preview=link_preview,
+    )  # fmt: skip
+    if found.members == 0:
+        raise UsageError(
+            f"the subgroup '{found.name}' has no members",
+            hint=f"`wa subgroup add {found.name} +6581234567`, or `wa subgroup import {found.name} people.csv`",
+            code="empty_subgroup",
+        )
+    order = call.order(
+        "subgroup", at=at, delay=delay, key=key, again=again, max_attempts=max_attempts, expires=expires,
+        on_unknown=on_unknown, immediate=immediate, wait=wait, subgroup_id=found.id, subgroup=found.name,
+    )  # fmt: skip
+    from wa_cli.domain.message import encode_content
+
+    call.send(
+        order,
+        size=found.members,
+        lines=lambda: lines_for_members(call.app.subgroups.iterate_members(found.id), content, call.rules),
+        request_hash=hash_request(
+            "subgroup",
+            describe_target(kind="subgroup", subgroup=found.name, addresses=(), encoded=encode_content(content)),
+        ),
+        lines_are_unique=True,
+        target=f"subgroup {found.name}",
+        sample=content,
+    )
+
+
+@app.command("to")
+def to(
+    context: typer.Context,
+    recipients: Annotated[list[str], typer.Argument(help="Numbers like +6581234567, or group ids.")],
+    text: Annotated[str | None, typer.Option("--text", help="The message; - reads it from stdin.")] = None,
+    at: At = None,
+    delay: Delay = None,
+    kind: Kind = None,
+    media: MediaLink = None,
+    caption: Caption = None,
+    filename: Filename = None,
+    template: TemplateName = None,
+    language: Language = "en_US",
+    param: Param = None,
+    header: Header = None,
+    button: Button = None,
+    link_preview: LinkPreview = False,
+    instance: InstanceName = None,
+    key: Key = None,
+    again: Again = False,
+    max_attempts: MaxAttempts = None,
+    expires: Expires = None,
+    on_unknown: Unknown = "hold",
+    immediate: Immediate = False,
+    dry_run: DryRun = False,
+    wait: Wait = False,
+) -> None:
+    """Queue one message for each of some numbers or group ids.
+
+    Example: wa send to +6581234567 --text "Your order is ready"
+    """
+    call = _Call(session_of(context), instance, is_dry_run=dry_run)
+    from wa_cli.domain.message import encode_content
+    from wa_cli.domain.recipient import Recipient, parse_recipient
+    from wa_cli.services.enqueue import describe_target, hash_request, line_for
+
+    content = _read_content(
+        call, text=text, kind=kind, media=media, caption=caption, filename=filename, template=template,
+        language=language, param=param, header=header, button=button, link_preview=link_preview,
+    )  # fmt: skip
+    good: dict[str, Recipient] = {}
+    for word in recipients:
+        try:
+            recipient = parse_recipient(word, default_region=call.session.settings.default_region())
+        except UsageError as error:
+            call.refuse(word, error.message, error.hint)
+        else:
+            good.setdefault(recipient.address, recipient)
+    if not good:
+        raise call.nothing_good()
+    order = call.order(
+        "to", at=at, delay=delay, key=key, again=again, max_attempts=max_attempts, expires=expires,
+        on_unknown=on_unknown, immediate=immediate, wait=wait,
+    )  # fmt: skip
+    call.send(
+        order,
+        size=len(good),
+        lines=lambda: (line_for(one.address, one.kind, content, call.rules) for one in good.values()),
+        request_hash=hash_request(
+            "to", describe_target(kind="to", subgroup=None, addresses=good, encoded=encode_content(content))
+        ),
+        lines_are_unique=True,
+        target="1 recipient" if len(good) == 1 else f"{len(good)} recipients",
+        sample=content,
+    )
+
+
+@app.command("batch")
+def batch(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(help="CSV or JSON Lines of recipient and message; - is stdin.")],
+    at: At = None,
+    delay: Delay = None,
+    encoding: Annotated[str | None, typer.Option("--encoding", help="Of the file, e.g. cp1252.")] = None,
+    instance: InstanceName = None,
+    key: Key = None,
+    again: Again = False,
+    max_attempts: MaxAttempts = None,
+    expires: Expires = None,
+    on_unknown: Unknown = "hold",
+    immediate: Immediate = False,
+    dry_run: DryRun = False,
+    wait: Wait = False,
+) -> None:
+    """Queue (recipient, message) rows from a CSV or JSON Lines file.
+
+    Example: wa send batch orders.csv --delay 3000
+    """
+    call = _Call(session_of(context), instance, is_dry_run=dry_run)
+    from wa_cli.domain.message import Text
+    from wa_cli.services.enqueue import hash_request, line_for
+    from wa_cli.sources.batch import BatchRow, read_batch
+    from wa_cli.sources.recipients import BadRow
+
+    region = call.session.settings.default_region()
+    with _rewindable(file) as open_source:
+
+        def good_rows() -> Iterator[BatchRow]:
+            """Rows that can go in; the others are reported while the first pass reads them."""
+            for row in read_batch(open_source(), default_region=region, encoding=encoding):
+                if isinstance(row, BadRow):
+                    yield_bad(row)
+                    continue
+                problem = call.rules.find_problem(Text(body=row.message))
+                if problem is not None:
+                    yield_bad(BadRow(line=row.line, text=row.recipient.address, reason=problem.message))
+                    continue
+                yield row
+
+        yield_bad: Callable[[BadRow], None] = call.refuse_row
+        size = 0
+        sample: Content | None = None
+
+        def parts() -> Iterator[str]:
+            nonlocal size, sample
+            for row in good_rows():
+                size += 1
+                sample = sample or Text(body=row.message)
+                yield from (row.recipient.address, row.message, row.key or "")
+
+        request_hash = hash_request("file", parts())
+        if size == 0 or sample is None:
+            raise call.nothing_good()
+        yield_bad = _ignore
+        order = call.order(
+            "file", at=at, delay=delay, key=key, again=again, max_attempts=max_attempts, expires=expires,
+            on_unknown=on_unknown, immediate=immediate, wait=wait,
+        )  # fmt: skip
+        call.send(
+            order,
+            size=size,
+            lines=lambda: (
+                line_for(row.recipient.address, row.recipient.kind, Text(body=row.message), call.rules, key=row.key)
+                for row in good_rows()
+            ),
+            request_hash=request_hash,
+            lines_are_unique=False,
+            target=f"{size} rows of {Path(file).name if file != '-' else 'stdin'}",
+            sample=sample,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Refusal:
+    line: int | None
+    text: str
+    reason: str
+
+
+class _Call:
+    """One call of the send family, from its flags to its report."""
+
+    def __init__(self, session: Session, instance: str | None, *, is_dry_run: bool) -> None:
+        self.session = session
+        self.is_dry_run = is_dry_run
+        self.app: App = session.open_app(create=True) if not is_dry_run else session.open_dry_app()
+        self.instance: Instance = self.app.find_instance(instance)
+        self.rules = self.app.rules(self.instance)
+        self.now_ms = self.app.clock.wall_ms()
+        self.refusals: list[_Refusal] = []
+        self.refused = 0
+
+    def refuse(self, text: str, reason: str, hint: str | None) -> None:
+        self._note(_Refusal(line=None, text=text, reason=reason))
+        if self.refused <= BAD_ROWS_SHOWN and not self.session.json:
+            self.session.say(f"refused: {clean_text(reason)}" + (f" ({clean_text(hint)})" if hint else ""))
+
+    def refuse_row(self, row: BadRow) -> None:
+        self._note(_Refusal(line=row.line, text=row.text, reason=row.reason))
+        if self.refused <= BAD_ROWS_SHOWN and not self.session.json:
+            self.session.say(f"line {row.line}: {clean_text(row.reason)}")
+
+    def _note(self, refusal: _Refusal) -> None:
+        self.refused += 1
+        if self.refused <= 10_000:  # a report, not a copy of the file
+            self.refusals.append(refusal)
+
+    def nothing_good(self) -> UsageError:
+        if self.refusals:
+            first = self.refusals[0]
+            where = f"line {first.line}: " if first.line is not None else ""
+            return UsageError(
+                f"nothing to send: {where}{first.reason}",
+                hint="numbers look like +6581234567; WA_DEFAULT_REGION lets you leave the country code out",
+                code="invalid_recipient",
+            )
+        return UsageError("nothing to send: no rows", hint="a file has a header with recipient and message")
+
+    def order(
+        self,
+        kind: str,
+        *,
+        at: str | None,
+        delay: str | None,
+        key: str | None,
+        again: bool,
+        max_attempts: int | None,
+        expires: str | None,
+        on_unknown: str,
+        immediate: bool,
+        wait: bool,
+        subgroup_id: int | None = None,
+        subgroup: str | None = None,
+    ) -> SendOrder:
+        from wa_cli.domain.message import OnUnknown
+        from wa_cli.services.enqueue import SendOrder
+
+        settings = self.session.settings
+        if at is not None and immediate:
+            raise UsageError("--at and --immediate exclude each other", hint="--immediate means now, ahead of the rest")
+        if on_unknown not in set(OnUnknown):
+            raise UsageError(f"--on-unknown is '{on_unknown}'", hint="hold, resend or skip")
+        start_at_ms, at_words = self._read_start(at)
+        delay_ms = None
+        if delay is not None and delay != "auto":
+            if not (delay.isascii() and delay.isdigit() and len(delay) < 12):
+                raise UsageError(f"--delay is '{delay}'", hint="whole milliseconds such as 3000, or auto")
+            delay_ms = int(delay)
+        return SendOrder(
+            kind=kind,
+            instance_id=self.instance.id,
+            start_at_ms=start_at_ms,
+            at_words=at_words,
+            delay_ms=delay_ms,
+            is_auto_delay=delay == "auto",
+            is_immediate=immediate,
+            expires_at_ms=self._read_expiry(expires, start_at_ms),
+            key=key,
+            again=again,
+            max_attempts=max_attempts or max(settings.count("WA_MAX_ATTEMPTS"), 1),
+            on_unknown=OnUnknown(on_unknown),
+            is_waited_for=wait,
+            is_dry_run=self.is_dry_run,
+            subgroup_id=subgroup_id,
+            subgroup=subgroup,
+            duplicate_window_ms=settings.count("WA_DUPLICATE_WINDOW_HOURS") * 3_600_000,
+            key_days=settings.count("WA_KEY_DAYS"),
+            max_queue_size=settings.count("MAX_QUEUE_SIZE"),
+        )
+
+    def _read_start(self, at: str | None) -> tuple[int, str | None]:
+        if at is None:
+            return self.now_ms, None
+        from wa_cli.domain.schedule import parse_time
+
+        now = datetime.fromtimestamp(self.now_ms / 1000, UTC)
+        instant = parse_time(at, now=now, zone=self.session.settings.zone())
+        if instant.note:
+            self.session.say(f"note: {instant.note}")
+        return round(instant.at.timestamp() * 1000), at
+
+    def _read_expiry(self, expires: str | None, start_at_ms: int) -> int | None:
+        if expires is None:
+            return None
+        from wa_cli.domain.schedule import parse_duration, parse_time
+
+        try:
+            return start_at_ms + round(parse_duration(expires).total_seconds() * 1000)
+        except UsageError:
+            now = datetime.fromtimestamp(self.now_ms / 1000, UTC)
+            instant = parse_time(expires, now=now, zone=self.session.settings.zone())
+            return round(instant.at.timestamp() * 1000)
+
+    def send(
+        self,
+        order: SendOrder,
+        *,
+        size: int,
+        lines: Callable[[], Iterable[NewMessage]],
+        request_hash: bytes,
+        lines_are_unique: bool,
+        target: str,
+        sample: Content,
+    ) -> None:
+        """Ask where that is due, queue, report, and wait if told to."""
+        from wa_cli.services.enqueue import choose_delay_ms, enqueue
+
+        delay_ms = choose_delay_ms(order, size)
+        self._hint_about_delay(order, size, delay_ms)
+        if size > ASK_ABOVE and not self.is_dry_run:
+            self._ask(order, size=size, delay_ms=delay_ms, target=target, sample=sample)
+        if order.is_waited_for and not self.is_dry_run:
+            self.app.check_account()
+        spool = _JsonSpool() if self.session.json else None
+        shown: list[Enqueued] = []
+
+        def report(result: Enqueued) -> None:
+            if spool is not None:
+                spool.add(_result_shape(result))
+            elif len(shown) < RESULTS_SHOWN or result.outcome == "skipped":
+                shown.append(result)
+
+        progress = self.session.progress("queueing", size) if size > 20_000 else None
+
+        def report_all(result: Enqueued) -> None:
+            report(result)
+            if progress is not None:
+                progress.advance()
+
+        try:
+            tally = enqueue(
+                self.app.intake,
+                order,
+                lines(),
+                size=size,
+                request_hash=request_hash,
+                lines_are_unique=lines_are_unique,
+                now_ms=self.now_ms,
+                report=report_all,
+            )
+        finally:
+            if progress is not None:
+                progress.close()
+        code = 3 if self.refused or tally.skipped else 0
+        if order.is_waited_for and not self.is_dry_run and tally.batch_id is not None and tally.queued:
+            if spool is None:
+                self._report(order, tally, shown, target=target)
+            waited = self._wait(tally)
+            if spool is not None:
+                self._report_json(order, tally, spool, waited=waited)
+            code = waited["exit"] or code
+        elif spool is not None:
+            self._report_json(order, tally, spool, waited=None)
+        else:
+            self._report(order, tally, shown, target=target)
+            self._say_who_sends(tally)
+        if code:
+            raise typer.Exit(code)
+
+    def _hint_about_delay(self, order: SendOrder, size: int, delay_ms: int) -> None:
+        from wa_cli.domain.schedule import recommended_delay_ms
+
+        low, high = recommended_delay_ms(size)
+        if size > 1 and order.delay_ms is not None and delay_ms < low:
+            self.session.hint(f"for {size} recipients {low} to {high} ms between messages is safer; --delay auto picks")
+
+    def _ask(self, order: SendOrder, *, size: int, delay_ms: int, target: str, sample: Content) -> None:
+        from wa_cli.domain.message import content_summary
+
+        session = self.session
+        last_ms = order.start_at_ms + (size - 1) * delay_ms
+        session.say(f"{size} messages to {target}, {_spacing(delay_ms)}")
+        session.say(f"  says   {clean_text(content_summary(sample))[:200]}")
+        session.say(f"  first  {session.describe_time(order.start_at_ms)}")
+        session.say(f"  last   {session.describe_time(last_ms)} at the earliest")
+        if session.yes:
+            return
+        if not session.can_ask():
+            session.say(f"going on without a question: {size} recipients, and nobody to ask here")
+            return
+        session.confirm(f"Queue {size} messages?")
+
+    def _report(self, order: SendOrder, tally: Tally, shown: list[Enqueued], *, target: str) -> None:
+        from wa_cli.domain.message import format_batch_id, format_message_id
+
+        session = self.session
+        verb = "would queue" if self.is_dry_run else "queued"
+        if tally.queued and tally.first and tally.last:
+            batch = f" (batch {format_batch_id(tally.batch_id)})" if tally.batch_id else ""
+            noun = "message" if tally.queued == 1 else "messages"
+            spacing = f", {_spacing(tally.delay_ms)}" if tally.queued > 1 else ""
+            session.show(f"{verb} {tally.queued} {noun} to {target}{batch}{spacing}")
+            ids = format_message_id(tally.first.message_id)
+            if tally.queued > 1:
+                ids += f" to {format_message_id(tally.last.message_id)}"
+            if not self.is_dry_run:
+                session.show(f"  ids    {ids}, position {tally.first.queue_position} in the queue")
+            session.show(f"  first  {session.describe_time(tally.first.due_at_ms or self.now_ms)}")
+            if tally.queued > 1:
+                session.show(f"  last   {session.describe_time(tally.last.due_at_ms or self.now_ms)}")
+        if tally.duplicates:
+            states = ", ".join(f"{count} {state}" for state, count in sorted(tally.by_state.items()))
+            noun = "duplicate" if tally.duplicates == 1 else "duplicates"
+            session.show(f"{tally.duplicates} {noun} not queued again ({states})")
+            first = tally.first_duplicate
+            if first is not None:
+                session.say(f"  {clean_text(first.address)}: {first.reason}")
+            if order.key is None:
+                session.hint("--again sends the same words once more")
+        if tally.skipped:
+            session.show(f"{tally.skipped} skipped")
+            for result in [one for one in shown if one.outcome == "skipped"][:RESULTS_SHOWN]:
+                session.say(f"  {clean_text(result.address)}: {clean_text(result.reason)}")
+        if self.refused:
+            session.show(f"{self.refused} refused")
+            if self.refused > BAD_ROWS_SHOWN:
+                session.say(f"  the first {BAD_ROWS_SHOWN} are above; --json lists more")
+        if self.is_dry_run:
+            session.say("dry run: nothing was written, nothing was sent")
+
+    def _report_json(self, order: SendOrder, tally: Tally, spool: _JsonSpool, *, waited: dict[str, Any] | None) -> None:
+        from wa_cli.domain.message import format_batch_id
+
+        fields: dict[str, Any] = {
+            "batch_id": format_batch_id(tally.batch_id) if tally.batch_id else None,
+            "subgroup": order.subgroup,
+            "queued": tally.queued,
+            "duplicates": tally.duplicates,
+            "skipped": tally.skipped,
+            "refused": self.refused,
+            "delay_ms": tally.delay_ms,
+            "dry_run": self.is_dry_run,
+            "start_at": format_time(order.start_at_ms),
+            "refusals": [{"line": one.line, "text": one.text, "reason": one.reason} for one in self.refusals],
+        }
+        if waited is not None:
+            fields["waited"] = {name: count for name, count in waited.items() if name != "exit"}
+        spool.write_to_stdout(fields)
+
+    def _say_who_sends(self, tally: Tally) -> None:
+        if self.is_dry_run or not tally.queued:
+            return
+        holder = self.app.leases.find_holder(self.instance.id, now_ms=self.app.clock.wall_ms())
+        if holder is not None:
+            self.session.say(f"the {holder.role} with pid {holder.pid} sends them")
+        else:
+            self.session.hint("nothing is sending: `wa run` starts the daemon, `wa drain` sends what is due once")
+
+    def _wait(self, tally: Tally) -> dict[str, Any]:
+        from wa_cli.cli.waiting import send_and_wait
+
+        assert tally.batch_id is not None
+        return send_and_wait(self.session, self.app, self.instance, tally.batch_id, total=tally.queued)
+
+
+def _result_shape(result: Enqueued) -> dict[str, Any]:
+    from wa_cli.domain.message import format_message_id
+
+    shape: dict[str, Any] = {
+        "id": format_message_id(result.message_id),
+        "recipient": result.address,
+        "outcome": result.outcome,
+        "queue_position": result.queue_position,
+        "due_at": format_time(result.due_at_ms),
+        "state": result.state.value,
+    }
+    if result.reason:
+        shape["reason"] = result.reason
+    return shape
+
+
+def _spacing(delay_ms: int) -> str:
+    if delay_ms == 0:
+        return "as fast as the limits allow"
+    return f"{delay_ms / 1000:g} s apart"
+
+
+def _ignore(row: BadRow) -> None:
+    """The second pass reads the same rows; they were reported in the first."""
+
+
+class _JsonSpool:
+    """The rows of a long answer, kept on disk until its counts are known, so that memory stays bounded."""
+
+    def __init__(self) -> None:
+        import tempfile
+
+        self._file = tempfile.SpooledTemporaryFile(max_size=4_000_000, mode="w+", encoding="utf-8")  # noqa: SIM115
+        self._is_empty = True
+
+    def add(self, shape: dict[str, Any]) -> None:
+        import json
+
+        self._file.write(("" if self._is_empty else ", ") + json.dumps(shape, ensure_ascii=False))
+        self._is_empty = False
+
+    def write_to_stdout(self, fields: dict[str, Any]) -> None:
+        """One document: the fields, and the rows under `messages`."""
+        import json
+
+        head = json.dumps(fields, ensure_ascii=False)
+        sys.stdout.write(head[:-1] + ', "messages": [')
+        self._file.seek(0)
+        shutil.copyfileobj(self._file, sys.stdout)
+        sys.stdout.write("]}\n")
+        self._file.close()
+
+
+@contextmanager
+def _rewindable(file: str) -> Iterator[Callable[[], Path | BinaryIO]]:
+    """A source that can be read twice: a path as it is, stdin through an anonymous temporary file."""
+    if file != "-":
+        yield lambda: Path(file)
+        return
+    if sys.stdin.isatty():
+        sys.stderr.write("reading rows from the terminal; end with Ctrl-D\n")
+    import tempfile
+
+    with tempfile.TemporaryFile() as spool:
+        shutil.copyfileobj(sys.stdin.buffer, spool)
+
+        def rewind() -> BinaryIO:
+            spool.seek(0)
+            return spool
+
+        yield rewind
+
+
+def _read_content(
+    call: _Call,
+    *,
+    text: str | None,
+    kind: str | None,
+    media: str | None,
+    caption: str | None,
+    filename: str | None,
+    template: str | None,
+    language: str,
+    param: list[str] | None,
+    header: str | None,
+    button: list[str] | None,
+    link_preview: bool,
+) -> Content:
+    """The content that the flags describe, checked against the platform's limits."""
+    from wa_cli.domain.message import Media, MediaKind, Template, Text
+    from wa_cli.services.enqueue import check_content
+
+    wanted = kind or ("template" if template else _kind_of_link(media) if media else "text")
+    content: Content
+    if wanted == "template":
+        if not template:
+            raise UsageError("--type template needs --template NAME", hint="for example --template hello_world")
+        _forbid("template", text=text, media=media, caption=caption, filename=filename)
+        content = Template(
+            name=template,
+            language=language,
+            parameters=_read_params(param or []),
+            header=_read_header(header),
+            buttons=tuple(_read_button(word) for word in button or []),
+        )
+    elif wanted == "text":
+        _forbid("text", media=media, caption=caption, filename=filename, template=template, header=header)
+        if text is None:
+            raise UsageError(
+                "there is no message to send",
+                hint='add the text in quotes: wa send ... "Doors open at six"',
+                code="no_text",
+            )
+        content = Text(body=_read_text(text), preview_url=link_preview)
+    elif wanted in set(MediaKind):
+        _forbid(wanted, template=template, header=header)
+        if not media:
+            raise UsageError(f"--type {wanted} needs --media URL", hint="a public https link to the file")
+        content = Media(
+            kind=MediaKind(wanted),
+            link=media,
+            caption=caption or (_read_text(text) if text else None),
+            filename=filename,
+        )
+    else:
+        kinds = ", ".join(["text", "template", *MediaKind])
+        raise UsageError(f"--type is '{wanted}', which this instance cannot send", hint=f"one of: {kinds}")
+    check_content(content, call.rules)
+    return content
+
+
+def _forbid(kind: str, **flags: str | None) -> None:
+    for name, value in flags.items():
+        if value:
+            flag = "TEXT" if name == "text" else f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag} does not go with a message of type {kind}", hint="drop it, or change --type")
+
+
+def _read_text(text: str) -> str:
+    if text != "-":
+        return text
+    if sys.stdin.isatty():
+        sys.stderr.write("type the message; end with Ctrl-D\n")
+    return sys.stdin.read().rstrip("\n")
+
+
+def _kind_of_link(link: str) -> str:
+    ending = link.partition("?")[0].rpartition(".")[2].lower()
+    kinds = {
+        "image": ("jpg", "jpeg", "png"),
+        "video": ("mp4", "3gp"),
+        "audio": ("mp3", "ogg", "aac", "amr", "m4a"),
+        "sticker": ("webp",),
+    }
+    return next((kind for kind, endings in kinds.items() if ending in endings), "document")
+
+
+def _read_params(words: list[str]) -> tuple[Any, ...]:
+    """`--param Ada` by position, `--param first_name=Ada` by name; all of one call alike."""
+    import re
+
+    from wa_cli.domain.message import TemplateParameter
+
+    named = [re.fullmatch(r"([a-z_][a-z0-9_]*)=(.*)", word, re.DOTALL) for word in words]
+    if words and all(named):
+        return tuple(TemplateParameter(name=match[1], value=match[2]) for match in named if match)
+    return tuple(TemplateParameter(value=word) for word in words)
+
+
+def _read_header(word: str | None) -> Any:
+    from wa_cli.domain.message import TemplateHeader
+
+    if word is None:
+        return None
+    kind, equals, value = word.partition("=")
+    if not equals or kind not in ("text", "image", "video", "document"):
+        raise UsageError(f"--header is '{word}'", hint="KIND=VALUE, for example image=https://example.org/a.jpg")
+    return TemplateHeader(kind=kind, value=value)
+
+
+def _read_button(word: str) -> Any:
+    from wa_cli.domain.message import TemplateButton
+
+    place, equals, value = word.partition("=")
+    index, _colon, sub_type = place.partition(":")
+    if not equals or not index.isdigit() or (sub_type or "url") not in ("url", "quick_reply", "copy_code"):
+        raise UsageError(f"--button is '{word}'", hint="INDEX=VALUE for a link, or INDEX:quick_reply=VALUE")
+    return TemplateButton(index=int(index), sub_type=sub_type or "url", value=value)

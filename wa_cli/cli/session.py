@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import typer
 
     from wa_cli.bootstrap import App
+    from wa_cli.cli.progress import ProgressLine
     from wa_cli.config import Settings
 
 
@@ -56,10 +57,28 @@ class Session:
             self._app = open_app(self.settings, create=create)
         return self._app
 
+    def open_dry_app(self) -> App:
+        """The app for a run that may write nothing: on the database if there is one, else on an empty one in memory."""
+        if self._app is None:
+            from wa_cli.bootstrap import open_dry_app
+
+            self._app = open_dry_app(self.settings)
+        return self._app
+
     def close(self) -> None:
         if self._app is not None:
             self._app.close()
             self._app = None
+
+    def describe_time(self, at_ms: int) -> str:
+        """A moment for people: in their zone, in UTC, and how far away it is."""
+        from datetime import UTC, datetime
+
+        from wa_cli.domain.schedule import describe_instant
+
+        return describe_instant(
+            datetime.fromtimestamp(at_ms / 1000, UTC), zone=self.settings.zone(), now=datetime.now(UTC)
+        )
 
     # --- results, on stdout ---
 
@@ -99,6 +118,12 @@ class Session:
     def warn(self, line: str) -> None:
         sys.stderr.write(f"warning: {line}\n")
 
+    def progress(self, what: str, total: int) -> ProgressLine:
+        """A bar on a terminal, a line every ten seconds elsewhere."""
+        from wa_cli.cli.progress import ProgressLine
+
+        return ProgressLine(what, total, is_quiet=self.quiet or self.json)
+
     # --- questions ---
 
     def can_ask(self) -> bool:
@@ -109,7 +134,9 @@ class Session:
         if self.yes:
             return
         if not self.can_ask():
-            raise Refused(f"not confirmed: {question}", hint=f"add {flag} to go on without being asked", code="not_confirmed")
+            raise Refused(
+                f"not confirmed: {question}", hint=f"add {flag} to go on without being asked", code="not_confirmed"
+            )
         sys.stderr.write(f"{question} [y/N] ")
         sys.stderr.flush()
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
@@ -143,6 +170,16 @@ def _is_harmless(character: str) -> bool:
 def _escape(character: str) -> str:
     short = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\x1b": "\\e"}.get(character)
     return short or f"\\u{ord(character):04x}"
+
+
+def format_time(at_ms: int | None) -> str | None:
+    """RFC 3339 in UTC with Z and milliseconds where there are any; None for None."""
+    if at_ms is None:
+        return None
+    from datetime import UTC, datetime
+
+    moment = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds" if at_ms % 1000 else "seconds").replace("+00:00", "Z")
 
 
 def parse_duration_flag(text: str, flag: str) -> float:

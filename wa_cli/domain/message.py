@@ -177,9 +177,7 @@ def decode_content(encoded: str) -> Content:
                 for index, sub_type, value in shape.get("buttons", ())
             ),
         )
-    return Media(
-        kind=MediaKind(kind), link=shape["link"], caption=shape.get("caption"), filename=shape.get("filename")
-    )
+    return Media(kind=MediaKind(kind), link=shape["link"], caption=shape.get("caption"), filename=shape.get("filename"))
 
 
 def content_hash(encoded: str) -> bytes:

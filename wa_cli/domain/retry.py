@@ -105,7 +105,12 @@ def judge(
             return Verdict(state=State.UNKNOWN, rule="outcome_unknown")
         case Rejected():
             return _judge_rejected(
-                outcome, attempts=attempts + 1, refusals=refusals, max_attempts=max_attempts, policy=policy, jitter=jitter
+                outcome,
+                attempts=attempts + 1,
+                refusals=refusals,
+                max_attempts=max_attempts,
+                policy=policy,
+                jitter=jitter,
             )
         case _:
             assert_never(outcome)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from wa_cli.cuts import cut
 from wa_cli.domain.message import AttemptId, State
 from wa_cli.domain.outcome import Accepted, Ambiguous, NotSent, Rejected
 from wa_cli.domain.pacing import (
@@ -28,7 +29,7 @@ from wa_cli.domain.pacing import (
 )
 from wa_cli.domain.retry import Rest, RetryPolicy, Stop, judge
 from wa_cli.errors import StorageBroken, StorageError, Temporary, WaError
-from wa_cli.ports import Finished, Post, Record
+from wa_cli.ports import Finished, Post, Record, Sums
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,7 @@ def _asyncio_alarm(seconds: float, ring: Callable[[], None]) -> Callable[[], Non
     return asyncio.get_running_loop().call_later(seconds, ring).cancel
 
 
-class LeaseLost(WaError):  # noqa: N818  # it is a state of affairs, caught by whoever runs the loop
+class LeaseLost(WaError):  # it is a state of affairs, caught by whoever runs the loop
     """Another holder has taken over; this one may neither post nor record."""
 
     exit_code = 8
@@ -82,26 +83,15 @@ class Turn:
     """What one turn brought.
 
     wakes_at_ms: on the steady clock, when something may be startable next, or None.
-    has_due: some message is due and waits only for a limit, a rest or a free slot.
+    has_due: some message is due and waits only for a limit, a rest or a free slot.  has_waiting: some message waits.
     """
 
     started: list[Started] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     wakes_at_ms: float | None = None
     has_due: bool = False
+    has_waiting: bool = False
     is_paused: bool = False
-
-
-@dataclass(slots=True, kw_only=True)
-class Sums:
-    """Counts of one run of the loop."""
-
-    started: int = 0
-    sent: int = 0
-    failed: int = 0
-    retrying: int = 0
-    unknown: int = 0
-    skipped: int = 0
 
 
 class SendLoop:
@@ -160,6 +150,7 @@ class SendLoop:
         self._in_flight: dict[asyncio.Task[None], Started] = {}
         self._wake = asyncio.Event()
         self._is_stopping = False
+        self._is_abandoned = False
         self.sums = Sums()
         self.trouble: WaError | None = None
 
@@ -178,37 +169,56 @@ class SendLoop:
     def in_flight(self) -> int:
         return len(self._in_flight)
 
-    async def run(self, *, until_idle: bool, patience_seconds: float | None = None) -> None:
+    def abandon(self) -> None:
+        """Stop even though the store takes no outcomes: what is in memory is given up, and will be found unknown."""
+        self._is_abandoned = True
+        self.stop()
+
+    async def run(
+        self, *, until_idle: bool, patience_seconds: float | None = None, waits_for_schedule: bool = False
+    ) -> None:
         """Send until stopped, or until nothing is due.
 
         until_idle: return when no message is due any more.  patience_seconds: with until_idle, also return when the
-        limits would make the next message wait longer than this.
+        limits would make the next message wait longer than this.  waits_for_schedule: with until_idle, stay as long
+        as any message waits, whenever it is due.
         Raises: LeaseLost when another holder has taken over; StorageError when the store cannot be trusted.
         """
         try:
             while True:
                 turn = await self._take_turn()
                 if turn is None:
-                    if self._is_stopping and not self._in_flight and not self._finished:
+                    if self._is_abandoned and not self._in_flight:
                         return
                     continue
                 self._launch(turn.started)
                 self._tell(turn.records)
-                if self._is_done(turn, until_idle=until_idle, patience_seconds=patience_seconds):
+                if self._is_done(
+                    turn,
+                    until_idle=until_idle,
+                    patience_seconds=patience_seconds,
+                    waits_for_schedule=waits_for_schedule,
+                ):
                     return
                 await self._rest_until(turn.wakes_at_ms)
         finally:
             for task in self._in_flight:
                 task.cancel()
 
-    def _is_done(self, turn: Turn, *, until_idle: bool, patience_seconds: float | None) -> bool:
+    def _is_done(
+        self, turn: Turn, *, until_idle: bool, patience_seconds: float | None, waits_for_schedule: bool
+    ) -> bool:
         if self._in_flight or self._finished:
             return False
         if self._is_stopping or (self._start_limit is not None and self.sums.started >= self._start_limit):
             return True
         if not until_idle:
             return False
-        if not turn.has_due or turn.is_paused:
+        if turn.is_paused:
+            return True
+        if waits_for_schedule:
+            return not turn.has_waiting
+        if not turn.has_due:
             return True
         if patience_seconds is None or turn.wakes_at_ms is None:
             return False
@@ -301,8 +311,10 @@ class SendLoop:
                 content=start.content,
             )
             try:
+                cut("post_before")
                 outcome = await self._transport.send(post)
-            except Exception as error:  # noqa: BLE001  # a bug in a transport may cost one outcome, never the loop
+                cut("post_after")
+            except Exception as error:  # a bug in a transport may cost one outcome, never the loop
                 log.exception("transport failed in an unforeseen way")
                 outcome = Ambiguous(code="transport_bug", details=type(error).__name__)
         self._finished.append(
@@ -368,13 +380,17 @@ class SendLoop:
             turn.is_paused = is_paused
             if self._breaker.is_probing:
                 free = 0 if self._in_flight else min(free, 1)
-            if is_paused:
-                turn.has_due = any(due <= now_ms for _lane, due in self._heads(store))
-            elif rests_until_ms > now_ms:
-                turn.has_due = any(due <= now_ms for _lane, due in self._heads(store))
-                turn.wakes_at_ms = now + (rests_until_ms - now_ms)
+            if is_paused or rests_until_ms > now_ms:
+                self._note_waiting(turn, self._heads(store), now_ms=now_ms)
+                if not is_paused:
+                    turn.wakes_at_ms = now + (rests_until_ms - now_ms)
             else:
                 self._choose(store, turn, free=free, now_ms=now_ms, now=now)
+            if finished:
+                cut("record_before")
+            if turn.started:
+                cut("turn_before_commit")
+        cut("turn_after_commit")
         # Only now is the longer lease on the disk, and with it the right to post until then.
         self._lease_ends_at_ms = expires_at_ms
         self._lease_ends_steady_ms = now + (expires_at_ms - now_ms)
@@ -464,18 +480,21 @@ class SendLoop:
                 for attempt_id, (due, terms) in zip(attempt_ids, chosen, strict=True)
             ]
         if len(chosen) >= free > 0 or free == 0:
-            # No slot is left: the next landing wakes the loop.  A probe's landing does so too.
-            turn.has_due = True
-            turn.wakes_at_ms = None
-            if not chosen and not self._in_flight:
-                turn.has_due = any(due <= now_ms for _lane, due in heads)
+            # No slot is left: the next landing wakes the loop.
+            self._note_waiting(turn, heads, now_ms=now_ms)
             return
-        wakes: list[float] = []
-        for lane, head_ms in self._heads(store):
-            turn.has_due = turn.has_due or head_ms <= now_ms
-            wakes.append(max(now + (head_ms - now_ms), self._lane_allowed_at(store, lane, now_ms=now_ms, now=now)))
-        if wakes:
-            turn.wakes_at_ms = max(min(wakes), self._windows.allowed_at(now))
+        heads = self._heads(store)
+        self._note_waiting(turn, heads, now_ms=now_ms)
+        if heads:
+            first = min(
+                max(now + (head_ms - now_ms), self._lane_allowed_at(store, lane, now_ms=now_ms, now=now))
+                for lane, head_ms in heads
+            )
+            turn.wakes_at_ms = max(first, self._windows.allowed_at(now))
+
+    def _note_waiting(self, turn: Turn, heads: Sequence[tuple[int, int]], *, now_ms: int) -> None:
+        turn.has_waiting = bool(heads)
+        turn.has_due = any(due <= now_ms for _lane, due in heads)
 
     def _choose_from(
         self,
@@ -561,7 +580,7 @@ class SendLoop:
             if not terms.is_released:
                 self._terms.pop(batch_id, None)
                 return now + 1000.0
-            free_at = now
+            free_at = float("-inf")
             if terms.last_started_at_ms is not None:
                 free_at = now - max(now_ms - terms.last_started_at_ms, 0) + terms.delay_ms
             self._lane_free_at[lane] = free_at

@@ -100,6 +100,14 @@ class Database:
             raise rename_error(error, path) from error
         return cls(path, connection)
 
+    @classmethod
+    def open_in_memory(cls) -> Database:
+        """An empty database that vanishes with the process: for dry runs, and the fast store of the tests."""
+        connection = _connect(":memory:")
+        schema.migrate(connection, install=secrets.token_hex(4))
+        connection.execute("PRAGMA foreign_keys = ON")
+        return cls(Path(":memory:"), connection)
+
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """One durable transaction: committed to the disk when the block ends, rolled back when it raises."""
@@ -131,6 +139,11 @@ class Database:
         except sqlite3.Error as error:
             raise rename_error(error, self.path) from error
 
+    def read_install(self) -> str:
+        """The random name of this database, part of every tag."""
+        with self.read() as connection:
+            return str(connection.execute("SELECT value FROM meta WHERE key = 'install'").fetchone()[0])
+
     def data_version(self) -> int:
         """A number that changes when another connection has committed.  Costs microseconds."""
         try:
@@ -151,7 +164,7 @@ class Database:
         self.connection.close()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path | str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False, cached_statements=256
     )
@@ -189,8 +202,7 @@ def _create_file(path: Path) -> None:
             schema.migrate(connection, install=secrets.token_hex(4))
         finally:
             connection.close()
-        with suppress(FileExistsError):  # another process was faster: its file is as good
-            os.link(draft, path)
+        _put_in_place(draft, path)
         _flush_folder(path.parent)
     except sqlite3.Error as error:
         raise rename_error(error, path) from error
@@ -201,6 +213,17 @@ def _create_file(path: Path) -> None:
     finally:
         with suppress(OSError):
             draft.unlink()
+
+
+def _put_in_place(draft: Path, path: Path) -> None:
+    try:
+        os.link(draft, path)  # refuses to replace a file, unlike a rename
+    except FileExistsError:
+        return  # another process was faster: its file is as good
+    except OSError:
+        # Some file systems of memory sticks know no links.
+        if not path.exists():
+            draft.replace(path)
 
 
 def _flush_folder(folder: Path) -> None:

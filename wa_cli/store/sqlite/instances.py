@@ -10,26 +10,12 @@ from wa_cli.ports import Instance
 if TYPE_CHECKING:
     from wa_cli.store.sqlite.database import Database
 
-COLUMNS: Final = (
-    "id, name, transport, paused_at, paused_by, pause_code, pause_reason, rests_until, rest_reason"  # in Instance's order
-)
+COLUMNS: Final = "id, name, transport, paused_at, paused_by, pause_code, pause_reason, rests_until, rest_reason"  # in Instance's order
 
 
 class SqliteInstances:
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    def ensure(self, name: str, *, transport: str, now_ms: int) -> Instance:
-        with self._database.read() as connection:
-            row = connection.execute(f"SELECT {COLUMNS} FROM instance WHERE name = ?", (name,)).fetchone()  # noqa: S608
-        if row is None:
-            with self._database.write() as connection:
-                connection.execute(
-                    "INSERT INTO instance (name, transport, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                    (name, transport, now_ms),
-                )
-            return self.find(name)
-        return _instance(row)
 
     def find(self, name: str) -> Instance:
         with self._database.read() as connection:

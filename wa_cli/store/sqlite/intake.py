@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from wa_cli.cuts import cut
 from wa_cli.domain.message import State, content_hash, format_message_id
 from wa_cli.domain.pacing import lane_of
 from wa_cli.errors import Conflict, Refused, WaError
@@ -56,12 +57,14 @@ class SqliteIntake:
     def last_batch_id(self) -> int | None:
         return self._last_batch_id
 
-    def enqueue(self, batch: NewBatch, lines: Iterable[NewMessage], *, now_ms: int) -> Iterator[Enqueued]:
+    def enqueue(
+        self, batch: NewBatch, lines: Iterable[NewMessage], *, now_ms: int, is_dry_run: bool = False
+    ) -> Iterator[Enqueued]:
         self._last_batch_id = None
         source = iter(lines)
         chunk = list(islice(source, CHUNK_ROWS))
         following = list(islice(source, CHUNK_ROWS))
-        with self._database.write() as connection:
+        with self._transaction(is_dry_run=is_dry_run) as connection:
             self._sweep_abandoned(connection)
             earlier = _find_caller_key(connection, batch, now_ms=now_ms)
             if earlier is None:
@@ -74,13 +77,14 @@ class SqliteIntake:
             self._last_batch_id = earlier
             yield from self._repeat(earlier)
             return
-        self._last_batch_id = batch_id
+        cut("intake_after_commit")
+        self._last_batch_id = None if is_dry_run else batch_id
         yield from results
         try:
             while following:
                 chunk, following = following, list(islice(source, CHUNK_ROWS))
                 time.sleep(BREATH_SECONDS)
-                with self._database.write() as connection:
+                with self._transaction(is_dry_run=is_dry_run) as connection:
                     results = entry.add(connection, chunk, now_ms=now_ms)
                     _note_range(connection, batch_id, first=entry.first_id, last=entry.last_id)
                     if not following:  # all of it is here: from this commit on it may leave
@@ -89,10 +93,34 @@ class SqliteIntake:
                         )
                 yield from results
         except BaseException:
-            if following:
+            if following and not is_dry_run:
                 with suppress(WaError), self._database.write() as connection:
                     remove_batch(connection, batch_id)
             raise
+
+    def count_batch(self, batch_id: int) -> dict[str, int]:
+        """How many messages of a batch stand in which state."""
+        with self._database.read() as connection:
+            return dict(
+                connection.execute(
+                    """SELECT message.state, count(*) FROM batch JOIN message
+                        ON message.id BETWEEN batch.first_message_id AND batch.last_message_id
+                    WHERE batch.id = ? AND message.batch_id = batch.id GROUP BY message.state""",
+                    (batch_id,),
+                ).fetchall()
+            )
+
+    @contextmanager
+    def _transaction(self, *, is_dry_run: bool) -> Iterator[sqlite3.Connection]:
+        """A dry run does the very same work and takes it back: no row of it ever reaches the file."""
+        with self._database.write() as connection:
+            if is_dry_run:  # the batch of an earlier chunk is gone again, and its messages still point at it
+                connection.execute("PRAGMA defer_foreign_keys = ON")
+            yield connection
+            cut("intake_before_commit")
+            if is_dry_run:
+                connection.execute("ROLLBACK")
+                connection.execute("BEGIN")  # for the caller's COMMIT to end
 
     def _insert_batch(self, connection: sqlite3.Connection, batch: NewBatch, *, now_ms: int, is_whole: bool) -> int:
         cursor = connection.execute(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from wa_cli.cuts import cut
 from wa_cli.ports import Holder, Lease
 from wa_cli.store.sqlite.owners import Owner, host_name, is_alive
 
@@ -40,7 +41,9 @@ class SqliteLeases:
                 (instance_id, epoch, token, role, os.getpid(), host_name(), now_ms, now_ms + LEASE_MS),
             )
             bury(connection, instance_id, now_ms=now_ms)
+            cut("lease_before_commit")
             name = connection.execute("SELECT name FROM instance WHERE id = ?", (instance_id,)).fetchone()[0]
+        cut("lease_after_commit")
         return Lease(instance_id=instance_id, instance=name, epoch=epoch, expires_at_ms=now_ms + LEASE_MS)
 
     def release(self, lease: Lease) -> None:

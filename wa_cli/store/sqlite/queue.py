@@ -86,7 +86,8 @@ class SqliteQueue:
                     continue
                 connection.execute(RECORD_ATTEMPT, _attempt_values(record))
                 connection.execute(
-                    INSERT_DECISION, (finished.message_id, now_ms, "settled_late", f"{record.state}: a late answer came in")
+                    INSERT_DECISION,
+                    (finished.message_id, now_ms, "settled_late", f"{record.state}: a late answer came in"),
                 )
                 # The burial counted the attempt; undo that where the outcome does not count.
                 changed = connection.execute(
@@ -309,7 +310,16 @@ def _attempt_values(record: Record) -> tuple[object, ...]:
     latency, attempt_id = record.finished.latency_ms, record.finished.attempt_id
     match outcome:
         case Accepted():
-            return "accepted", counted, latency, outcome.http_status, None, None, outcome.provider_message_id, attempt_id
+            return (
+                "accepted",
+                counted,
+                latency,
+                outcome.http_status,
+                None,
+                None,
+                outcome.provider_message_id,
+                attempt_id,
+            )
         case Rejected():
             return "rejected", counted, latency, outcome.http_status, outcome.code, outcome.details, None, attempt_id
         case NotSent():

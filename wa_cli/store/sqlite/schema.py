@@ -254,6 +254,9 @@ def migrate(connection: sqlite3.Connection, *, install: str) -> None:
     def version_1(database: Database) -> None:
         for statement in VERSION_1:
             database.conn.execute(statement)
+        database.conn.execute(
+            "INSERT INTO instance (id, name, transport, created_at) VALUES (1, 'default', 'cloud_api', 0)"
+        )
         database.conn.execute("INSERT INTO meta (key, value) VALUES ('install', ?)", (install,))
 
     connection.execute("BEGIN IMMEDIATE")

@@ -1,0 +1,43 @@
+"""Named points at which a test may kill the process, as kill -9 would: `WA_CUT=name:n` dies at the n-th passage.
+
+Costs one dictionary look-up when nothing is armed.  The names are listed here, so that a test can visit all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Final
+
+NAMES: Final = (
+    "intake_before_commit",
+    "intake_after_commit",
+    "turn_before_commit",
+    "turn_after_commit",
+    "post_before",
+    "post_after",
+    "record_before",
+    "lease_before_commit",
+    "lease_after_commit",
+    "resend_before_commit",
+    "resend_after_commit",
+)
+
+_armed: dict[str, int] = {}
+
+
+def arm(order: str | None) -> None:
+    """Arm one cut: `name:n`.  Anything unreadable arms nothing."""
+    _armed.clear()
+    if order:
+        name, _colon, count = order.partition(":")
+        if name in NAMES and count.isdigit():
+            _armed[name] = int(count)
+
+
+def cut(name: str) -> None:
+    """Die here if it is this passage's turn."""
+    if name in _armed:
+        _armed[name] -= 1
+        if _armed[name] <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)

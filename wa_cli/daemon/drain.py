@@ -1,0 +1,125 @@
+"""One shot: send what is due inside the limits, then stop.  For cron, and for `wa send --wait`."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from wa_cli.daemon.sending import Interrupts, look_after_queue, new_writer_thread, open_sender, watch_file
+from wa_cli.ports import Holder, Sums
+from wa_cli.services.dispatch import LeaseLost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wa_cli.bootstrap import App
+    from wa_cli.errors import WaError
+    from wa_cli.ports import Instance, Record
+    from wa_cli.services.dispatch import SendLoop
+
+# Without --max-runtime a drain sits out the gaps between messages, but not an hourly limit.
+PATIENCE_SECONDS: Final = 60.0
+# How long a drain keeps outcomes in memory while the disk is full, before it gives up and says so.
+STORE_PATIENCE_SECONDS: Final = 60.0
+
+
+@dataclass(slots=True, kw_only=True)
+class DrainReport:
+    """What a drain did.  holder: who was sending instead, if somebody was."""
+
+    sums: Sums = field(default_factory=Sums)
+    holder: Holder | None = None
+    exit_code: int = 0
+    trouble: WaError | None = None
+
+
+def drain(
+    app: App,
+    instance: Instance,
+    *,
+    role: str = "drain",
+    max_runtime_seconds: float | None = None,
+    limit: int | None = None,
+    only_batch: int | None = None,
+    until_settled: bool = False,
+    on_progress: Callable[[Record], None] | None = None,
+) -> DrainReport:
+    """Send for one instance until nothing is due, the limit is reached, or the time is over.
+
+    until_settled: with only_batch, stay until every message of the batch has an outcome, however far it is scheduled.
+    """
+    return asyncio.run(
+        _drain(
+            app,
+            instance,
+            role=role,
+            max_runtime_seconds=max_runtime_seconds,
+            limit=limit,
+            only_batch=only_batch,
+            until_settled=until_settled,
+            on_progress=on_progress,
+        )
+    )
+
+
+async def _drain(
+    app: App,
+    instance: Instance,
+    *,
+    role: str,
+    max_runtime_seconds: float | None,
+    limit: int | None,
+    only_batch: int | None,
+    until_settled: bool,
+    on_progress: Callable[[Record], None] | None,
+) -> DrainReport:
+    report = DrainReport()
+    interrupts = Interrupts()
+    interrupts.install()
+    executor = new_writer_thread()
+    try:
+        await asyncio.get_running_loop().run_in_executor(executor, look_after_queue, app)
+        async with open_sender(
+            app,
+            instance,
+            role=role,
+            executor=executor,
+            only_batch=only_batch,
+            start_limit=limit,
+            on_progress=on_progress,
+        ) as sender:
+            if isinstance(sender, Holder):
+                report.holder = sender
+                return report
+            loop = sender.loop
+            interrupts.call_on_first(loop.stop)
+            if max_runtime_seconds is not None:
+                asyncio.get_running_loop().call_later(max_runtime_seconds, loop.stop)
+            watcher = asyncio.create_task(watch_file(app, loop.wake, executor=executor))
+            guard = asyncio.create_task(_give_up_on_store(loop))
+            try:
+                patience = None if max_runtime_seconds is not None or until_settled else PATIENCE_SECONDS
+                await loop.run(until_idle=True, patience_seconds=patience, waits_for_schedule=until_settled)
+            except LeaseLost as error:
+                report.trouble = error
+            finally:
+                watcher.cancel()
+                guard.cancel()
+                report.sums = loop.sums
+            report.trouble = report.trouble or loop.trouble
+    finally:
+        executor.shutdown(wait=True)
+    report.exit_code = interrupts.exit_code
+    return report
+
+
+async def _give_up_on_store(loop: SendLoop) -> None:
+    """A cron job must not wait for ever on a full disk: after a while the loop is told to stop."""
+    troubled_for = 0.0
+    while True:
+        await asyncio.sleep(1.0)
+        troubled_for = troubled_for + 1.0 if loop.trouble else 0.0
+        if troubled_for >= STORE_PATIENCE_SECONDS:
+            loop.abandon()
+            return

@@ -1,0 +1,152 @@
+"""What the daemon, a drain and a foreground wait have in common: a send loop around the app's pieces."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from wa_cli.errors import WaError
+from wa_cli.ports import Holder, Lease
+from wa_cli.services.dispatch import Alarm, SendLoop
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from wa_cli.bootstrap import App
+    from wa_cli.ports import Instance, Record, Transport
+
+log = logging.getLogger("wa.daemon")
+
+# How often the file is asked whether somebody else has written to it.  One question costs a few microseconds.
+LOOK_SECONDS: Final = 0.03
+
+
+@dataclass(slots=True, kw_only=True)
+class Sender:
+    """A lease and the loop that uses it."""
+
+    lease: Lease
+    loop: SendLoop
+    transport: Transport
+
+
+class Interrupts:
+    """SIGINT and SIGTERM: the first asks the loops to finish, the second leaves at once."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._on_first: list[Callable[[], None]] = []
+
+    def call_on_first(self, stop: Callable[[], None]) -> None:
+        self._on_first.append(stop)
+        if self.received is not None:
+            stop()
+
+    def install(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt there
+                loop.add_signal_handler(number, self._receive, number)
+
+    @property
+    def exit_code(self) -> int:
+        """What the shell expects of an interrupted program: 130 or 143, 0 when nothing came."""
+        return 0 if self.received is None else 128 + self.received
+
+    def _receive(self, number: signal.Signals) -> None:
+        if self.received is not None:
+            # What is in flight has its start on the disk: the next process finds it and calls it unknown.
+            import os
+
+            os._exit(128 + number)
+        self.received = number
+        for stop in self._on_first:
+            stop()
+
+
+@asynccontextmanager
+async def open_sender(
+    app: App,
+    instance: Instance,
+    *,
+    role: str,
+    executor: ThreadPoolExecutor,
+    only_batch: int | None = None,
+    start_limit: int | None = None,
+    on_progress: Callable[[Record], None] | None = None,
+    alarm: Alarm | None = None,
+) -> AsyncIterator[Sender | Holder]:
+    """Take the instance's lease and build its loop, or say who holds it.  The lease is given back at the end."""
+    loop = asyncio.get_running_loop()
+    transport = app.transport(instance)
+    try:
+        answer = await loop.run_in_executor(
+            executor, lambda: app.leases.acquire(instance.id, role=role, now_ms=app.clock.wall_ms())
+        )
+        if isinstance(answer, Holder):
+            yield answer
+            return
+        try:
+            install = await loop.run_in_executor(executor, app.database.read_install)
+            yield Sender(
+                lease=answer,
+                transport=transport,
+                loop=SendLoop(
+                    queue=app.queue,
+                    transport=transport,
+                    clock=app.clock,
+                    executor=executor,
+                    lease=answer,
+                    limits=app.limits(),
+                    policy=app.retry_policy(),
+                    install=install,
+                    jitter=random.random,
+                    concurrency=app.concurrency(),
+                    only_batch=only_batch,
+                    start_limit=start_limit,
+                    on_progress=on_progress,
+                    alarm=alarm,
+                ),
+            )
+        finally:
+            with suppress(WaError):
+                await loop.run_in_executor(executor, app.leases.release, answer)
+    finally:
+        await transport.close()
+
+
+async def watch_file(app: App, on_change: Callable[[], None], *, executor: ThreadPoolExecutor) -> None:
+    """Call back soon after another process has committed something.  Runs until cancelled."""
+    loop = asyncio.get_running_loop()
+    reader = await loop.run_in_executor(executor, app.open_reader)
+    try:
+        seen = reader.data_version()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            version = reader.data_version()
+            if version != seen:
+                seen = version
+                on_change()
+    finally:
+        reader.close()
+
+
+def look_after_queue(app: App) -> None:
+    """Upkeep between sends: expire what is past its time, send again the unknowns whose policy says so."""
+    now_ms = app.clock.wall_ms()
+    expired = app.queue.expire(now_ms=now_ms)
+    wait_ms = round(app.retry_policy().resend_unknown_seconds * 1000)
+    requeued = app.queue.requeue_unknown(older_than_ms=now_ms - wait_ms, now_ms=now_ms)
+    if expired or requeued:
+        log.info("upkeep: %d expired, %d unknown queued again by their policy", expired, requeued)
+
+
+def new_writer_thread() -> ThreadPoolExecutor:
+    """The one thread that talks to the store."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="wa-store")

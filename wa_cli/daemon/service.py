@@ -1,0 +1,154 @@
+"""`wa run`: APScheduler is the alarm clock, the send loop works, upkeep runs.  It decides nothing itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from wa_cli.daemon.sending import (
+    Interrupts,
+    look_after_queue,
+    new_writer_thread,
+    open_sender,
+    watch_file,
+)
+from wa_cli.domain.message import State, format_message_id
+from wa_cli.domain.recipient import mask_address
+from wa_cli.errors import StorageBroken, WaError
+from wa_cli.ports import Holder
+from wa_cli.services.dispatch import LeaseLost, SendLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import ThreadPoolExecutor
+
+    from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+    from wa_cli.bootstrap import App
+    from wa_cli.ports import Instance, Record
+
+log = logging.getLogger("wa.daemon")
+
+# Nearer alarms are left to asyncio's own timer: a job costs four times as much, and 80 messages a second set 80 of them.
+SHORTEST_JOB_SECONDS: Final = 1.0
+LEASE_RETRY_SECONDS: Final = 1.0
+
+
+async def run_daemon(app: App, instance: Instance) -> tuple[int, Holder | None]:
+    """Send for the instance until a signal comes.
+
+    Returns the exit code, and who holds the lease if another daemon already runs.
+    Raises: StorageBroken when the database cannot be trusted any more.
+    """
+    interrupts = Interrupts()
+    interrupts.install()
+    executor = new_writer_thread()
+    scheduler = _new_scheduler()
+    upkeep_seconds = max(app.settings.count("RETRY_INTERVAL_MS") / 1000, 1.0)
+
+    async def upkeep() -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(executor, look_after_queue, app)
+        except StorageBroken:
+            raise
+        except WaError as error:
+            log.warning("upkeep: %s", error.message)
+
+    has_said_waiting = False
+    try:
+        while True:
+            async with open_sender(
+                app, instance, role="daemon", executor=executor, on_progress=log_record, alarm=_alarm_of(scheduler)
+            ) as sender:
+                if isinstance(sender, Holder):
+                    if sender.role == "daemon":
+                        return 0, sender
+                    if not has_said_waiting:
+                        log.info("%s is sending (pid %d); waiting for it to finish", sender.role, sender.pid)
+                        has_said_waiting = True
+                else:
+                    log.info("sending for '%s', epoch %d", instance.name, sender.lease.epoch)
+                    if not scheduler.running:
+                        scheduler.add_job(upkeep, "interval", seconds=upkeep_seconds, id="upkeep")
+                        scheduler.start()
+                    await upkeep()
+                    interrupts.call_on_first(sender.loop.stop)
+                    try:
+                        await _send(app, sender.loop, executor=executor)
+                        log.info("stopped: %d sent, %d failed", sender.loop.sums.sent, sender.loop.sums.failed)
+                        return 0, None
+                    except LeaseLost as error:
+                        log.warning("%s", error.message)
+            if interrupts.received is not None:
+                return 0, None
+            await asyncio.sleep(LEASE_RETRY_SECONDS)
+    finally:
+        if scheduler.running:
+            scheduler.shutdown(wait=False)
+        executor.shutdown(wait=True)
+
+
+async def _send(app: App, loop: SendLoop, *, executor: ThreadPoolExecutor) -> None:
+    watcher = asyncio.create_task(watch_file(app, loop.wake, executor=executor))
+    watcher.add_done_callback(lambda task: None if task.cancelled() else loop.stop())
+    try:
+        await loop.run(until_idle=False)
+    finally:
+        watcher.cancel()
+    if watcher.done() and not watcher.cancelled():
+        watcher.result()  # the file could not be watched any more: say why
+
+
+def _new_scheduler() -> AsyncIOScheduler:
+    from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+    # Its defaults drop a run that is a second late and pile up missed ones: an alarm clock may do neither.
+    return AsyncIOScheduler(
+        timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+    )
+
+
+def _alarm_of(scheduler: AsyncIOScheduler) -> Callable[[float, Callable[[], None]], Callable[[], None]]:
+    """The daemon's alarm: a date job for what is a second away or more, asyncio's timer for the rest."""
+
+    def set_alarm(seconds: float, ring: Callable[[], None]) -> Callable[[], None]:
+        if seconds < SHORTEST_JOB_SECONDS:
+            return asyncio.get_running_loop().call_later(seconds, ring).cancel
+        at = datetime.now(UTC) + timedelta(seconds=seconds)
+
+        async def fire() -> None:
+            ring()
+
+        job = scheduler.add_job(fire, "date", run_date=at, id="next-due", replace_existing=True)
+
+        def cancel() -> None:
+            if scheduler.get_job(job.id) is not None:
+                scheduler.remove_job(job.id)
+
+        return cancel
+
+    return set_alarm
+
+
+def log_record(record: Record) -> None:
+    """One line for each post that has an outcome.  Numbers are masked, ids are not."""
+    finished = record.finished
+    outcome = finished.outcome
+    details = "" if record.state == State.SENT else f" {getattr(outcome, 'code', '')} {getattr(outcome, 'details', '')}"
+    log.log(
+        logging.INFO if record.state == State.SENT else logging.WARNING,
+        "%s %s to %s in %d ms%s",
+        format_message_id(finished.message_id),
+        record.state,
+        mask_address(finished.address),
+        finished.latency_ms,
+        details,
+        extra={
+            "message_id": format_message_id(finished.message_id),
+            "state": str(record.state),
+            "rule": record.rule,
+            "latency_ms": finished.latency_ms,
+        },
+    )

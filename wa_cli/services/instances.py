@@ -1,0 +1,119 @@
+"""Instances as their keeper sees them: where each stands, which limits hold and why, and the pause that is kept."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from wa_cli.domain.pacing import MINUTE_MS, Limits, Windows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from wa_cli.ports import Clock, Holder, Instance, Instances, Leases
+
+# How long `pause` waits for posts that had begun before it.
+PAUSE_PATIENCE_SECONDS: Final = 5.0
+PAUSE_LOOK_SECONDS: Final = 0.02
+
+
+class Standing(StrEnum):
+    """May an instance send?  READY says nothing about whether anybody sends for it at present."""
+
+    READY = "ready"
+    PAUSED = "paused"
+    RESTING = "resting"
+    NO_ACCOUNT = "no_account"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceReport:
+    """One instance at one moment.
+
+    reason: why it is not ready, or None.  next_due_at_ms: of its first waiting message.  holder: who sends for it.
+    """
+
+    instance: Instance
+    standing: Standing
+    reason: str | None
+    waiting: int
+    sending: int
+    next_due_at_ms: int | None
+    holder: Holder | None
+
+
+def judge_standing(instance: Instance, *, has_account: bool, now_ms: int) -> tuple[Standing, str | None]:
+    """Where an instance stands, and why.  A pause weighs more than a rest: it needs a person."""
+    if instance.paused_at_ms is not None:
+        code = f" (code {instance.pause_code})" if instance.pause_code else ""
+        return Standing.PAUSED, f"{instance.pause_reason or 'paused by hand'}{code}"
+    if not has_account:
+        return Standing.NO_ACCOUNT, "WHATSAPP_API_URL or WHATSAPP_ACCESS_TOKEN is not set"
+    if instance.rests_until_ms > now_ms:
+        return Standing.RESTING, instance.rest_reason or "resting"
+    return Standing.READY, None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitInForce:
+    """One limit by its name in `Limits`.  value: 0 when nothing limits.  origin: a setting's name or `profile NAME`."""
+
+    name: str
+    value: int
+    origin: str
+
+
+def explain_limits(profile: str, limits: Limits, setting_of: Mapping[str, str]) -> list[LimitInForce]:
+    """Every limit with where it comes from.  setting_of: the setting that replaced it, by the limit's name."""
+    return [
+        LimitInForce(
+            name=field.name, value=getattr(limits, field.name), origin=setting_of.get(field.name, f"profile {profile}")
+        )
+        for field in fields(Limits)
+    ]
+
+
+def count_limited_recipients(limits: Limits, starts: Sequence[tuple[int, int]], *, now_ms: int) -> int:
+    """How many recipients have to wait now.  starts: (contact id, started at) of the last minute.  Source: row T7."""
+    windows = Windows(
+        Limits(recipient_gap_ms=limits.recipient_gap_ms, recipient_per_minute=limits.recipient_per_minute)
+    )
+    windows.rebuild((contact_id, float(min(started_at, now_ms))) for contact_id, started_at in starts)
+    return windows.count_limited_recipients(float(now_ms))
+
+
+def recipient_look_back_ms(limits: Limits) -> int:
+    """How far back starts matter to `count_limited_recipients`."""
+    return max(round(MINUTE_MS) if limits.recipient_per_minute else 0, limits.recipient_gap_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused:
+    """was_paused: it stood still already, and its first reason stays.  in_flight: posts that have not landed yet."""
+
+    was_paused: bool
+    in_flight: int
+
+
+def pause(
+    instance: Instance,
+    *,
+    reason: str,
+    instances: Instances,
+    leases: Leases,
+    clock: Clock,
+    wait: Callable[[float], None] = time.sleep,
+) -> Paused:
+    """Pause by hand.  Once this returns no post starts, and those that had begun have landed or are counted.
+
+    wait: called with seconds between two looks.  Source: promise P7.
+    """
+    was_running = instances.pause(instance.id, reason=reason, now_ms=clock.wall_ms())
+    until = clock.steady_ms() + PAUSE_PATIENCE_SECONDS * 1000
+    leases.bury_dead(now_ms=clock.wall_ms())  # what a dead process left would never land
+    # Nothing new can join these: the send loop reads the pause in the transaction that would start a message.
+    while (in_flight := instances.count_sending(instance.id)) and clock.steady_ms() < until:
+        wait(PAUSE_LOOK_SECONDS)
+    return Paused(was_paused=not was_running, in_flight=in_flight)

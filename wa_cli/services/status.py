@@ -1,0 +1,72 @@
+"""What `wa status` has to say beside its numbers: what is wrong now, and what to type about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wa_cli.services.instances import Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from wa_cli.services.instances import InstanceReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """code: a word for scripts.  message: one line.  hint: a command, or what to do."""
+
+    code: str
+    message: str
+    hint: str
+
+
+def find_troubles(
+    stats: Mapping[str, int], instances: Sequence[InstanceReport], *, undismissed: int, now_ms: int
+) -> list[Trouble]:
+    """Everything a person should act on, the gravest first.
+
+    stats: messages by the word that is shown for them.  undismissed: failed ones that are still on the list.
+    """
+    troubles = []
+    for report in instances:
+        name = report.instance.name
+        if report.standing is Standing.PAUSED:
+            who = "the platform stopped it" if report.instance.paused_by == "platform" else "paused"
+            troubles.append(
+                Trouble(
+                    code="instance_paused",
+                    message=f"{name} does not send, {who}: {report.reason}; {count(report.waiting, 'message')} wait",
+                    hint=f"wa instance resume {name}",
+                )
+            )
+        elif report.standing is Standing.NO_ACCOUNT:
+            troubles.append(
+                Trouble(code="no_account", message=f"{name} has no account: {report.reason}", hint="wa init")
+            )
+        elif _nobody_sends(report, now_ms):
+            troubles.append(
+                Trouble(
+                    code="nobody_sends",
+                    message=f"{count(report.waiting, 'message')} wait, some are due, and nobody sends for {name}",
+                    hint="wa run   (or from cron: wa drain --max-runtime 50s)",
+                )
+            )
+    unknown = stats.get("unknown", 0)
+    if unknown:
+        outcome = "1 message has" if unknown == 1 else f"{unknown:,} messages have"
+        troubles.append(Trouble(code="unknown_outcomes", message=f"{outcome} an unknown outcome", hint="wa reconcile"))
+    if undismissed:
+        failed = f"{count(undismissed, 'message')} failed"
+        troubles.append(Trouble(code="failed_messages", message=failed, hint="wa failed list"))
+    return troubles
+
+
+def _nobody_sends(report: InstanceReport, now_ms: int) -> bool:
+    return report.holder is None and report.next_due_at_ms is not None and report.next_due_at_ms <= now_ms
+
+
+def count(number: int, noun: str) -> str:
+    """`1 message`, `2,310 messages`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
