@@ -811,12 +811,12 @@ async def test_a_ledger_file_goes_on_where_it_ended_even_after_a_torn_line(tmp_p
 @in_a_loop
 async def test_a_file_that_is_no_ledger_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "letter.txt"
-    path.write_text("Dear Ada,\n")
+    path.write_text("Dear Ada,")
     with pytest.raises(StorageError):
         await Sandbox(SandboxSettings(ledger_path=path)).start()
     with pytest.raises(StorageError):
         await Sandbox(SandboxSettings(ledger_path=tmp_path / "nowhere" / "l.jsonl")).start()
-    assert path.read_text() == "Dear Ada,\n"
+    assert path.read_text() == "Dear Ada,"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")

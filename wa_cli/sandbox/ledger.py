@@ -114,14 +114,15 @@ class Ledger:
         if not size:
             return 0
         tail = os.pread(file, 65536, max(0, size - 65536))
-        if not tail.endswith(b"\n"):
-            # A torn last line: close it, so that the next one stands alone.
-            os.write(file, b"\n")
         for line in reversed(tail.splitlines()):
             try:
-                return int(json.loads(line)["seq"])
+                last_seq = int(json.loads(line)["seq"])
             except (ValueError, KeyError, TypeError):
                 continue
+            if not tail.endswith(b"\n"):
+                # A torn last line: close it, so that the next one stands alone.
+                os.write(file, b"\n")
+            return last_seq
         raise ValueError("it holds something else")
 
 
