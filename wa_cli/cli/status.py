@@ -1,9 +1,340 @@
+"""`wa status` and `wa watch`: what is going on, what is wrong, what to type next.
+
+A report, not a verdict: it exits 0 whatever it has to say.
+"""
+
 from __future__ import annotations
 
+import sys
+import textwrap
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-def status() -> None:
-    """status."""
+import typer
+
+from wa_cli.cli.session import Session, clean_text, format_time, session_of
+
+if TYPE_CHECKING:
+    from wa_cli.bootstrap import App
+    from wa_cli.domain.pacing import Limits
+    from wa_cli.ports import Holder, Instance
+    from wa_cli.services.instances import InstanceReport
+    from wa_cli.services.status import Trouble
+
+WIDTH: Final = 80
+FAILURES_COUNTED: Final = 10_000
 
 
-def watch() -> None:
-    """watch."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything that `wa status` shows, read at one moment.  database_bytes: None without a database."""
+
+    at_ms: int
+    database: str
+    database_bytes: int | None
+    stats: dict[str, int]
+    retries: int
+    limited_recipients: int
+    limits: Limits
+    instances: list[InstanceReport]
+    started_last_minute: dict[str, int]
+    troubles: list[Trouble]
+
+    @property
+    def daemon(self) -> Holder | None:
+        return next((one.holder for one in self.instances if one.holder and one.holder.role == "daemon"), None)
+
+
+def status(context: typer.Context) -> None:
+    """Show what is going on, what is wrong, and what to type next."""
+    session = session_of(context)
+    report = read_report(session)
+    if session.json:
+        session.show_json(report_document(report))
+        return
+    for line in report_lines(report):
+        session.show(line)
+
+
+def watch(
+    context: typer.Context,
+    every: Annotated[str, typer.Option("--every", metavar="DURATION", help="Time between two looks.")] = "1s",
+    count: Annotated[int, typer.Option("--count", min=0, help="Looks to take; 0 goes on until Ctrl-C.")] = 0,
+) -> None:
+    """Show the status again each second until Ctrl-C. Without a terminal: one line per change, or JSON Lines."""
+    from wa_cli.cli.session import parse_duration_flag
+
+    session = session_of(context)
+    seconds = max(parse_duration_flag(every, "--every"), 0.1)
+    try:
+        if sys.stdout.isatty() and not session.json:
+            _redraw(session, seconds=seconds, count=count)
+        else:
+            _follow(session, seconds=seconds, count=count)
+    except KeyboardInterrupt:
+        return  # the way one leaves it
+
+
+def _redraw(session: Session, *, seconds: float, count: int) -> None:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(console=Console(), auto_refresh=False) as live:
+        looks = 0
+        while True:
+            live.update(Text("\n".join(report_lines(read_report(session)))), refresh=True)
+            looks += 1
+            if looks == count:
+                return
+            time.sleep(seconds)
+
+
+def _follow(session: Session, *, seconds: float, count: int) -> None:
+    shown: object = None
+    looks = 0
+    while True:
+        report = read_report(session)
+        line = summary_line(report)
+        if line != shown:
+            shown = line
+            if session.json:
+                session.show_json(report_document(report))
+            else:
+                session.show(f"{format_time(report.at_ms - report.at_ms % 1000)} {line}")
+            sys.stdout.flush()
+        looks += 1
+        if looks == count:
+            return
+        time.sleep(seconds)
+
+
+# --- reading ---
+
+
+def read_report(session: Session) -> Report:
+    """Look once.  What a dead process left on its way is turned into unknowns first, so that no number lies."""
+    from wa_cli.services.instances import count_limited_recipients, recipient_look_back_ms
+    from wa_cli.services.status import find_troubles
+
+    path = session.settings.database_path()
+    if not path.exists():
+        return _report_without_database(session)
+    app = session.open_app()
+    now_ms = app.clock.wall_ms()
+    app.leases.bury_dead(now_ms=now_ms)
+    limits = app.limits()
+    instances = [read_instance(app, instance, now_ms=now_ms) for instance in known_instances(app)]
+    limited, started = 0, {}
+    for one in instances:
+        since_ms = now_ms - max(recipient_look_back_ms(limits), 60_000)
+        starts = app.upkeep.read_starts(one.instance.id, since_ms=since_ms)
+        started[one.instance.name] = sum(1 for _contact, at in starts if at > now_ms - 60_000)
+        limited += count_limited_recipients(limits, starts, now_ms=now_ms)
+    stats = app.messages.read_stats()
+    undismissed = app.upkeep.count_undismissed(most=FAILURES_COUNTED) if stats["failed"] else 0
+    return Report(
+        at_ms=now_ms,
+        database=str(path),
+        database_bytes=path.stat().st_size,
+        stats=stats,
+        retries=app.messages.count_waiting_retries(),
+        limited_recipients=limited,
+        limits=limits,
+        instances=instances,
+        started_last_minute=started,
+        troubles=find_troubles(stats, instances, undismissed=undismissed, now_ms=now_ms),
+    )
+
+
+def _report_without_database(session: Session) -> Report:
+    from wa_cli.bootstrap import SystemClock, limits_of
+    from wa_cli.domain.receipt import Standing
+    from wa_cli.services.status import Trouble
+
+    path = str(session.settings.database_path())
+    return Report(
+        at_ms=SystemClock().wall_ms(),
+        database=path,
+        database_bytes=None,
+        stats={standing.value: 0 for standing in Standing},
+        retries=0,
+        limited_recipients=0,
+        limits=limits_of(session.settings),
+        instances=[],
+        started_last_minute={},
+        troubles=[Trouble(code="no_database", message=f"there is no database at {path}", hint="wa init")],
+    )
+
+
+def known_instances(app: App) -> list[Instance]:
+    """Every instance; the default one stands in until anything has been stored for it."""
+    from wa_cli.bootstrap import DEFAULT_INSTANCE
+    from wa_cli.ports import Instance
+
+    return app.instances.list_all() or [Instance(id=0, name=DEFAULT_INSTANCE, transport="cloud_api")]
+
+
+def read_instance(app: App, instance: Instance, *, now_ms: int) -> InstanceReport:
+    from wa_cli.services.instances import InstanceReport, judge_standing
+
+    standing, reason = judge_standing(instance, has_account=app.has_account(), now_ms=now_ms)
+    waiting, sending = app.upkeep.read_depths().get(instance.id, (0, 0))
+    return InstanceReport(
+        instance=instance,
+        standing=standing,
+        reason=reason,
+        waiting=waiting,
+        sending=sending,
+        next_due_at_ms=app.messages.next_due_at_ms(instance.id),
+        holder=app.leases.find_holder(instance.id, now_ms=now_ms),
+    )
+
+
+# --- JSON ---
+
+
+def report_document(report: Report) -> dict[str, Any]:
+    daemon = report.daemon
+    return {
+        "stats": report.stats,
+        "throttling": {"activeRateLimits": report.limited_recipients},
+        "deliveryFailures": {"pending": report.retries},
+        "queue": {"waiting": report.stats["queued"]},
+        "daemon": {
+            "running": daemon is not None,
+            "pid": daemon.pid if daemon else None,
+            "host": daemon.host if daemon else None,
+            "since": format_time(daemon.since_ms) if daemon else None,
+        },
+        "instances": [
+            instance_document(one)
+            | {"limits": asdict(report.limits), "started_last_minute": report.started_last_minute[one.instance.name]}
+            for one in report.instances
+        ],
+        "problems": [asdict(trouble) for trouble in report.troubles],
+        "database": {"path": report.database, "bytes": report.database_bytes},
+        "checked_at": format_time(report.at_ms),
+    }
+
+
+def instance_document(report: InstanceReport) -> dict[str, Any]:
+    """One instance in JSON, as `wa status` and `wa instance` show it."""
+    instance, holder = report.instance, report.holder
+    return {
+        "name": instance.name,
+        "transport": instance.transport,
+        "state": report.standing.value,
+        "reason": report.reason,
+        "waiting": report.waiting,
+        "sending": report.sending,
+        "next_due_at": format_time(report.next_due_at_ms),
+        "holder": {
+            "role": holder.role,
+            "pid": holder.pid,
+            "host": holder.host,
+            "since": format_time(holder.since_ms),
+        }
+        if holder
+        else None,
+        "paused_at": format_time(instance.paused_at_ms),
+        "paused_by": instance.paused_by,
+        "pause_code": instance.pause_code,
+        "rests_until": format_time(instance.rests_until_ms or None),
+    }
+
+
+# --- lines for people ---
+
+
+def report_lines(report: Report) -> list[str]:
+    """The screen, at most 80 columns wide."""
+    daemon = report.daemon
+    running = (
+        f"running (pid {daemon.pid}, {describe_span(report.at_ms - daemon.since_ms)})" if daemon else "not running"
+    )
+    ready = sum(one.standing == "ready" for one in report.instances)
+    size = "none yet" if report.database_bytes is None else _describe_bytes(report.database_bytes)
+    lines = [f"wa  {running}   database {size}   instances {ready}/{len(report.instances)} ready"]
+    width = max((len(one.instance.name) for one in report.instances), default=0)
+    lines += [_instance_line(report, one, width) for one in report.instances]
+    stats = report.stats
+    lines += ["", "queue    " + _numbers(stats, ("queued", "waiting"), ("sending", "sending"), ("unknown", "unknown"))]
+    lines.append("done     " + _numbers(stats, ("sent", "sent"), ("delivered", "delivered"), ("read", "read")))
+    lines.append(
+        "not sent " + _numbers(stats, *((word, word) for word in ("failed", "skipped", "expired", "cancelled")))
+    )
+    if report.retries or report.limited_recipients:
+        lines.append(
+            f"waits    {report.retries:,} for a retry   {report.limited_recipients:,} recipients for their limit"
+        )
+    if report.troubles:
+        lines += ["", "problems"]
+        for trouble in report.troubles:
+            lines += _trouble_lines(clean_text(trouble.message), trouble.hint)
+    return lines
+
+
+def summary_line(report: Report) -> str:
+    """One line that changes when anything worth knowing does."""
+    words = [f"{number:,} {name}" for name, number in report.stats.items() if number] or ["nothing queued"]
+    words.append("daemon running" if report.daemon else "no daemon")
+    words += [f"{clean_text(one.instance.name)} {one.standing}" for one in report.instances if one.standing != "ready"]
+    return ", ".join(words)
+
+
+def _instance_line(report: Report, one: InstanceReport, width: int) -> str:
+    pace = f"{report.started_last_minute[one.instance.name]:,}/min"
+    most = _most_a_minute(report.limits)
+    pace += f" of {most:,}" if most else ""
+    if one.standing == "paused" and one.instance.paused_at_ms is not None:
+        doing = f"for {describe_span(report.at_ms - one.instance.paused_at_ms)}, {one.waiting:,} waiting"
+    elif one.standing == "resting":
+        doing = f"until {describe_span(one.instance.rests_until_ms - report.at_ms)} from now: {one.reason}"
+    elif one.next_due_at_ms is None:
+        doing = "idle"
+    elif one.next_due_at_ms <= report.at_ms:
+        doing = "next send now" if one.holder else "due, nobody sends"
+    else:
+        doing = f"next send in {describe_span(one.next_due_at_ms - report.at_ms)}"
+    line = f"  {one.instance.name:<{width}}   {one.standing.replace('_', ' '):<10} {pace:<18} {doing}"
+    line = clean_text(line)
+    return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
+
+
+def _most_a_minute(limits: Limits) -> int:
+    """The greatest number of messages a minute that the limits of an instance leave, 0 for no limit."""
+    bounds = [60_000 // limits.gap_ms] if limits.gap_ms else []
+    bounds += [limits.per_second * 60] if limits.per_second else []
+    bounds += [limits.per_minute] if limits.per_minute else []
+    return min(bounds, default=0)
+
+
+def _numbers(stats: dict[str, int], *words: tuple[str, str]) -> str:
+    return "   ".join(f"{stats[key]:,} {word}" for key, word in words)
+
+
+def _trouble_lines(message: str, hint: str) -> list[str]:
+    line = f"  ! {message:<40}  {hint}"
+    if len(line) <= WIDTH:
+        return [line]
+    return [*textwrap.wrap(f"  ! {message}", WIDTH, subsequent_indent="    "), f"      {hint}"]
+
+
+def describe_span(ms: int) -> str:
+    """A length of time in its two largest units: `3 h 12 min`, `20 s`."""
+    seconds = max(ms, 0) // 1000
+    units = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+    for place, (size, unit) in enumerate(units):
+        if seconds >= size:
+            words = f"{seconds // size} {unit}"
+            rest = seconds % size
+            if place + 1 < len(units) and rest >= units[place + 1][0]:
+                words += f" {rest // units[place + 1][0]} {units[place + 1][1]}"
+            return words
+    return "0 s"
+
+
+def _describe_bytes(size: int) -> str:
+    return f"{size / 1024**2:.1f} MB" if size < 10 * 1024**2 else f"{size // 1024**2:,} MB"

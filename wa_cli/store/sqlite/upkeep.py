@@ -235,6 +235,25 @@ class SqliteUpkeep:
                 (_first_attempt_since(connection, since_ms), instance_id, since_ms),
             ).fetchall()
 
+    def read_depths(self) -> dict[int, tuple[int, int]]:
+        """How many messages wait and how many are on their way, by instance id."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                """SELECT instance_id, sum(n * (state = 'queued')), sum(n * (state = 'sending'))
+                FROM tally GROUP BY instance_id"""
+            ).fetchall()
+        return {instance_id: (waiting, sending) for instance_id, waiting, sending in rows}
+
+    def count_undismissed(self, *, most: int) -> int:
+        """Failed messages that nobody has dismissed; counting stops at `most`."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                """SELECT count(*) FROM
+                    (SELECT 1 FROM message WHERE state = 'failed' AND reason IS NOT 'dismissed' LIMIT ?)""",
+                (most,),
+            ).fetchone()
+        return int(row[0])
+
     def newest_at_ms(self) -> int | None:
         """The latest moment at which this file was certainly written to, or None for an empty one."""
         with self._database.read() as connection:
