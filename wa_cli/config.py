@@ -163,6 +163,7 @@ def load_settings(
 
     environment: os.environ unless given.  env_file: a `.env` named by --env-file, which must exist; otherwise the one
     in the working directory is read if there is one.  flags: values given on the command line, by setting name.
+    problems: where errors are collected instead of raised, one a setting; its default stands in.
     Raises: UsageError for a value that does not fit its setting, naming it and what would.
     """
     environment = os.environ if environment is None else environment
@@ -178,7 +179,13 @@ def load_settings(
             origin = Origin(value=from_file[name].strip(), source=str(path))
         else:
             origin = Origin(value=setting.default, source="default")
-        _check(setting, origin)
+        try:
+            _check(setting, origin)
+        except UsageError as error:
+            if problems is None:
+                raise
+            problems.append(error)
+            origin = Origin(value=setting.default, source="default")
         origins[name] = origin
     unknown = tuple(
         name for name in from_file if name not in BY_NAME and name.startswith(("WA_", "WHATSAPP_", "MAX_", "RETRY_"))
