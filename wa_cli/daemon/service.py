@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("wa.daemon")
 
-# Nearer alarms are left to asyncio's own timer: a job costs four times as much, and 80 messages a second set 80 of them.
+# Nearer alarms are left to asyncio's own timer: a job costs four times as much, and 80 messages a second set 80.
 SHORTEST_JOB_SECONDS: Final = 1.0
 LEASE_RETRY_SECONDS: Final = 1.0
 

@@ -184,7 +184,7 @@ def enqueue(
 def lines_for_members(
     members: Iterable[tuple[int, str, str, str | None]], content: Content, rules: ContentRules
 ) -> Iterator[NewMessage]:
-    """One line a member: (contact id, address, kind, attributes) each.  Who cannot be reached is skipped with a reason."""
+    """One line a member: (contact id, address, kind, attributes) each.  The unreachable are skipped with a reason."""
     encoded = encode_content(content)
     reasons = {kind: _unreachable(kind, rules) for kind in RecipientKind}
     for contact_id, address, kind, _attributes in members:

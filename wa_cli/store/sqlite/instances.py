@@ -10,7 +10,8 @@ from wa_cli.ports import Instance
 if TYPE_CHECKING:
     from wa_cli.store.sqlite.database import Database
 
-COLUMNS: Final = "id, name, transport, paused_at, paused_by, pause_code, pause_reason, rests_until, rest_reason"  # in Instance's order
+# In the order of Instance's fields.
+COLUMNS: Final = "id, name, transport, paused_at, paused_by, pause_code, pause_reason, rests_until, rest_reason"
 
 
 class SqliteInstances:

@@ -162,7 +162,8 @@ class SqliteIntake:
             rows = connection.execute(
                 """SELECT message.id, contact.address, message.state, message.due_at FROM message
                 JOIN batch ON batch.id = ? JOIN contact ON contact.id = message.contact_id
-                WHERE message.id BETWEEN batch.first_message_id AND batch.last_message_id AND message.batch_id = batch.id
+                WHERE message.id BETWEEN batch.first_message_id AND batch.last_message_id
+                    AND message.batch_id = batch.id
                 ORDER BY message.id""",
                 (batch_id,),
             ).fetchall()
@@ -325,7 +326,8 @@ def _find_line_key(
 ) -> Enqueued | None:
     row = connection.execute(
         """SELECT caller_key.request_hash, message.id, message.state, message.due_at FROM caller_key
-        LEFT JOIN message ON message.id = caller_key.message_id WHERE caller_key.key = ? AND caller_key.expires_at > ?""",
+        LEFT JOIN message ON message.id = caller_key.message_id
+        WHERE caller_key.key = ? AND caller_key.expires_at > ?""",
         (line.key, now_ms),
     ).fetchone()
     if row is None:

@@ -122,7 +122,8 @@ class SqliteQueue:
                 (older_than_ms,),
             ).fetchall()
             connection.executemany(
-                "UPDATE message SET state = 'queued', due_at = ?, reason = 'unknown_resent', changed_at = ? WHERE id = ?",
+                """UPDATE message SET state = 'queued', due_at = ?, reason = 'unknown_resent', changed_at = ?
+                WHERE id = ?""",
                 [(now_ms, now_ms, message_id) for (message_id,) in rows],
             )
             connection.executemany(
