@@ -1,12 +1,596 @@
-"""wa subgroup: placeholder until written."""
+"""`wa subgroup`: named lists of people and groups, filled by hand or from files."""
 
 from __future__ import annotations
 
+import json
+import shlex
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
 import typer
 
-app = typer.Typer(no_args_is_help=True)
+from wa_cli.cli.session import Session, clean_text, format_time, session_of
+from wa_cli.errors import UsageError, WaError
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
+
+    from wa_cli.bootstrap import App
+    from wa_cli.domain.subgroup import Joined, SubgroupSizes
+    from wa_cli.sources.recipients import Row
+    from wa_cli.sources.tables import BadRow
+
+REFUSED_ROWS_SHOWN: Final = 20
+REFUSED_ROWS_IN_JSON: Final = 10_000  # a report, not a copy of the file; --errors has them all
+MEMBERS_SHOWN: Final = 50
+
+app = typer.Typer(no_args_is_help=True, help="Named lists of people and groups: create, fill, show, export, delete.")
+
+Name = Annotated[str, typer.Argument(help="The subgroup.", metavar="NAME")]
+Recipients = Annotated[
+    list[str], typer.Argument(help="Numbers like +6581234567, or group ids.", metavar="RECIPIENT...")
+]
 
 
-@app.callback()
-def root() -> None:
-    """subgroup."""
+@app.command("create")
+def create(context: typer.Context, name: Annotated[str, typer.Argument(help="1 to 100 characters.")]) -> None:
+    """Make an empty subgroup; one that is there already stays as it is.
+
+    Example: wa subgroup create vip
+    """
+    session = session_of(context)
+    from wa_cli.domain.subgroup import check_subgroup_name
+
+    checked = check_subgroup_name(name)
+    wa = session.open_app(create=True)
+    subgroup, is_new = wa.subgroups.create(checked, now_ms=wa.clock.wall_ms())
+    if session.json:
+        session.show_json(
+            {"id": str(subgroup.id), "name": subgroup.name, "created": is_new, "members": subgroup.members}
+        )
+    elif is_new:
+        session.show(f"created subgroup {clean_text(subgroup.name)}")
+        typed = _typed(subgroup.name)
+        session.hint(f"`wa subgroup import {typed} people.csv`, or `wa subgroup add {typed} +6581234567`")
+    else:
+        session.show(
+            f"subgroup {clean_text(subgroup.name)} is there already, with {_count(subgroup.members, 'member')}"
+        )
+
+
+@app.command("list")
+def list_all(context: typer.Context) -> None:
+    """Show every subgroup and how many people and groups are in it."""
+    session = session_of(context)
+    subgroups = session.open_app().subgroups.list_all()
+    if session.json:
+        session.show_json({"subgroups": [_describe(sizes) for sizes in subgroups], "count": len(subgroups)})
+        return
+    if not subgroups:
+        session.hint("there is no subgroup yet: `wa subgroup create vip` makes one")
+        return
+    session.show_table(
+        ("NAME", "MEMBERS", "PEOPLE", "GROUPS", "CREATED"),
+        [
+            (
+                sizes.subgroup.name,
+                str(sizes.subgroup.members),
+                str(sizes.people),
+                str(sizes.groups),
+                format_time(sizes.subgroup.created_at_ms) or "",
+            )
+            for sizes in subgroups
+        ],
+    )
+
+
+@app.command("show")
+def show(
+    context: typer.Context,
+    name: Name,
+    show_all: Annotated[bool, typer.Option("--all", help="All members, on a terminal too.")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="The first N members.", metavar="N")] = None,
+) -> None:
+    """Show the members in their order, and how long a send to them would take.
+
+    On a terminal the first 50; in a pipe all of them, tab-separated: recipient, kind, attributes as JSON.
+    """
+    from itertools import islice
+
+    session = session_of(context)
+    store = session.open_app().subgroups
+    sizes = store.read_sizes(store.find(name).id)
+    subgroup = sizes.subgroup
+    if limit is None and not show_all and not session.json and sys.stdout.isatty():
+        limit = MEMBERS_SHOWN
+    members = islice(store.iterate_members(subgroup.id), limit)
+    if session.json:
+        _write_members_document(sizes, members)
+        return
+    session.show_table(
+        ("RECIPIENT", "KIND", "ATTRIBUTES"),
+        ((address, kind.value, attributes or "") for _contact_id, address, kind, attributes in members),
+    )
+    if limit is not None and limit < subgroup.members:
+        session.say(f"… and {subgroup.members - limit:,} more; --all shows them")
+    kinds = f"{_count(sizes.people, 'person', 'people')} and {_count(sizes.groups, 'group')}"
+    session.say(f"{clean_text(subgroup.name)}: {_count(subgroup.members, 'member')}, {kinds}")
+    if subgroup.members > 1:
+        session.say(_describe_pace(subgroup.members))
+
+
+@app.command("add")
+def add(context: typer.Context, name: Name, recipients: Recipients) -> None:
+    """Add people and groups, each once however they are spelled.
+
+    What cannot be read is named with its reason, the rest goes in (exit 3); when nothing can be read, exit 2.
+
+    Example: wa subgroup add vip +6581234567 "+49 170 1234567" 120363025246125486@g.us
+    """
+    session = session_of(context)
+    from wa_cli.domain.subgroup import Joined, NewMember
+
+    wa = session.open_app()
+    subgroup = wa.subgroups.find(name)
+    good, refused = _parse_each(session, recipients)
+    joining = [NewMember(recipient=recipient) for _text, recipient in good]
+    outcomes = wa.subgroups.add_members(subgroup.id, joining, now_ms=wa.clock.wall_ms()) if joining else []
+    added = outcomes.count(Joined.ADDED)
+    there = len(outcomes) - added
+    if session.json:
+        session.show_json(
+            {
+                "subgroup": subgroup.name,
+                "added": added,
+                "already_there": there,
+                "refused": len(refused),
+                "members": [
+                    {"recipient": recipient.address, "text": text, "outcome": outcome.value}
+                    for (text, recipient), outcome in zip(good, outcomes, strict=True)
+                ],
+                "rows": refused,
+            }
+        )
+    else:
+        _say_refused(session, refused)
+        session.show(_summary(added=added, already_there=there, refused=len(refused)))
+    _leave(refused=len(refused), taken=len(good), verb="added")
+
+
+@app.command("remove")
+def remove(context: typer.Context, name: Name, recipients: Recipients) -> None:
+    """Take people and groups out of a subgroup; messages already queued for them stay queued."""
+    session = session_of(context)
+    wa = session.open_app()
+    subgroup = wa.subgroups.find(name)
+    good, refused = _parse_each(session, recipients)
+    addresses = list(dict.fromkeys(recipient.address for _text, recipient in good))
+    removed = wa.subgroups.remove_members(subgroup.id, addresses) if addresses else set()
+    missing = [address for address in addresses if address not in removed]
+    if session.json:
+        session.show_json(
+            {
+                "subgroup": subgroup.name,
+                "removed": len(removed),
+                "not_there": missing,
+                "refused": len(refused),
+                "rows": refused,
+            }
+        )
+    else:
+        _say_refused(session, refused)
+        for address in missing:
+            session.say(f"{address} is not in {clean_text(subgroup.name)}")
+        session.show(_summary(removed=len(removed), not_there=len(missing), refused=len(refused)))
+        if removed and (waiting := wa.subgroups.count_waiting(subgroup.id)):
+            session.say(_describe_waiting(waiting))
+            session.hint(f"`wa message list --subgroup {_typed(subgroup.name)} --state queued` shows them")
+    _leave(refused=len(refused), taken=len(good), verb="removed")
+
+
+@app.command("import")
+def import_file(
+    context: typer.Context,
+    name: Name,
+    file: Annotated[str, typer.Argument(help="CSV, or one recipient a line; - reads stdin.", metavar="FILE")],
+    make: Annotated[bool, typer.Option("--create", help="Make the subgroup if there is none of that name.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="All rows or none.")] = False,
+    encoding: Annotated[
+        str | None, typer.Option("--encoding", help="When it is neither UTF-8 nor UTF-16.", metavar="NAME")
+    ] = None,
+    errors: Annotated[
+        Path | None, typer.Option("--errors", help="Write every refused row to this CSV.", metavar="FILE")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file of --errors.")] = False,
+) -> None:
+    """Add the recipients of a file, in its order; its other columns become attributes.
+
+    A row that cannot be read is reported with its line and reason, the others go in (exit 3; exit 2 when no row can
+    be read). An import that was interrupted keeps what it had read, and the same command adds the rest. Somebody who
+    is a member already keeps their place; what the file says about them is merged into their attributes.
+
+    Example: wa subgroup import vip people.csv
+    """
+    session = session_of(context)
+    from wa_cli.domain.subgroup import check_subgroup_name
+    from wa_cli.services.subgroups import import_as_read, import_whole
+    from wa_cli.sources.recipients import read_recipients
+
+    checked = check_subgroup_name(name) if make else name
+    region = session.settings.default_region()
+    wa = session.open_app(create=make)
+    find_subgroup = _finder(wa, checked, make=make)
+    if file == "-" and sys.stdin.isatty():
+        session.say("reading recipients from the terminal, one a line; Ctrl-D ends the list")
+    source = sys.stdin.buffer if file == "-" else Path(file)
+    if (
+        errors is not None
+        and isinstance(source, Path)
+        and errors.exists()
+        and source.exists()
+        and errors.samefile(source)
+    ):
+        raise UsageError("--errors names the file that is imported", hint="give it another name")
+    with _Refusals(session, errors, force=force) as refusals, _RowCounter(session) as counter:
+        rows = refusals.sort_out(read_recipients(source, default_region=region, encoding=encoding), strict=strict)
+        take_in = import_whole if strict else import_as_read
+        try:
+            counts = take_in(wa.subgroups, find_subgroup, rows, now_ms=wa.clock.wall_ms(), on_progress=counter.show)
+        except _NotAllGood:
+            counts = None
+        except (KeyboardInterrupt, WaError):
+            counter.stop()
+            if counter.rows and not strict:
+                session.say(f"{counter.rows:,} rows are in, and the same command adds the rest")
+            raise
+    if counts is None:
+        refusals.report(checked, None)
+        raise UsageError(
+            f"{_count(refusals.count, 'row')} of {refusals.read:,} cannot be read, so none was imported",
+            hint="mend them, or leave --strict away to import the others",
+            code="rows_refused",
+        )
+    if not refusals.count:
+        find_subgroup()  # an empty list makes an empty subgroup
+    refusals.report(checked, counts)
+    _leave(refused=refusals.count, taken=counts.total(), verb="imported")
+
+
+@app.command("export")
+def export(
+    context: typer.Context,
+    name: Name,
+    file: Annotated[str, typer.Argument(help="The CSV to write; without it, stdout.", metavar="[FILE]")] = "-",
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Without the marks that keep spreadsheets from running cells.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+) -> None:
+    """Write the members as CSV, which `wa subgroup import` reads back the same.
+
+    The file is readable by you alone. Cells that a spreadsheet would run as a formula begin with an apostrophe,
+    numbers too because of their plus; --raw leaves it away.
+    """
+    session = session_of(context)
+    from wa_cli.domain.subgroup import decode_attributes
+    from wa_cli.sources.recipients import write_recipients
+
+    if session.json and file == "-":
+        raise UsageError(
+            "the CSV and --json cannot share stdout",
+            hint=f"name a file, or use `wa subgroup show {_typed(name)} --json`",
+        )
+    store = session.open_app().subgroups
+    subgroup = store.find(name)
+    rows = (
+        (address, decode_attributes(attributes))
+        for _contact_id, address, _kind, attributes in store.iterate_members(subgroup.id)
+    )
+    if file == "-":
+        write_recipients(rows, sys.stdout, raw=raw)
+        return
+    from wa_cli.cli.private_file import new_private_file
+
+    with new_private_file(Path(file), force=force) as out:
+        count = write_recipients(rows, out, raw=raw)
+    if session.json:
+        session.show_json({"subgroup": subgroup.name, "file": file, "exported": count})
+    else:
+        session.show(f"exported {_count(count, 'member')} to {clean_text(file)}")
+
+
+@app.command("rename")
+def rename(
+    context: typer.Context,
+    name: Name,
+    new_name: Annotated[str, typer.Argument(help="Its new name.", metavar="NEW_NAME")],
+) -> None:
+    """Give a subgroup another name; what was sent to it keeps belonging to it."""
+    session = session_of(context)
+    from wa_cli.domain.subgroup import check_subgroup_name
+
+    checked = check_subgroup_name(new_name)
+    store = session.open_app().subgroups
+    subgroup = store.find(name)
+    store.rename(subgroup.id, checked)
+    if session.json:
+        session.show_json({"id": str(subgroup.id), "name": checked, "old_name": subgroup.name})
+    else:
+        session.show(f"renamed subgroup {clean_text(subgroup.name)} to {clean_text(checked)}")
+
+
+@app.command("delete")
+def delete(context: typer.Context, name: Name) -> None:
+    """Delete a subgroup, not its history; messages already queued stay queued. Asks when it has members."""
+    session = session_of(context)
+    store = session.open_app().subgroups
+    subgroup = store.find(name)
+    if subgroup.members:
+        session.confirm(f"delete the subgroup '{clean_text(subgroup.name)}' with {_count(subgroup.members, 'member')}?")
+    waiting = store.count_waiting(subgroup.id)
+    members = store.delete(subgroup.id)
+    if session.json:
+        session.show_json({"id": str(subgroup.id), "name": subgroup.name, "members": members, "still_queued": waiting})
+        return
+    session.show(f"deleted subgroup {clean_text(subgroup.name)} with {_count(members, 'member')}")
+    if waiting:
+        session.say(_describe_waiting(waiting))
+        session.hint(f"`wa message cancel --subgroup {_typed(subgroup.name)}` cancels them")
+
+
+# Recipients that were typed
+
+
+def _parse_each(session: Session, texts: list[str]) -> tuple[list[tuple[str, Any]], list[dict[str, str]]]:
+    """(text, Recipient) of what can be read, and the others with their reasons."""
+    from wa_cli.domain.recipient import InvalidRecipient, parse_recipient, show_text
+
+    region = session.settings.default_region()
+    good: list[tuple[str, Any]] = []
+    refused: list[dict[str, str]] = []
+    for text in texts:
+        try:
+            good.append((text, parse_recipient(text, default_region=region)))
+        except InvalidRecipient as error:
+            if len(texts) == 1:
+                raise
+            reason = f"{error.message}; {error.hint}" if error.hint else error.message
+            refused.append({"text": show_text(text), "reason": reason})
+    return good, refused
+
+
+def _say_refused(session: Session, refused: list[dict[str, str]]) -> None:
+    for one in refused:
+        session.say(f"refused: {clean_text(one['reason'])}")
+
+
+def _leave(*, refused: int, taken: int, verb: str) -> None:
+    """Exit 3 when some rows were refused.  Raises: UsageError when all were."""
+    if refused and not taken:
+        raise UsageError(
+            f"nothing was {verb}: {'the only row' if refused == 1 else f'all {refused:,} rows'} cannot be read",
+            hint="numbers need their country code, such as +6581234567, or set WA_DEFAULT_REGION (such as SG)",
+            code="rows_refused",
+        )
+    if refused:
+        raise typer.Exit(3)
+
+
+# Importing
+
+
+class _NotAllGood(Exception):
+    """A strict import met a row that cannot be read."""
+
+
+class _Refusals:
+    """The rows of an import that were not taken: counted, the first ones kept, all of them written to --errors."""
+
+    def __init__(self, session: Session, errors: Path | None, *, force: bool) -> None:
+        self._session = session
+        self._errors = errors
+        self._force = force
+        self._stack = ExitStack()
+        self._write: Callable[[list[str]], object] | None = None
+        self.rows: list[dict[str, object]] = []
+        self.count = 0
+        self.read = 0
+
+    def __enter__(self) -> _Refusals:
+        if self._errors is not None:
+            import csv
+
+            from wa_cli.cli.private_file import new_private_file
+
+            self._write = csv.writer(
+                self._stack.enter_context(new_private_file(self._errors, force=self._force)), lineterminator="\n"
+            ).writerow
+            self._write(["line", "reason", "text"])
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def sort_out(self, rows: Iterable[Row | BadRow], *, strict: bool) -> Iterator[Row]:
+        """The good rows; the bad ones stay here.  Raises: _NotAllGood after the last row, if strict and any was bad."""
+        from wa_cli.sources.tables import BadRow
+
+        for row in rows:
+            self.read += 1
+            if isinstance(row, BadRow):
+                self._note(row)
+            else:
+                yield row
+        if strict and self.count:
+            raise _NotAllGood
+
+    def _note(self, row: BadRow) -> None:
+        from wa_cli.sources.recipients import guard
+
+        self.count += 1
+        if len(self.rows) < REFUSED_ROWS_IN_JSON:
+            self.rows.append({"line": row.line, "reason": row.reason, "text": row.text})
+        if self._write is not None:
+            self._write([str(row.line), guard(row.reason), guard(row.text)])
+
+    def report(self, name: str, counts: Counter[Joined] | None) -> None:
+        """Say what became of the rows.  counts: of those taken in; None when none was."""
+        from wa_cli.domain.subgroup import Joined
+
+        session = self._session
+        taken = {joined.value: counts[joined] if counts is not None else 0 for joined in Joined}
+        if session.json:
+            session.show_json(
+                {
+                    "subgroup": name,
+                    "read": self.read,
+                    **taken,
+                    "refused": self.count,
+                    "rows": self.rows,
+                    "rows_omitted": self.count - len(self.rows),
+                }
+            )
+            return
+        for row in self.rows[:REFUSED_ROWS_SHOWN]:
+            session.say(f"line {row['line']}: {clean_text(row['reason'])}")
+        if self.count > REFUSED_ROWS_SHOWN:
+            session.say(f"… and {self.count - REFUSED_ROWS_SHOWN:,} more")
+        if self.count and self._errors is not None:
+            session.say(f"all refused rows are in {clean_text(self._errors)}")
+        elif self.count > REFUSED_ROWS_SHOWN:
+            session.hint("--errors FILE writes all of them to a CSV")
+        if not self.read:
+            session.warn("the list is empty")
+        if counts is not None:
+            session.show(f"read {_count(self.read, 'row')}: {_summary(**taken, refused=self.count)}")
+
+
+class _RowCounter:
+    """How many rows are in, redrawn on a terminal and silent elsewhere."""
+
+    def __init__(self, session: Session) -> None:
+        self.rows = 0
+        self._stop: Callable[[], None] | None = None
+        self._draw: Callable[[int], object] | None = None
+        self._is_shown = sys.stderr.isatty() and not session.quiet and not session.json
+
+    def __enter__(self) -> _RowCounter:
+        if self._is_shown:
+            from rich.console import Console
+            from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+            bar = Progress(
+                SpinnerColumn("line"),
+                TextColumn("{task.completed:,.0f} rows", markup=False),
+                TimeElapsedColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            task = bar.add_task("import", total=None)
+            self._draw = lambda rows: bar.update(task, completed=rows)
+            self._stop = bar.stop
+            bar.start()
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        self.stop()
+
+    def show(self, rows: int) -> None:
+        self.rows = rows
+        if self._draw is not None:
+            self._draw(rows)
+
+    def stop(self) -> None:
+        if self._stop is not None:
+            self._stop()
+            self._stop = None
+
+
+def _finder(wa: App, name: str, *, make: bool) -> Callable[[], int]:
+    """The subgroup's id when it is asked for; with `make` it is made then and not before.
+
+    Raises: NotFound at once when there is none of that name and none is to be made.
+    """
+    if make:
+        return lambda: wa.subgroups.create(name, now_ms=wa.clock.wall_ms())[0].id
+    from wa_cli.errors import NotFound
+
+    try:
+        subgroup_id = wa.subgroups.find(name).id
+    except NotFound as error:
+        hint = f"{error.hint}; --create makes it" if error.hint else "--create makes it"
+        raise NotFound(error.message, hint=hint, code=error.code) from error
+    return lambda: subgroup_id
+
+
+# Words
+
+
+def _write_members_document(sizes: SubgroupSizes, members: Iterable[tuple[int, str, Any, str | None]]) -> None:
+    """One JSON document, written member by member: a million of them take no memory."""
+    described = {key: value for key, value in _describe(sizes).items() if key != "members"}
+    head = json.dumps(described, ensure_ascii=False)
+    sys.stdout.write(f'{head[:-1]}, "members": [')
+    count = 0
+    for count, (_contact_id, address, kind, attributes) in enumerate(members, 1):
+        fields = json.dumps({"recipient": address, "kind": kind.value})
+        sys.stdout.write(f'{", " if count > 1 else ""}{fields[:-1]}, "attributes": {attributes or "{}"}}}')
+    sys.stdout.write(f'], "count": {count}}}\n')
+
+
+def _describe(sizes: SubgroupSizes) -> dict[str, object]:
+    subgroup = sizes.subgroup
+    return {
+        "id": str(subgroup.id),
+        "name": subgroup.name,
+        "members": subgroup.members,
+        "people": sizes.people,
+        "groups": sizes.groups,
+        "created_at": format_time(subgroup.created_at_ms),
+    }
+
+
+def _describe_pace(members: int) -> str:
+    """How long a send takes with the delay that suits the size.  Row R4."""
+    from wa_cli.domain.schedule import auto_delay_ms
+
+    delay_ms = auto_delay_ms(members)
+    return (
+        f"a send with --delay auto: {delay_ms / 1000:g} s apart, {_duration((members - 1) * delay_ms // 1000)} in all"
+    )
+
+
+def _duration(seconds: int) -> str:
+    """The two largest units."""
+    parts = [(seconds // 86_400, "d"), (seconds // 3600 % 24, "h"), (seconds // 60 % 60, "min"), (seconds % 60, "s")]
+    first = next((index for index, (amount, _unit) in enumerate(parts) if amount), 3)
+    return " ".join(f"{amount} {unit}" for amount, unit in parts[first : first + 2] if amount) or "0 s"
+
+
+def _describe_waiting(waiting: int) -> str:
+    return f"{_count(waiting, 'message')} queued for it earlier will still be sent"
+
+
+def _summary(**counts: int) -> str:
+    """`2 added, 1 already there, 0 refused` without its zeros, the first excepted."""
+    words = [
+        f"{count:,} {name.replace('_', ' ')}"
+        for index, (name, count) in enumerate(counts.items())
+        if count or not index
+    ]
+    return ", ".join(words)
+
+
+def _count(number: int, noun: str, plural: str | None = None) -> str:
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def _typed(name: str) -> str:
+    """A name as it is typed in a shell."""
+    return shlex.quote(clean_text(name))

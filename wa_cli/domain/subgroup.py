@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -47,6 +47,14 @@ class Joining(Protocol):
 
     @property
     def attributes(self) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewMember:
+    """A recipient on the way in, with what is known of them."""
+
+    recipient: Recipient
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Joined(StrEnum):
