@@ -158,6 +158,7 @@ def load_settings(
     *,
     env_file: Path | None = None,
     flags: Mapping[str, str] | None = None,
+    problems: list[UsageError] | None = None,
 ) -> Settings:
     """Read every setting once.
 

@@ -200,7 +200,8 @@ def _check_env_file(path: Path) -> list[Finding]:
     except (UsageError, OSError):
         return [ok("settings", "file", f"{path} is read")]  # a link: its reader has followed it
     holds_secret = any(
-        binding.value and binding.key in BY_NAME and BY_NAME[binding.key].is_secret for binding in _read_bindings(text)
+        binding.value and binding.key and binding.key in BY_NAME and BY_NAME[binding.key].is_secret
+        for binding in _read_bindings(text)
     )
     if os.name != "nt" and mode & 0o077 and holds_secret:
         message = f"{path} holds a secret that others on this computer can read"
