@@ -1,0 +1,213 @@
+"""The words for every rule that decides about a message, and for what happens to it next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, assert_never
+
+from wa_cli.domain.message import OnUnknown, format_batch_id, format_message_id
+from wa_cli.domain.receipt import Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wa_cli.domain.history import AttemptRow, History, Origin
+
+# Rules as the store writes them, in words that say what the rule is.
+RULE_WORDS: Final[Mapping[str, str]] = {
+    "accepted": "WhatsApp took it",
+    "not_sent": "nothing of it was written, so it is tried again and the attempt does not count",
+    "outcome_unknown": "the request was written and no verdict came back: it may or may not have been accepted",
+    "unknown_skipped": "its outcome is unknown, and --on-unknown skip leaves it at that",
+    "unknown_resent": "no evidence came within the waiting time, and --on-unknown resend sends it again",
+    "settled_late": "the answer came in after its sender had lost the lease",
+    "retry": "a passing error: tried again with growing waits",
+    "hours": "this error passes only after hours",
+    "out_of_attempts": "every attempt that it may have was used up",
+    "permanent": "the same message would be refused again, so it is not retried",
+    "throttled": "WhatsApp slowed the whole instance down; the attempt does not count",
+    "pair_limit": "too many messages to this recipient in a short time; the attempt does not count",
+    "instance_stopped": "the error stops the whole instance until a person acts; the attempt does not count",
+    "recipient_limit": "put off: one recipient is written to only so often",
+    "new_people_limit": "put off: only so many new people are written to in 24 hours",
+    "expired": "its time had run out (--expires)",
+    "duplicate": "the same words for the same recipient had gone out or were waiting",
+    "content_damaged": "the stored words no longer match their checksum, so they are never sent",
+    "resent": "queued again by `wa resend`",
+    "cancelled": "taken out of the queue by `wa message cancel`",
+    "dismissed": "taken off the list of failures by `wa failed dismiss`",
+    "marked_sent": "a person said that it was sent",
+    "marked_not_sent": "a person said that it was not sent",
+}
+
+OUTCOME_WORDS: Final[Mapping[str, str]] = {
+    "accepted": "accepted",
+    "rejected": "rejected",
+    "not_sent": "not sent",
+    "ambiguous": "no verdict",
+    "marked_sent": "no verdict; marked as sent by a person",
+    "marked_not_sent": "no verdict; marked as not sent by a person",
+}
+
+# Codes that wa itself writes, beside the vendor's: what each means, and what to do.
+OWN_CODES: Final[Mapping[str, tuple[str, str | None]]] = {
+    "worker_died": ("the process that sent it ended before the answer was recorded", "`wa reconcile` settles it"),
+    "not_sent": ("a person marked it as not sent", "`wa resend` sends it again"),
+    "content_damaged": ("the stored words were changed on the disk", "`wa db check`, then send it anew"),
+    "dns_failed": ("the name of the API could not be looked up", "check the network and WHATSAPP_API_URL"),
+    "connect_refused": ("nobody listens at the API's address", "check WHATSAPP_API_URL"),
+    "connect_failed": ("no connection to the API", "check the network"),
+    "connect_timeout": ("no connection to the API in time", "check the network"),
+    "tls_certificate": ("the API's certificate was refused", "check this machine's clock and its certificates"),
+    "tls_failed": ("no secure connection to the API", "check the network, a proxy may be in the way"),
+    "proxy_unreachable": ("the proxy cannot be reached", "check HTTPS_PROXY"),
+    "proxy_refused": ("the proxy refused the connection", "check HTTPS_PROXY and its password"),
+    "no_answer_in_time": ("it was written, and no answer came in time", "`wa reconcile` settles it"),
+    "closed_without_answer": ("the connection closed after it was written", "`wa reconcile` settles it"),
+    "connection_reset": ("the connection broke after it was begun", "`wa reconcile` settles it"),
+    "answer_cut": ("the answer broke off", "`wa reconcile` settles it"),
+    "lease_ran_out": ("its sender slept past its lease before the post began", None),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What around a message decides about its next step.
+
+    holder: who sends for its instance (`daemon`, `drain`, `wait`), or None.  pause_reason: why the instance is paused,
+    None when it is not.  rests_until_ms: 0 when it does not rest.  resend_refusal: why a resend would leave it out.
+    """
+
+    now_ms: int
+    holder: str | None
+    pause_reason: str | None
+    rests_until_ms: int
+    rest_reason: str | None
+    resend_refusal: str | None
+    resend_unknown_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextStep:
+    """What happens to a message next, and what to type to change that.  at_ms: when, if a time is known."""
+
+    words: str
+    commands: tuple[str, ...] = ()
+    at_ms: int | None = None
+
+
+def explain_rule(rule: str, details: str | None = None) -> str:
+    """The words for a rule with what was noted beside it.  A rule without words of its own stands for itself."""
+    words = RULE_WORDS.get(rule, rule)
+    return f"{words} ({details})" if details else words
+
+
+def explain_origin(origin: Origin, *, subgroup: str | None, campaign: str | None) -> str:
+    """Which call queued a message, and as which of its messages."""
+    match origin.kind:
+        case "subgroup":
+            call = f"`wa send subgroup {subgroup}`"
+        case "file":
+            call = "`wa send batch`"
+        case _:
+            call = "`wa send to`"
+    where = f", campaign {campaign}" if campaign else ""
+    place = f"number {origin.position} of {origin.size}" if origin.size > 1 else "a single message"
+    urgent = ", --immediate" if origin.priority == 0 else ""
+    return f"{call}{urgent}{where}: batch {format_batch_id(origin.batch_id)}, {place}"
+
+
+def explain_due(history: History) -> str:
+    """Why the message is, or was, due when it is: the start that was asked for, its place in the spacing, what moved it."""
+    message, origin = history.message, history.origin
+    start = f"--at {origin.at_words}" if origin.at_words else "at once"
+    steps = (message.scheduled_at_ms - origin.start_at_ms) // origin.delay_ms if origin.delay_ms else 0
+    words = f"{start} + {steps} x {origin.delay_ms} ms" if steps else start
+    if message.due_at_ms == message.scheduled_at_ms or message.reason is None:
+        return words
+    return f"{words}; then moved: {explain_rule(message.reason)}"
+
+
+def explain_attempt(attempt: AttemptRow) -> str:
+    """What became of one post, on one line."""
+    if attempt.outcome is None:
+        return "on its way, no answer recorded yet"
+    parts = [OUTCOME_WORDS.get(attempt.outcome, attempt.outcome)]
+    why = ": ".join(part for part in (attempt.error_code, attempt.details) if part)
+    if why:
+        parts.append(why)
+    if attempt.provider_message_id:
+        parts.append(attempt.provider_message_id)
+    if attempt.http_status is not None:
+        parts.append(f"HTTP {attempt.http_status}")
+    if attempt.latency_ms is not None:
+        parts.append(f"{attempt.latency_ms} ms")
+    if not attempt.is_counted and attempt.outcome != "accepted":
+        parts.append("does not count")
+    return ", ".join(parts)
+
+
+def explain_next(history: History, around: Surroundings) -> NextStep:
+    """What happens to the message next, and what to type."""
+    message, origin = history.message, history.origin
+    name = format_message_id(message.id)
+    again = ("`wa send ... --again` sends the same words anew",)
+    match message.standing:
+        case Standing.QUEUED:
+            return _explain_waiting(history, around)
+        case Standing.SENDING:
+            who = f"a {around.holder} is posting it" if around.holder else "its sender is gone"
+            return NextStep(words=f"{who}; without a recorded answer it becomes unknown, never sent twice")
+        case Standing.SENT:
+            return NextStep(words="nothing: it was accepted, which is not yet delivered")
+        case Standing.DELIVERED | Standing.READ:
+            return NextStep(words=f"nothing: it was {message.standing}")
+        case Standing.FAILED:
+            if around.resend_refusal is None:
+                return NextStep(words="nothing by itself", commands=(f"wa resend {name}",))
+            return NextStep(words=f"nothing: a resend would refuse it, {around.resend_refusal}")
+        case Standing.UNKNOWN:
+            commands = (
+                f"wa reconcile --mark sent {name}        # the person has it",
+                f"wa reconcile --mark not-sent {name}    # they do not, so it may be sent again",
+            )
+            if origin.on_unknown is OnUnknown.RESEND and message.attempts < origin.max_attempts:
+                return NextStep(
+                    words="its policy --on-unknown resend sends it again unless evidence comes first",
+                    commands=commands,
+                    at_ms=message.changed_at_ms + round(around.resend_unknown_seconds * 1000),
+                )
+            return NextStep(words="it is held, and never sent again by itself: ask the person, then", commands=commands)
+        case Standing.SKIPPED | Standing.EXPIRED | Standing.CANCELLED:
+            return NextStep(words=f"nothing: {message.standing} is final", commands=again)
+        case _:
+            assert_never(message.standing)
+
+
+def _explain_waiting(history: History, around: Surroundings) -> NextStep:
+    message, origin = history.message, history.origin
+    name = format_message_id(message.id)
+    cancel = f"wa message cancel {name}"
+    if not origin.is_released:
+        return NextStep(words="it waits until the call that queues it has finished", commands=(cancel,))
+    if around.pause_reason is not None:
+        return NextStep(
+            words=f"it waits: instance {message.instance} is paused ({around.pause_reason})",
+            commands=(f"wa instance resume {message.instance}", cancel),
+        )
+    due_at_ms = max(message.due_at_ms, around.rests_until_ms)
+    if message.expires_at_ms is not None and message.expires_at_ms <= max(due_at_ms, around.now_ms):
+        return NextStep(words="it expires before it may leave", commands=(cancel,), at_ms=message.expires_at_ms)
+    if around.holder is None:
+        return NextStep(
+            words="it waits, and nobody sends", commands=("wa run", "wa drain", cancel), at_ms=message.due_at_ms
+        )
+    if around.rests_until_ms > around.now_ms:
+        return NextStep(
+            words=f"it waits: instance {message.instance} rests ({around.rest_reason})",
+            commands=(cancel,),
+            at_ms=due_at_ms,
+        )
+    if message.due_at_ms <= around.now_ms:
+        return NextStep(words=f"it is due: the {around.holder} sends it as the limits allow", commands=(cancel,))
+    return NextStep(words=f"it is not due yet; the {around.holder} will send it", commands=(cancel,), at_ms=due_at_ms)
