@@ -18,7 +18,7 @@ from wa_cli.store.sqlite.owners import Owner
 if TYPE_CHECKING:
     from wa_cli.config import Settings
     from wa_cli.domain.pacing import Limits
-    from wa_cli.ports import ContentRules, Instance, Transport
+    from wa_cli.ports import ContentRules, Instance, Problem, Transport
     from wa_cli.store.sqlite.failures import SqliteFailures
     from wa_cli.store.sqlite.instances import SqliteInstances
     from wa_cli.store.sqlite.intake import SqliteIntake
@@ -138,6 +138,21 @@ class App:
             concurrency=self.concurrency() or 256,
             read_timeout_seconds=self.settings.count("WA_READ_TIMEOUT_MS") / 1000,
         )
+
+    def explain_error(self, code: str) -> Problem | None:
+        """What an error code means and what a person can do about it, or None for one that nobody knows."""
+        from wa_cli.domain.explanation import OWN_CODES
+        from wa_cli.ports import Problem
+
+        if code in OWN_CODES:
+            meaning, fix = OWN_CODES[code]
+            return Problem(message=meaning, hint=fix)
+        if not (code.isascii() and code.isdigit()):
+            return None
+        from wa_cli.transports.cloud_api.error_table import find_rule
+
+        rule = find_rule(int(code))
+        return Problem(message=rule.title, hint=rule.fix) if rule else None
 
     def limits(self) -> Limits:
         return PROFILES[self.settings.text("WA_PROFILE")].override(self.settings.limit_overrides())
