@@ -16,7 +16,10 @@ from wa_cli.store.sqlite.database import Database
 from wa_cli.store.sqlite.owners import Owner
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from wa_cli.config import Settings
+    from wa_cli.domain.finding import Finding
     from wa_cli.domain.pacing import Limits
     from wa_cli.ports import ContentRules, Instance, Problem, Transport
     from wa_cli.store.sqlite.failures import SqliteFailures
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.messages import SqliteMessages
     from wa_cli.store.sqlite.queue import SqliteQueue
     from wa_cli.store.sqlite.subgroups import SqliteSubgroups
+    from wa_cli.store.sqlite.upkeep import SqliteUpkeep
 
 DEFAULT_INSTANCE: Final = "default"
 
@@ -99,6 +103,12 @@ class App:
 
         return SqliteSubgroups(self.database)
 
+    @cached_property
+    def upkeep(self) -> SqliteUpkeep:
+        from wa_cli.store.sqlite.upkeep import SqliteUpkeep
+
+        return SqliteUpkeep(self.database)
+
     def has_account(self) -> bool:
         """Whether the settings name a Cloud API account to send with."""
         return bool(self.settings.text("WHATSAPP_API_URL") and self.settings.text("WHATSAPP_ACCESS_TOKEN"))
@@ -155,7 +165,7 @@ class App:
         return Problem(message=rule.title, hint=rule.fix) if rule else None
 
     def limits(self) -> Limits:
-        return PROFILES[self.settings.text("WA_PROFILE")].override(self.settings.limit_overrides())
+        return limits_of(self.settings)
 
     def concurrency(self) -> int | None:
         """Posts in flight, or None to adapt."""
@@ -183,6 +193,32 @@ def open_dry_app(settings: Settings) -> App:
     path = settings.database_path()
     database = Database.open(path, create=False) if path.exists() else Database.open_in_memory()
     return App(settings=settings, database=database, clock=SystemClock(), owner=Owner(database.path))
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The limits in force: the named profile, with what was set over it."""
+    return PROFILES[settings.text("WA_PROFILE")].override(settings.limit_overrides())
+
+
+def inspect_store(settings: Settings) -> list[Finding]:
+    """What can be found out about the database, which may be missing or damaged."""
+    from wa_cli.store.sqlite.upkeep import inspect_file
+
+    return inspect_file(settings.database_path(), is_own_folder=not settings.text("WA_DB"))
+
+
+def inspect_account(settings: Settings, *, online: bool) -> list[Finding]:
+    """What can be found out about the account the settings name.  online: ask the platform too; nothing is sent."""
+    from wa_cli.transports.cloud_api.findings import inspect
+
+    return inspect(settings.text("WHATSAPP_API_URL"), settings.text("WHATSAPP_ACCESS_TOKEN"), online=online)
+
+
+def back_up(database: Database, target: Path, *, force: bool) -> int:
+    """Copy the database to a new file while others use it.  Returns the copy's size in bytes."""
+    from wa_cli.store.sqlite.upkeep import back_up as copy
+
+    return copy(database, target, force=force)
 
 
 def _unknown_transport(instance: Instance) -> UsageError:
