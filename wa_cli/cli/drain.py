@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wa_cli.cli.session import Session, format_time, parse_duration_flag, session_of
 from wa_cli.ports import Sums
+
+if TYPE_CHECKING:
+    from wa_cli.ports import Record
 
 
 def drain(
@@ -34,9 +38,16 @@ def drain(
         _report(session, Sums(), chosen.id)
         return
 
+    from wa_cli.cli.waiting import describe_record
     from wa_cli.daemon.drain import drain as send_what_is_due
 
-    report = send_what_is_due(app, chosen, max_runtime_seconds=seconds, limit=limit)
+    def show(record: Record) -> None:
+        session.say(describe_record(record))
+
+    is_watched = session.verbose or (sys.stderr.isatty() and not session.json)
+    report = send_what_is_due(
+        app, chosen, max_runtime_seconds=seconds, limit=limit, on_progress=show if is_watched else None
+    )
     if report.holder is not None:
         since = format_time(report.holder.since_ms)
         session.say(f"another {report.holder.role} is sending already (pid {report.holder.pid}, since {since})")

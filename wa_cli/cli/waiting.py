@@ -5,16 +5,34 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from wa_cli.cli.session import clean_text
+from wa_cli.domain.message import format_message_id
+from wa_cli.domain.outcome import Accepted
 from wa_cli.ports import Holder
 
 if TYPE_CHECKING:
     from wa_cli.bootstrap import App
+    from wa_cli.cli.progress import ProgressLine
     from wa_cli.cli.session import Session
     from wa_cli.ports import Instance, Record
 
 LOOK_SECONDS: Final = 0.1
 # States in which nothing more will happen without a person or a receipt.
 OPEN_STATES: Final = ("queued", "sending")
+# What a rule of `domain.retry` means to somebody who watches.
+STATE_WORDS: Final = {
+    "accepted": "sent",
+    "retry": "will be tried again",
+    "hours": "will be tried again much later",
+    "pair_limit": "too soon for this person, waits",
+    "throttled": "too fast for this number, everything waits a little",
+    "not_sent": "not sent, no connection",
+    "instance_stopped": "the platform stopped this number; everything waits",
+    "permanent": "failed for good",
+    "out_of_attempts": "failed, out of attempts",
+    "outcome_unknown": "unknown: it may or may not have arrived",
+    "unknown_skipped": "unknown, skipped as you said",
+}
 
 
 def send_and_wait(session: Session, app: App, instance: Instance, batch_id: int, *, total: int) -> dict[str, Any]:
@@ -25,11 +43,14 @@ def send_and_wait(session: Session, app: App, instance: Instance, batch_id: int,
     """
     from wa_cli.daemon.drain import drain
 
-    progress = session.progress("sending", total)
+    progress = session.progress("sending", total) if not session.verbose else None
     exit_code = 0
 
     def show(record: Record) -> None:
-        progress.note(record.state)
+        if progress is not None:
+            progress.note(record.state)
+        else:
+            session.say(describe_record(record))
 
     try:
         while True:
@@ -38,11 +59,12 @@ def send_and_wait(session: Session, app: App, instance: Instance, batch_id: int,
             if not isinstance(report.holder, Holder):
                 break
             # Somebody else sends for this instance: follow, and take over if they leave before we are done.
-            counts = _follow(app, instance, batch_id, progress)
+            counts = _follow(app, instance, batch_id, progress or session.progress("sending", total))
             if not any(counts.get(state) for state in OPEN_STATES):
                 break
     finally:
-        progress.close()
+        if progress is not None:
+            progress.close()
     counts = app.intake.count_batch(batch_id)
     standing = app.instances.find(instance.name)
     if exit_code:
@@ -62,7 +84,19 @@ def send_and_wait(session: Session, app: App, instance: Instance, batch_id: int,
     return {**counts, "exit": exit_code}
 
 
-def _follow(app: App, instance: Instance, batch_id: int, progress: Any) -> dict[str, int]:
+def describe_record(record: Record) -> str:
+    """One line on what became of a post, for people who watch."""
+    finished = record.finished
+    meaning = STATE_WORDS.get(record.rule, record.state)
+    line = f"  {format_message_id(finished.message_id)} to {finished.address}: {meaning}"
+    if not isinstance(finished.outcome, Accepted):
+        line += f" ({clean_text(finished.outcome.code)})"
+    if record.due_at_ms is not None:
+        line += f", again in {max(record.due_at_ms - int(time.time() * 1000), 0) / 1000:.1f} s"
+    return line
+
+
+def _follow(app: App, instance: Instance, batch_id: int, progress: ProgressLine) -> dict[str, int]:
     while True:
         counts: dict[str, int] = app.intake.count_batch(batch_id)
         progress.set(sum(count for state, count in counts.items() if state not in OPEN_STATES))
