@@ -278,6 +278,17 @@ def test_line_ends_are_found_across_the_blocks_of_a_long_file() -> None:
             assert rows[-1].line == 20_001
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le"])
+def test_a_line_end_cut_by_a_block_is_one_line_end(encoding: str) -> None:
+    """Fault 81."""
+    start = f"phone,name\r{GOOD},"
+    width = 2 if encoding == "utf-16-le" else 1
+    padding = "x" * (64 * 1024 // width - len(start) - 1)
+    rows = read(f"{start}{padding}\r\nnobody\r\n".encode(encoding))
+    assert addresses(rows) == [GOOD]
+    assert [row.line for row in bad(rows)] == [3]
+
+
 def test_a_line_end_in_quotes_belongs_to_the_cell() -> None:
     rows = read(f'phone,note\n{GOOD},"one, ""two""\nthree"\n{OTHER},x\n')
     assert isinstance(rows[0], Row)
