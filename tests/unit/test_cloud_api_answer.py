@@ -145,3 +145,9 @@ def test_no_whole_number_survives_masking(before: str, number: int, after: str) 
 def test_what_stands_at_the_cut_does_not_show_its_half(padding: int, canary: str) -> None:
     masked = mask("wamid." + "A" * (padding - 7) + " " + canary + " tail" * 100, secrets=("s3cret-token",))
     assert canary[:6] not in masked
+
+
+def test_the_token_itself_is_masked_whatever_it_looks_like() -> None:
+    """Promise P11."""
+    for error in ({"code": 1, "message": "the s3cret-token"}, {"message": "the s3cret-token"}):
+        assert "s3cret" not in read({"error": error}).details
