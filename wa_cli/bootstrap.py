@@ -207,6 +207,13 @@ def inspect_store(settings: Settings) -> list[Finding]:
     return inspect_file(settings.database_path(), is_own_folder=not settings.text("WA_DB"))
 
 
+def read_schema_version(path: Path) -> int:
+    """The schema version of a database, without changing it; 0 when nothing can be read there."""
+    from wa_cli.store.sqlite.upkeep import peek_version
+
+    return peek_version(path)
+
+
 def inspect_account(settings: Settings, *, online: bool) -> list[Finding]:
     """What can be found out about the account the settings name.  online: ask the platform too; nothing is sent."""
     from wa_cli.transports.cloud_api.findings import inspect

@@ -1,12 +1,181 @@
-"""wa instance: placeholder until written."""
+"""`wa instance`: the identities that send, and whether they may."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 
-app = typer.Typer(no_args_is_help=True)
+from wa_cli.cli.session import Session, clean_text, format_time, session_of
+from wa_cli.cli.status import describe_span, instance_document, read_instance
+
+if TYPE_CHECKING:
+    from wa_cli.bootstrap import App
+    from wa_cli.services.instances import InstanceReport, LimitInForce
+    from wa_cli.store.sqlite.upkeep import Counters
+
+app = typer.Typer(no_args_is_help=True, help="The WhatsApp identities that send.")
+
+Name = Annotated[str | None, typer.Argument(help="The instance; the default one without a name.")]
 
 
-@app.callback()
-def root() -> None:
-    """instance."""
+@app.command("list")
+def list_instances(context: typer.Context) -> None:
+    """List the instances and where each stands."""
+    session = session_of(context)
+    app_ = session.open_app()
+    now_ms = app_.clock.wall_ms()
+    app_.leases.bury_dead(now_ms=now_ms)
+    reports = [read_instance(app_, instance, now_ms=now_ms) for instance in app_.instances.list_all()]
+    if session.json:
+        session.show_json({"instances": [instance_document(report) for report in reports], "count": len(reports)})
+        return
+    session.show_table(
+        ("name", "state", "waiting", "sending", "sender", "reason"),
+        [
+            (
+                report.instance.name,
+                report.standing.value,
+                str(report.waiting),
+                str(report.sending),
+                f"{report.holder.role} {report.holder.pid}" if report.holder else "",
+                report.reason or "",
+            )
+            for report in reports
+        ],
+    )
+
+
+@app.command("show")
+def show(context: typer.Context, name: Name = None) -> None:
+    """Show one instance: state, depth, counters, and each limit with where it comes from."""
+    session = session_of(context)
+    app_ = session.open_app()
+    now_ms = app_.clock.wall_ms()
+    app_.leases.bury_dead(now_ms=now_ms)
+    report = read_instance(app_, app_.find_instance(name), now_ms=now_ms)
+    counters = app_.upkeep.read_counters(report.instance.id, now_ms=now_ms)
+    limits = _read_limits(app_)
+    if session.json:
+        session.show_json(_document(report, counters, limits))
+        return
+    _show_people(session, report, counters, limits, now_ms=now_ms)
+
+
+@app.command("status")
+def status(context: typer.Context, name: Name = None) -> None:
+    """The same as show."""
+    show(context, name)
+
+
+def _read_limits(app_: App) -> list[LimitInForce]:
+    from wa_cli.config import LIMIT_SETTINGS
+    from wa_cli.services.instances import explain_limits
+
+    settings = app_.settings
+    setting_of = {field: name for name, field in LIMIT_SETTINGS.items() if settings.text(name) != ""}
+    return explain_limits(settings.text("WA_PROFILE"), app_.limits(), setting_of)
+
+
+def _document(report: InstanceReport, counters: Counters, limits: list[LimitInForce]) -> dict[str, Any]:
+    return instance_document(report) | {
+        "counters": {
+            "sent24h": counters.sent_24h,
+            "sent1h": counters.sent_1h,
+            "failures1h": counters.failures_1h,
+            "started1m": counters.started_1m,
+        },
+        "limits": [{"limit": limit.name, "value": limit.value, "origin": limit.origin} for limit in limits],
+    }
+
+
+def _show_people(
+    session: Session, report: InstanceReport, counters: Counters, limits: list[LimitInForce], *, now_ms: int
+) -> None:
+    instance = report.instance
+    lines = [f"{instance.name}  {report.standing.replace('_', ' ')}  ({instance.transport})"]
+    if report.reason:
+        lines.append(f"  reason     {report.reason}")
+    if instance.paused_at_ms is not None:
+        lines.append(f"  paused     {format_time(instance.paused_at_ms)} by the {instance.paused_by}")
+    if instance.rests_until_ms > now_ms:
+        lines.append(f"  rests      {describe_span(instance.rests_until_ms - now_ms)} more")
+    holder = report.holder
+    lines.append(
+        f"  sender     {holder.role}, pid {holder.pid} on {holder.host}, for {describe_span(now_ms - holder.since_ms)}"
+        if holder
+        else "  sender     nobody at present"
+    )
+    lines.append(f"  messages   {report.waiting:,} waiting   {report.sending:,} sending")
+    lines.append(
+        f"  counters   {counters.sent_24h:,} sent in 24 h   {counters.sent_1h:,} in 1 h   "
+        f"{counters.failures_1h:,} failures in 1 h"
+    )
+    lines.append("  limits")
+    for limit in limits:
+        value = f"{limit.value:,}" if limit.value else "none"
+        lines.append(f"    {limit.name:<22} {value:>9}   {limit.origin}")
+    for line in lines:
+        session.show(clean_text(line))
+
+
+@app.command("pause")
+def pause(
+    context: typer.Context,
+    name: Name = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for whoever looks later.")] = "paused by hand",
+) -> None:
+    """Stop sending. When this returns, no further message starts; the queue is kept."""
+    from wa_cli.services.instances import pause as pause_instance
+
+    session = session_of(context)
+    app_ = session.open_app()
+    instance = app_.find_instance(name)
+    paused = pause_instance(instance, reason=reason, instances=app_.instances, leases=app_.leases, clock=app_.clock)
+    report = read_instance(app_, app_.find_instance(name), now_ms=app_.clock.wall_ms())
+    if session.json:
+        session.show_json(instance_document(report) | {"was_paused": paused.was_paused, "in_flight": paused.in_flight})
+    elif paused.was_paused:
+        since = format_time(report.instance.paused_at_ms)
+        session.show(clean_text(f"{instance.name} was paused already, since {since}: {report.reason}"))
+    else:
+        session.show(clean_text(f"{instance.name} is paused; {report.waiting:,} messages wait and keep their place"))
+    if paused.in_flight:
+        session.warn(
+            f"{paused.in_flight} posts that had begun before the pause have not landed yet; no other will begin"
+        )
+    if not session.json:
+        session.hint(f"`wa instance resume {instance.name}` goes on")
+
+
+@app.command("resume")
+def resume(context: typer.Context, name: Name = None) -> None:
+    """Go on sending after a pause or a rest, spaced as the limits allow."""
+    session = session_of(context)
+    app_ = session.open_app()
+    instance = app_.find_instance(name)
+    resumed = app_.instances.resume(instance.id)
+    now_ms = app_.clock.wall_ms()
+    report = read_instance(app_, app_.find_instance(name), now_ms=now_ms)
+    if session.json:
+        session.show_json(instance_document(report) | {"resumed": resumed})
+        return
+    if not resumed:
+        session.show(clean_text(f"{instance.name} was not paused; nothing changed"))
+        return
+    session.show(clean_text(f"{instance.name} is no longer paused: {_what_follows(report, now_ms=now_ms)}"))
+    if instance.paused_by == "platform":
+        session.warn(
+            clean_text(f"the platform had stopped it: {instance.pause_reason}; unless that is mended it stops again")
+        )
+    if report.waiting and not report.holder:
+        session.hint("`wa run` sends them (or from cron: `wa drain --max-runtime 50s`)")
+
+
+def _what_follows(report: InstanceReport, *, now_ms: int) -> str:
+    if not report.waiting:
+        return "nothing waits"
+    sender = f"the {report.holder.role} (pid {report.holder.pid}) sends" if report.holder else "nobody sends yet"
+    if report.next_due_at_ms is not None and report.next_due_at_ms > now_ms:
+        return f"{report.waiting:,} messages wait, the first is due in {describe_span(report.next_due_at_ms - now_ms)}"
+    return f"{report.waiting:,} messages wait, overdue ones leave one by one with their spacing; {sender}"

@@ -396,6 +396,16 @@ def inspect_file(path: Path, *, is_own_folder: bool) -> list[Finding]:
         return [opened, *upkeep.check_pages(whole=False), *inspect_surroundings(path, is_own_folder=is_own_folder)]
 
 
+def peek_version(path: Path) -> int:
+    """The schema version in the file's own header, 0 for anything but a SQLite file.  Opens no database."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except OSError:
+        return 0
+    return int.from_bytes(header[60:64], "big") if header.startswith(b"SQLite format 3\0") else 0
+
+
 # --- copies ---
 
 
