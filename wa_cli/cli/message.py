@@ -1,12 +1,434 @@
-"""wa message: placeholder until written."""
+"""`wa message`: the truth about single messages, why they are where they are, and taking them out of the queue."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 
-app = typer.Typer(no_args_is_help=True)
+from wa_cli.cli.session import Session, clean_text, format_time, session_of, suggest
+from wa_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from zoneinfo import ZoneInfo
+
+    from wa_cli.bootstrap import App
+    from wa_cli.domain.explanation import NextStep, Surroundings
+    from wa_cli.domain.history import Cancelled, History, MessageRow
+    from wa_cli.domain.receipt import Standing
+
+app = typer.Typer(no_args_is_help=True, help="Single messages: where they stand, why, and cancelling them.")
+
+MessageIdArgument = Annotated[str, typer.Argument(metavar="ID", help="A message id like m42.")]
 
 
-@app.callback()
-def root() -> None:
-    """message."""
+def open_settled(session: Session) -> App:
+    """The app, after what dead processes left on its way has become unknown: no screen shows it as sending."""
+    opened = session.open_app()
+    opened.leases.bury_dead(now_ms=opened.clock.wall_ms())
+    return opened
+
+
+# --- list ---
+
+
+@app.command("list")
+def list_messages(
+    context: typer.Context,
+    state: Annotated[str | None, typer.Option("--state", help="Only those: queued, sent, failed, unknown ...")] = None,
+    subgroup: Annotated[str | None, typer.Option("--subgroup", metavar="NAME", help="Only of this subgroup.")] = None,
+    campaign: Annotated[str | None, typer.Option("--campaign", metavar="NAME", help="Only of this campaign.")] = None,
+    recipient: Annotated[str | None, typer.Option("--recipient", help="Only to this number or group.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")] = 50,
+    after: Annotated[str | None, typer.Option("--after", metavar="CURSOR", help="Go on after this page.")] = None,
+) -> None:
+    """List messages, newest first."""
+    from wa_cli.domain.history import MessageFilter
+    from wa_cli.domain.message import format_message_id, parse_message_id
+    from wa_cli.domain.recipient import parse_recipient
+
+    session = session_of(context)
+    wanted = MessageFilter(
+        standing=_parse_standing(state),
+        subgroup=subgroup,
+        campaign=campaign,
+        address=parse_recipient(recipient, default_region=session.settings.default_region()).address
+        if recipient is not None
+        else None,
+    )
+    before_id = parse_message_id(after) if after is not None else None
+    rows = open_settled(session).messages.list_newest(wanted, before_id=before_id, limit=limit + 1)
+    page = rows[:limit]
+    cursor = format_message_id(page[-1].id) if len(rows) > limit else None
+    if session.json:
+        session.show_json(
+            {"messages": [message_document(row) for row in page], "count": len(page), "next": cursor},
+        )
+        return
+    zone = session.settings.zone()
+    session.show_table(
+        ("ID", "STATE", "TO", "DUE", "TEXT"),
+        (
+            (
+                format_message_id(row.id),
+                row.standing,
+                row.address,
+                format_local(row.due_at_ms, zone),
+                summarize(row),
+            )
+            for row in page
+        ),
+        keep=(0, 1, 2),
+    )
+    if not page:
+        session.say("no messages")
+    if cursor:
+        session.hint(f"more: add --after {cursor}")
+
+
+def _parse_standing(word: str | None) -> Standing | None:
+    from wa_cli.domain.receipt import Standing
+
+    if word is None:
+        return None
+    known = [standing.value for standing in Standing]
+    if word.lower() in known:
+        return Standing(word.lower())
+    near = suggest(word.lower(), known)
+    raise UsageError(
+        f"there is no state '{word}'", hint=f"did you mean {near}?" if near else f"one of: {', '.join(known)}"
+    )
+
+
+# --- show and explain ---
+
+
+@app.command("show")
+def show(context: typer.Context, message_id: MessageIdArgument) -> None:
+    """Show one message with its attempts."""
+    from wa_cli.domain.explanation import explain_attempt
+    from wa_cli.domain.message import parse_message_id
+
+    session = session_of(context)
+    history = open_settled(session).messages.read_history(parse_message_id(message_id))
+    if session.json:
+        session.show_json(history_document(history))
+        return
+    row, zone = history.message, session.settings.zone()
+    fields = [
+        *_head(row),
+        ("batch", f"b{row.batch_id}"),
+        ("subgroup", row.subgroup or "-"),
+        ("campaign", row.campaign or "-"),
+        ("instance", row.instance),
+        ("due", session.describe_time(row.due_at_ms)),
+    ]
+    if row.expires_at_ms is not None:
+        fields.append(("expires", session.describe_time(row.expires_at_ms)))
+    if row.provider_message_id:
+        fields.append(("whatsapp id", row.provider_message_id))
+    if row.error_code:
+        fields.append(("error", f"{row.error_code} {row.error_details or ''}".rstrip()))
+    fields += [
+        (f"attempt {attempt.n}", f"{_exact(attempt.started_at_ms, zone)}  {explain_attempt(attempt)}")
+        for attempt in history.attempts
+    ]
+    _show_fields(session, fields)
+    session.hint(f"`wa message explain m{row.id}` says why")
+
+
+@app.command("explain")
+def explain(context: typer.Context, message_id: MessageIdArgument) -> None:
+    """Say why a message is where it is: the evidence, every decision with its rule, and what happens next."""
+    from wa_cli.domain.explanation import explain_due, explain_next, explain_origin
+    from wa_cli.domain.message import generate_idempotency_key, parse_message_id
+
+    session = session_of(context)
+    opened = open_settled(session)
+    history = opened.messages.read_history(parse_message_id(message_id))
+    row, origin, zone = history.message, history.origin, session.settings.zone()
+    step = explain_next(history, _look_around(session, opened, row))
+    queued_by = explain_origin(origin, subgroup=row.subgroup, campaign=row.campaign)
+    events = _events(history, queued_by)
+    if session.json:
+        session.show_json(
+            {
+                **history_document(history),
+                "queued_by": queued_by,
+                "why_due": explain_due(history),
+                "history": [{"at": format_time(at), "event": event, "text": text} for at, event, text in events],
+                "next": {"text": step.words, "commands": list(step.commands), "at": format_time(step.at_ms)},
+            }
+        )
+        return
+    fields = [
+        *_head(row),
+        ("queued by", queued_by),
+        ("due", f"{session.describe_time(row.due_at_ms)}: {explain_due(history)}"),
+        ("policy", f"{origin.max_attempts} attempts at most; unknown outcome: {origin.on_unknown}"),
+    ]
+    if row.expires_at_ms is not None:
+        fields.append(("expires", session.describe_time(row.expires_at_ms)))
+    if origin.key is not None:
+        fields.append(("key", f"{origin.key} (given by the caller)"))
+    fields.append(("default key", generate_idempotency_key(row.instance, row.address, history.encoded)))
+    _show_fields(session, fields)
+    session.show()
+    _show_fields(session, [(_exact(at, zone), f"{event}: {text}") for at, event, text in events])
+    session.show()
+    _show_next(session, opened, row, step)
+
+
+def _events(history: History, queued_by: str) -> list[tuple[int, str, str]]:
+    """(time, event, words) of everything that happened to a message, in order."""
+    from wa_cli.domain.explanation import explain_attempt, explain_rule
+
+    row = history.message
+    events = [(history.origin.created_at_ms, "queued", queued_by)]
+    for attempt in history.attempts:
+        text = f"{explain_attempt(attempt)} (epoch {attempt.epoch}, tag {attempt.tag})"
+        events.append((attempt.started_at_ms, f"attempt {attempt.n}", text))
+    for decision in history.decisions:
+        events.append((decision.at_ms, decision.rule, explain_rule(decision.rule, decision.details)))
+    events.sort(key=lambda event: event[0])  # stable: what happened in one millisecond keeps its order
+    if row.reason is not None and all(row.reason != event for _at, event, _text in events):
+        events.append((row.changed_at_ms, row.standing, explain_rule(row.reason)))
+    return events
+
+
+def _look_around(session: Session, opened: App, row: MessageRow) -> Surroundings:
+    from wa_cli.domain.explanation import Surroundings
+    from wa_cli.domain.resend import find_refusal
+
+    now_ms = opened.clock.wall_ms()
+    instance = opened.instances.find(row.instance)
+    holder = opened.leases.find_holder(row.instance_id, now_ms=now_ms)
+    with opened.failures.resend_turn(is_dry_run=True) as turn:
+        candidates = turn.read_candidates([row.id])
+    return Surroundings(
+        now_ms=now_ms,
+        holder=holder.role if holder else None,
+        pause_reason=(instance.pause_reason or "by hand") if instance.paused_at_ms is not None else None,
+        rests_until_ms=instance.rests_until_ms,
+        rest_reason=instance.rest_reason,
+        resend_refusal=find_refusal(candidates[0], force=False, now_ms=now_ms) if candidates else None,
+        resend_unknown_seconds=session.settings.count("WA_RESEND_UNKNOWN_MINUTES") * 60.0,
+    )
+
+
+def _show_next(session: Session, opened: App, row: MessageRow, step: NextStep) -> None:
+    when = f" ({session.describe_time(step.at_ms)})" if step.at_ms is not None else ""
+    fields = [("next", step.words + when)]
+    if row.error_code is not None:
+        meaning = opened.explain_error(row.error_code)
+        if meaning is not None:
+            fields.insert(0, (f"error {row.error_code}", meaning.message))
+            if meaning.hint:
+                fields.insert(1, ("fix", meaning.hint))
+    fields += [("type", command) for command in step.commands]
+    _show_fields(session, fields)
+
+
+# --- cancel ---
+
+
+@app.command("cancel")
+def cancel(
+    context: typer.Context,
+    message_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Message ids like m42.")] = None,
+    subgroup: Annotated[str | None, typer.Option("--subgroup", metavar="NAME", help="All of this subgroup.")] = None,
+    batch: Annotated[str | None, typer.Option("--batch", metavar="bN", help="All of one send or resend.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Everything that waits.")] = False,
+) -> None:
+    """Take waiting messages out of the queue.  Once it returns, none of them leaves."""
+    from wa_cli.domain.message import parse_message_id
+
+    session = session_of(context)
+    if sum((bool(message_ids), subgroup is not None, batch is not None, everything)) != 1:
+        raise UsageError(
+            "say which messages: ids, --subgroup, --batch or --all, one of them",
+            hint="`wa message list --state queued` shows what waits",
+        )
+    opened = open_settled(session)
+    if message_ids:
+        _cancel_ids(session, opened, [parse_message_id(word) for word in dict.fromkeys(message_ids)])
+        return
+    _cancel_scope(session, opened, subgroup=subgroup, batch=batch)
+
+
+def _cancel_ids(session: Session, opened: App, message_ids: Sequence[int]) -> None:
+    from wa_cli.domain.message import format_message_id
+    from wa_cli.domain.receipt import Standing
+
+    opened.messages.find_many(message_ids)  # one that does not exist stops the call before anything is changed
+    result = opened.messages.cancel(message_ids, now_ms=opened.clock.wall_ms())
+    rows = opened.messages.find_many(message_ids)
+    others = [
+        {
+            "id": format_message_id(row.id),
+            "state": row.standing.value,
+            "reason": "it is on its way and cannot be stopped"
+            if row.standing is Standing.SENDING
+            else f"it is {row.standing} already",
+        }
+        for row in rows
+        if row.standing is not Standing.CANCELLED
+    ]
+    _report_cancelled(session, result, others)
+
+
+def _cancel_scope(session: Session, opened: App, *, subgroup: str | None, batch: str | None) -> None:
+    from wa_cli.domain.history import CancelScope
+    from wa_cli.domain.message import format_message_id
+
+    scope = CancelScope(subgroup=subgroup, batch_id=_parse_batch_id(batch) if batch is not None else None)
+    count = opened.messages.count_waiting(scope)
+    if count and batch is None:
+        whose = f"of subgroup '{clean_text(subgroup)}'" if subgroup is not None else "of every kind"
+        session.confirm(f"cancel {count} waiting messages {whose}?")
+    result = opened.messages.cancel_all(scope, now_ms=opened.clock.wall_ms())
+    others = [
+        {
+            "id": format_message_id(message_id),
+            "state": "sending",
+            "reason": "it is on its way and cannot be stopped; if it has to be retried, cancel it then",
+        }
+        for message_id in result.in_flight
+    ]
+    _report_cancelled(session, result, others)
+
+
+def _report_cancelled(session: Session, result: Cancelled, others: Sequence[dict[str, str]]) -> None:
+    from wa_cli.domain.message import format_message_id
+
+    maybe_sent = [format_message_id(message_id) for message_id in result.maybe_sent]
+    if session.json:
+        session.show_json({"cancelled": result.count, "not_cancelled": list(others), "maybe_sent": maybe_sent})
+    else:
+        session.show(f"{result.count} cancelled")
+        for other in others:
+            session.show(f"{other['id']} not cancelled: {other['reason']}")
+    for name in maybe_sent:
+        session.warn(f"{name} was cancelled, but an earlier attempt of it may have reached the person")
+    if others:
+        raise typer.Exit(3)
+
+
+def _parse_batch_id(text: str) -> int:
+    digits = text.strip().removeprefix("b")
+    if digits.isascii() and digits.isdigit() and len(digits) < 13:
+        return int(digits)
+    raise UsageError(f"'{text}' is not a batch id", hint="ids of batches look like b7; `wa message show ID` names them")
+
+
+# --- shapes shared with the other doors ---
+
+
+def message_document(row: MessageRow) -> dict[str, Any]:
+    """A message as JSON listings show it."""
+    from wa_cli.domain.message import content_type, format_batch_id, format_message_id
+
+    return {
+        "id": format_message_id(row.id),
+        "state": row.standing.value,
+        "recipient": row.address,
+        "due_at": format_time(row.due_at_ms),
+        "type": content_type(row.content) if row.content is not None else None,
+        "body": summarize(row) if row.content is not None else None,
+        "subgroup": row.subgroup,
+        "subgroup_id": str(row.subgroup_id) if row.subgroup_id is not None else None,
+        "campaign": row.campaign,
+        "instance": row.instance,
+        "batch_id": format_batch_id(row.batch_id),
+        "scheduled_at": format_time(row.scheduled_at_ms),
+        "expires_at": format_time(row.expires_at_ms),
+        "reason": row.reason,
+        "error_code": row.error_code,
+        "error_details": row.error_details,
+        "provider_message_id": row.provider_message_id,
+        "changed_at": format_time(row.changed_at_ms),
+    }
+
+
+def history_document(history: History) -> dict[str, Any]:
+    """A message with its attempts and decisions as JSON."""
+    from wa_cli.domain.message import generate_idempotency_key
+
+    row, origin = history.message, history.origin
+    return {
+        **message_document(row),
+        "queued_at": format_time(origin.created_at_ms),
+        "receipt": row.receipt.value if row.receipt else None,
+        "max_attempts": origin.max_attempts,
+        "on_unknown": origin.on_unknown.value,
+        "key": origin.key,
+        "idempotency_key": generate_idempotency_key(row.instance, row.address, history.encoded),
+        "attempts": [
+            {
+                "n": attempt.n,
+                "started_at": format_time(attempt.started_at_ms),
+                "outcome": attempt.outcome,
+                "http_status": attempt.http_status,
+                "error_code": attempt.error_code,
+                "latency_ms": attempt.latency_ms,
+                "details": attempt.details,
+                "counted": attempt.is_counted,
+                "epoch": attempt.epoch,
+                "tag": attempt.tag,
+                "provider_message_id": attempt.provider_message_id,
+            }
+            for attempt in history.attempts
+        ],
+        "decisions": [
+            {"at": format_time(decision.at_ms), "rule": decision.rule, "details": decision.details}
+            for decision in history.decisions
+        ],
+    }
+
+
+def summarize(row: MessageRow) -> str:
+    """What a message says, in one line of words."""
+    from wa_cli.domain.message import content_summary
+
+    return content_summary(row.content) if row.content is not None else "(the stored words are damaged)"
+
+
+def format_local(at_ms: int, zone: ZoneInfo) -> str:
+    """`2022-01-01 05:30 IST`: a time in the user's zone, as the source systems print it (row R6)."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")
+
+
+def _exact(at_ms: int, zone: ZoneInfo) -> str:
+    moment = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(zone)
+    return f"{moment:%Y-%m-%d %H:%M:%S}.{at_ms % 1000:03}"
+
+
+def _head(row: MessageRow) -> list[tuple[str, str]]:
+    from wa_cli.domain.message import content_type, format_message_id
+
+    kind = f"{content_type(row.content)}: " if row.content is not None else ""
+    return [
+        ("message", f"{format_message_id(row.id)}  {row.standing}"),
+        ("to", row.address),
+        ("says", f"{kind}{summarize(row)}"),
+    ]
+
+
+def _show_fields(session: Session, fields: Sequence[tuple[str, str]]) -> None:
+    """Names and values, one a line, aligned; long values go on under themselves on a terminal."""
+    import shutil
+    import sys
+    import textwrap
+
+    width = max((len(name) for name, _value in fields), default=0)
+    for name, value in fields:
+        words = clean_text(value)
+        if sys.stdout.isatty():
+            space = max(shutil.get_terminal_size((80, 24)).columns, 40) - width - 2
+            lines = textwrap.wrap(words, space, break_on_hyphens=False) or [""]
+        else:
+            lines = [words]
+        for number, line in enumerate(lines):
+            session.show(f"{name if number == 0 else '':<{width}}  {line}".rstrip())

@@ -118,7 +118,7 @@ def explain_origin(origin: Origin, *, subgroup: str | None, campaign: str | None
 
 
 def explain_due(history: History) -> str:
-    """Why the message is, or was, due when it is: the start that was asked for, its place in the spacing, what moved it."""
+    """Why it is, or was, due when it is: the start that was asked for, its place in the spacing, what moved it."""
     message, origin = history.message, history.origin
     start = f"--at {origin.at_words}" if origin.at_words else "at once"
     steps = (message.scheduled_at_ms - origin.start_at_ms) // origin.delay_ms if origin.delay_ms else 0
