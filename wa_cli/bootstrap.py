@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.upkeep import SqliteUpkeep
 
 DEFAULT_INSTANCE: Final = "default"
+# A clock that goes on while a laptop sleeps: then a leap of the wall clock against it is somebody setting the time.
+# Linux's plain monotonic clock stands still in sleep, macOS's does not; Windows has neither name.
+STEADY_CLOCK: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 
 
 class SystemClock:
@@ -41,7 +44,7 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
     def steady_ms(self) -> float:
-        return time.monotonic_ns() / 1e6
+        return time.clock_gettime_ns(STEADY_CLOCK) / 1e6 if STEADY_CLOCK is not None else time.monotonic_ns() / 1e6
 
 
 @dataclass(slots=False, kw_only=True)

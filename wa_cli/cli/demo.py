@@ -99,7 +99,7 @@ class _Show:
         )
         self._run("status")
         say(
-            "Eva's message is unknown, so it is held, not sent again. The far end's own book has it: a person may say so:"
+            "Eva's message is unknown: it is held, not sent again. The far end's own book has it, so a person says so:"
         )
         self._run("reconcile")
         self._run("reconcile", "--mark", "sent", "m5", "--note", "the other side's ledger has it")

@@ -53,6 +53,9 @@ class Interrupts:
         for number in (signal.SIGINT, signal.SIGTERM):
             with suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt there
                 loop.add_signal_handler(number, self._receive, number)
+        if hasattr(signal, "SIGHUP"):
+            # A closed terminal or a log rotation must not stop a daemon; its settings are read at its start only.
+            loop.add_signal_handler(signal.SIGHUP, lambda: log.info("SIGHUP: nothing to reload"))
 
     @property
     def exit_code(self) -> int:

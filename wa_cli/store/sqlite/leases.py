@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from wa_cli.cuts import cut
+from wa_cli.errors import Temporary
 from wa_cli.ports import Holder, Lease
 from wa_cli.store.sqlite.owners import Owner, host_name, is_alive
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.database import Database
 
 LEASE_MS: Final = 30_000
+CLOCK_TOLERANCE_MS: Final = 300_000
 
 LATE_SECOND: Final = "the process that sent it ended before the answer was recorded"
 
@@ -27,6 +29,7 @@ class SqliteLeases:
     def acquire(self, instance_id: int, *, role: str, now_ms: int) -> Lease | Holder:
         token = self._owner.token
         with self._database.write() as connection:
+            _check_clock(connection, now_ms)
             row = _read(connection, instance_id)
             if row is not None and row.owner != token and self._lives(row, now_ms):
                 return _holder(row)
@@ -82,6 +85,18 @@ class SqliteLeases:
             return False
         # Only this machine's processes can be looked at; another machine's holder lives until its lease runs out.
         return row.host != host_name() or row.owner == self._owner.peek() or is_alive(self._database.path, row.owner)
+
+
+def _check_clock(connection: sqlite3.Connection, now_ms: int) -> None:
+    """A machine that boots in 1970 must not judge what is due."""
+    row = connection.execute("SELECT started_at FROM attempt ORDER BY id DESC LIMIT 1").fetchone()
+    if row is not None and row[0] > now_ms + CLOCK_TOLERANCE_MS:
+        behind = (row[0] - now_ms) / 60_000
+        raise Temporary(
+            f"this computer's clock is {behind:.0f} min behind the last message that was sent",
+            hint="set the clock (`date` shows it); nothing is sent until it is right",
+            code="clock_behind",
+        )
 
 
 def bury(connection: sqlite3.Connection, instance_id: int, *, now_ms: int) -> int:
