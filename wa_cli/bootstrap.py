@@ -203,6 +203,15 @@ def limits_of(settings: Settings) -> Limits:
     return PROFILES[settings.text("WA_PROFILE")].override(settings.limit_overrides())
 
 
+def sqlite_versions() -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The version of SQLite in use, and the first one that is free of the WAL-reset race."""
+    import sqlite3
+
+    from wa_cli.store.sqlite.database import SAFE_SQLITE_VERSION
+
+    return sqlite3.sqlite_version_info, SAFE_SQLITE_VERSION
+
+
 def inspect_store(settings: Settings) -> list[Finding]:
     """What can be found out about the database, which may be missing or damaged."""
     from wa_cli.store.sqlite.upkeep import inspect_file
@@ -222,6 +231,16 @@ def inspect_account(settings: Settings, *, online: bool) -> list[Finding]:
     from wa_cli.transports.cloud_api.findings import inspect
 
     return inspect(settings.text("WHATSAPP_API_URL"), settings.text("WHATSAPP_ACCESS_TOKEN"), online=online)
+
+
+def check_account_words(*, api_url: str | None = None, token: str | None = None) -> None:
+    """Raises: UsageError for an address or a token that cannot be meant.  Asks nobody."""
+    from wa_cli.transports.cloud_api.account import check_token, parse_api_url
+
+    if api_url is not None:
+        parse_api_url(api_url)
+    if token is not None:
+        check_token(token)
 
 
 def back_up(database: Database, target: Path, *, force: bool) -> int:

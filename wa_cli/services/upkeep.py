@@ -132,7 +132,11 @@ def find_duplicates(text: str) -> list[str]:
 
 def find_broken_lines(text: str) -> list[int]:
     """The numbers of the lines of a `.env` that say nothing."""
-    return [binding.original.line for binding in _read_bindings(text) if binding.error]
+    return [
+        binding.original.line
+        for binding in _read_bindings(text)
+        if binding.error or (binding.key and binding.value is None)
+    ]
 
 
 def suggest_setting(name: str) -> str | None:

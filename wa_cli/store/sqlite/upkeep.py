@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from wa_cli.domain.finding import FIX_CALL, FIX_MACHINE, Finding, fail, ok, warn
 from wa_cli.domain.message import content_hash, format_message_id
-from wa_cli.errors import Conflict, NotFound, StorageBroken, StorageError, UsageError, WaError
+from wa_cli.errors import NotFound, StorageBroken, StorageError, UsageError, WaError
 from wa_cli.store.sqlite.database import Database, rename_error
 from wa_cli.store.sqlite.schema import SCHEMA_VERSION
 
@@ -414,7 +414,7 @@ def back_up(database: Database, target: Path, *, force: bool) -> int:
 
     Other processes may write meanwhile.  The copy appears under its name only when it is whole and on the disk.
     force: replace a file of that name.
-    Raises: Conflict when it exists; UsageError when it is the database itself; StorageError when it cannot be written.
+    Raises: UsageError when it exists, or is the database itself; StorageError when it cannot be written.
     """
     path = database.path
     _refuse_own_files(path, target)
@@ -477,8 +477,8 @@ def _refuse_own_files(path: Path, target: Path) -> None:
             raise UsageError(f"{target} is the database itself, not a place for its copy", hint="name another file")
 
 
-def _exists(target: Path) -> Conflict:
-    return Conflict(
+def _exists(target: Path) -> UsageError:
+    return UsageError(
         f"{target} exists already", hint="name another file, or add --force to replace it", code="file_exists"
     )
 
