@@ -74,7 +74,7 @@ class App:
     def leases(self) -> SqliteLeases:
         from wa_cli.store.sqlite.leases import SqliteLeases
 
-        return SqliteLeases(self.database, self.owner)
+        return SqliteLeases(self.database, self.owner, lease_ms=self.settings.count("WA_LEASE_MS"))
 
     @cached_property
     def instances(self) -> SqliteInstances:

@@ -19,7 +19,8 @@ class Setting:
     """One name that may stand in the environment or in `.env`.
 
     default: as it would be typed; "" for none.  is_secret: its value is never shown.
-    kind: `text`, `count` (a whole number from 0), `ms`, `minutes`, `region`, `zone`, `url`, `choice:a,b`.
+    kind: `text`, `count` (a whole number from 0), `ms`, `ms:N` (N or more), `minutes`, `region`, `zone`, `url`,
+    `choice:a,b`.
     """
 
     name: str
@@ -50,6 +51,9 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting(name="WA_CONCURRENCY", default="0", kind="count", meaning="posts in flight an instance; 0 adapts"),
     Setting(name="WA_PROFILE", default="cloud", kind="choice:cloud,gateway", meaning="the named set of limits"),
     Setting(name="WA_READ_TIMEOUT_MS", default="60000", kind="ms", meaning="how long to wait for Meta's answer"),
+    Setting(
+        name="WA_LEASE_MS", default="30000", kind="ms:3000", meaning="when another host may take over a silent sender"
+    ),
     Setting(name="WA_RETRY", default="ladder", kind="choice:ladder,exponential", meaning="when failures are retried"),
     Setting(name="WA_MAX_ATTEMPTS", default="5", kind="count", meaning="attempts before a message has failed"),
     Setting(
@@ -217,6 +221,10 @@ def _check(setting: Setting, origin: Origin) -> None:
         return
     if setting.kind in ("count", "ms", "minutes"):
         _parse_count(name, value)
+    elif setting.kind.startswith("ms:"):
+        least = int(setting.kind.removeprefix("ms:"))
+        if _parse_count(name, value) < least:
+            raise UsageError(f"{name} is {value} ms, which is too short", hint=f"{least} or more", code="setting")
     elif setting.kind == "region":
         if not (len(value) == 2 and value.isascii() and value.isalpha()):
             raise UsageError(

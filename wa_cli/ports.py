@@ -6,7 +6,7 @@ Times that cross the store's ports are whole milliseconds since 1970 in UTC and 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -80,14 +80,21 @@ class Transport(Protocol):
 # --- leases --------------------------------------------------------------------------------------------------------
 
 
+LEASE_MS: Final = 30_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The right to send for one instance.  It holds while no higher epoch exists."""
+    """The right to send for one instance.  It holds while no higher epoch exists.
+
+    length_ms: how long it lasts from each renewal.
+    """
 
     instance_id: int
     instance: str
     epoch: int
     expires_at_ms: int
+    length_ms: int = LEASE_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,9 +41,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("wa.dispatch")
 
-# Renewed at a third: two renewals may fail before another holder can take over.
-LEASE_SECONDS: Final = 30.0
-RENEW_SECONDS: Final = 10.0
+# Of a lease, renewed when so much has passed: two renewals may fail before another holder can take over.
+RENEWED_AT: Final = 1 / 3
 # A post does not begin this close to the end of its lease: the next holder may already be looking at the row.
 LEASE_MARGIN_MS: Final = 1_000
 STORE_RETRY_SECONDS: Final = 1.0
@@ -145,7 +144,8 @@ class SendLoop:
         self._terms: OrderedDict[int, BatchTerms] = OrderedDict()
         self._contents: OrderedDict[int, Content] = OrderedDict()
         self._lease_ends_at_ms = lease.expires_at_ms
-        self._lease_ends_steady_ms = clock.steady_ms() + LEASE_SECONDS * 1000
+        self._lease_ends_steady_ms = clock.steady_ms() + lease.length_ms
+        self._renew_seconds = lease.length_ms * RENEWED_AT / 1000
         self._finished: list[Finished] = []
         self._in_flight: dict[asyncio.Task[None], Started] = {}
         self._wake = asyncio.Event()
@@ -262,7 +262,8 @@ class SendLoop:
 
     async def _rest_until(self, wakes_at_ms: float | None) -> None:
         now = self._clock.steady_ms()
-        wait = RENEW_SECONDS if wakes_at_ms is None else min(max(wakes_at_ms - now, 0.0) / 1000, RENEW_SECONDS)
+        longest = self._renew_seconds
+        wait = longest if wakes_at_ms is None else min(max(wakes_at_ms - now, 0.0) / 1000, longest)
         if wait <= 0.0:
             return
         cancel = self._alarm(wait, self._wake.set)
@@ -361,8 +362,8 @@ class SendLoop:
                 raise LeaseLost(f"another process sends for '{lease.instance}' now", hint="`wa status` shows which")
             if not self._is_rebuilt:
                 self._rebuild_windows(store, now_ms=now_ms, now=now)
-            if now_ms > standing.expires_at_ms - (LEASE_SECONDS - RENEW_SECONDS) * 1000:
-                expires_at_ms = now_ms + round(LEASE_SECONDS * 1000)
+            if now_ms > standing.expires_at_ms - lease.length_ms * (1 - RENEWED_AT):
+                expires_at_ms = now_ms + lease.length_ms
                 store.renew_lease(lease, expires_at_ms=expires_at_ms)
             else:
                 expires_at_ms = standing.expires_at_ms

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from wa_cli.cuts import cut
 from wa_cli.errors import Temporary
-from wa_cli.ports import Holder, Lease
+from wa_cli.ports import LEASE_MS, Holder, Lease
 from wa_cli.store.sqlite.owners import Owner, host_name, is_alive
 
 if TYPE_CHECKING:
@@ -15,19 +15,20 @@ if TYPE_CHECKING:
 
     from wa_cli.store.sqlite.database import Database
 
-LEASE_MS: Final = 30_000
 CLOCK_TOLERANCE_MS: Final = 300_000
 
 LATE_SECOND: Final = "the process that sent it ended before the answer was recorded"
 
 
 class SqliteLeases:
-    def __init__(self, database: Database, owner: Owner) -> None:
+    def __init__(self, database: Database, owner: Owner, *, lease_ms: int = LEASE_MS) -> None:
+        """lease_ms: how long a lease that this process takes lasts without being renewed."""
         self._database = database
         self._owner = owner
+        self._lease_ms = lease_ms
 
     def acquire(self, instance_id: int, *, role: str, now_ms: int) -> Lease | Holder:
-        token = self._owner.token
+        token, expires_at_ms = self._owner.token, now_ms + self._lease_ms
         with self._database.write() as connection:
             _check_clock(connection, now_ms)
             row = _read(connection, instance_id)
@@ -41,13 +42,19 @@ class SqliteLeases:
                 ON CONFLICT DO UPDATE SET epoch = excluded.epoch, owner = excluded.owner, role = excluded.role,
                     pid = excluded.pid, host = excluded.host, acquired_at = excluded.acquired_at,
                     expires_at = excluded.expires_at""",
-                (instance_id, epoch, token, role, os.getpid(), host_name(), now_ms, now_ms + LEASE_MS),
+                (instance_id, epoch, token, role, os.getpid(), host_name(), now_ms, expires_at_ms),
             )
             bury(connection, instance_id, now_ms=now_ms)
             cut("lease_before_commit")
             name = connection.execute("SELECT name FROM instance WHERE id = ?", (instance_id,)).fetchone()[0]
         cut("lease_after_commit")
-        return Lease(instance_id=instance_id, instance=name, epoch=epoch, expires_at_ms=now_ms + LEASE_MS)
+        return Lease(
+            instance_id=instance_id,
+            instance=name,
+            epoch=epoch,
+            expires_at_ms=expires_at_ms,
+            length_ms=self._lease_ms,
+        )
 
     def release(self, lease: Lease) -> None:
         with self._database.write() as connection:
