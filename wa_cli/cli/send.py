@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from wa_cli.bootstrap import App
+    from wa_cli.cli.spool import JsonSpool
     from wa_cli.domain.message import Content
     from wa_cli.ports import Enqueued, Instance, NewMessage
     from wa_cli.services.enqueue import SendOrder, Tally
@@ -95,11 +94,13 @@ def subgroup(
     Example: wa send subgroup vip "Doors open at six" --delay 3000
     """
     call = _Call(session_of(context), instance, is_dry_run=dry_run)
+    from wa_cli.cli.content import read_content
+    from wa_cli.domain.message import encode_content
     from wa_cli.services.enqueue import describe_target, hash_request, lines_for_members
 
     found = call.app.subgroups.find(name)
-    content = _read_content(
-        call, text=text, kind=kind, media=media, caption=caption, filename=filename, template=template,
+    content = read_content(
+        call.rules, text=text, kind=kind, media=media, caption=caption, filename=filename, template=template,
         language=language, param=param, header=header, button=button, link_preview=link_preview,
     )  # fmt: skip
     if found.members == 0:
@@ -112,8 +113,6 @@ def subgroup(
         "subgroup", at=at, delay=delay, key=key, again=again, max_attempts=max_attempts, expires=expires,
         on_unknown=on_unknown, immediate=immediate, wait=wait, subgroup_id=found.id, subgroup=found.name,
     )  # fmt: skip
-    from wa_cli.domain.message import encode_content
-
     call.send(
         order,
         size=found.members,
@@ -123,7 +122,7 @@ def subgroup(
             describe_target(kind="subgroup", subgroup=found.name, addresses=(), encoded=encode_content(content)),
         ),
         lines_are_unique=True,
-        target=f"subgroup {found.name}",
+        target=f"to subgroup {found.name}",
         sample=content,
     )
 
@@ -160,12 +159,13 @@ def to(
     Example: wa send to +6581234567 --text "Your order is ready"
     """
     call = _Call(session_of(context), instance, is_dry_run=dry_run)
+    from wa_cli.cli.content import read_content
     from wa_cli.domain.message import encode_content
     from wa_cli.domain.recipient import Recipient, parse_recipient
     from wa_cli.services.enqueue import describe_target, hash_request, line_for
 
-    content = _read_content(
-        call, text=text, kind=kind, media=media, caption=caption, filename=filename, template=template,
+    content = read_content(
+        call.rules, text=text, kind=kind, media=media, caption=caption, filename=filename, template=template,
         language=language, param=param, header=header, button=button, link_preview=link_preview,
     )  # fmt: skip
     good: dict[str, Recipient] = {}
@@ -190,7 +190,7 @@ def to(
             "to", describe_target(kind="to", subgroup=None, addresses=good, encoded=encode_content(content))
         ),
         lines_are_unique=True,
-        target="1 recipient" if len(good) == 1 else f"{len(good)} recipients",
+        target="to 1 recipient" if len(good) == 1 else f"to {len(good)} recipients",
         sample=content,
     )
 
@@ -217,13 +217,14 @@ def batch(
     Example: wa send batch orders.csv --delay 3000
     """
     call = _Call(session_of(context), instance, is_dry_run=dry_run)
+    from wa_cli.cli.spool import rewindable
     from wa_cli.domain.message import Text
     from wa_cli.services.enqueue import hash_request, line_for
     from wa_cli.sources.batch import BatchRow, read_batch
     from wa_cli.sources.recipients import BadRow
 
     region = call.session.settings.default_region()
-    with _rewindable(file) as open_source:
+    with rewindable(file) as open_source:
 
         def good_rows() -> Iterator[BatchRow]:
             """Rows that can go in; the others are reported while the first pass reads them."""
@@ -265,7 +266,7 @@ def batch(
             ),
             request_hash=request_hash,
             lines_are_unique=False,
-            target=f"{size} rows of {Path(file).name if file != '-' else 'stdin'}",
+            target=f"from {Path(file).name if file != '-' else 'stdin'}",
             sample=sample,
         )
 
@@ -403,7 +404,8 @@ class _Call:
         sample: Content,
     ) -> None:
         """Ask where that is due, queue, report, and wait if told to."""
-        from wa_cli.services.enqueue import choose_delay_ms, enqueue
+        from wa_cli.cli.spool import JsonSpool
+        from wa_cli.services.enqueue import choose_delay_ms
 
         delay_ms = choose_delay_ms(order, size)
         self._hint_about_delay(order, size, delay_ms)
@@ -411,7 +413,32 @@ class _Call:
             self._ask(order, size=size, delay_ms=delay_ms, target=target, sample=sample)
         if order.is_waited_for and not self.is_dry_run:
             self.app.check_account()
-        spool = _JsonSpool() if self.session.json else None
+        with JsonSpool() if self.session.json else nullcontext() as spool:
+            code = self._queue_and_report(
+                order,
+                size=size,
+                lines=lines,
+                request_hash=request_hash,
+                lines_are_unique=lines_are_unique,
+                target=target,
+                spool=spool,
+            )
+        if code:
+            raise typer.Exit(code)
+
+    def _queue_and_report(
+        self,
+        order: SendOrder,
+        *,
+        size: int,
+        lines: Callable[[], Iterable[NewMessage]],
+        request_hash: bytes,
+        lines_are_unique: bool,
+        target: str,
+        spool: JsonSpool | None,
+    ) -> int:
+        from wa_cli.services.enqueue import enqueue
+
         shown: list[Enqueued] = []
 
         def report(result: Enqueued) -> None:
@@ -454,8 +481,7 @@ class _Call:
         else:
             self._report(order, tally, shown, target=target)
             self._say_who_sends(tally)
-        if code:
-            raise typer.Exit(code)
+        return code
 
     def _hint_about_delay(self, order: SendOrder, size: int, delay_ms: int) -> None:
         from wa_cli.domain.schedule import recommended_delay_ms
@@ -469,7 +495,7 @@ class _Call:
 
         session = self.session
         last_ms = order.start_at_ms + (size - 1) * delay_ms
-        session.say(f"{size} messages to {target}, {_spacing(delay_ms)}")
+        session.say(f"{size} messages {target}, {_spacing(delay_ms)}")
         session.say(f"  says   {clean_text(content_summary(sample))[:200]}")
         session.say(f"  first  {session.describe_time(order.start_at_ms)}")
         session.say(f"  last   {session.describe_time(last_ms)} at the earliest")
@@ -489,7 +515,7 @@ class _Call:
             batch = f" (batch {format_batch_id(tally.batch_id)})" if tally.batch_id else ""
             noun = "message" if tally.queued == 1 else "messages"
             spacing = f", {_spacing(tally.delay_ms)}" if tally.queued > 1 else ""
-            session.show(f"{verb} {tally.queued} {noun} to {target}{batch}{spacing}")
+            session.show(f"{verb} {tally.queued} {noun} {target}{batch}{spacing}")
             ids = format_message_id(tally.first.message_id)
             if tally.queued > 1:
                 ids += f" to {format_message_id(tally.last.message_id)}"
@@ -518,7 +544,7 @@ class _Call:
         if self.is_dry_run:
             session.say("dry run: nothing was written, nothing was sent")
 
-    def _report_json(self, order: SendOrder, tally: Tally, spool: _JsonSpool, *, waited: dict[str, Any] | None) -> None:
+    def _report_json(self, order: SendOrder, tally: Tally, spool: JsonSpool, *, waited: dict[str, Any] | None) -> None:
         from wa_cli.domain.message import format_batch_id
 
         fields: dict[str, Any] = {
@@ -577,167 +603,3 @@ def _spacing(delay_ms: int) -> str:
 
 def _ignore(row: BadRow) -> None:
     """The second pass reads the same rows; they were reported in the first."""
-
-
-class _JsonSpool:
-    """The rows of a long answer, kept on disk until its counts are known, so that memory stays bounded."""
-
-    def __init__(self) -> None:
-        import tempfile
-
-        self._file = tempfile.SpooledTemporaryFile(max_size=4_000_000, mode="w+", encoding="utf-8")  # noqa: SIM115
-        self._is_empty = True
-
-    def add(self, shape: dict[str, Any]) -> None:
-        import json
-
-        self._file.write(("" if self._is_empty else ", ") + json.dumps(shape, ensure_ascii=False))
-        self._is_empty = False
-
-    def write_to_stdout(self, fields: dict[str, Any]) -> None:
-        """One document: the fields, and the rows under `messages`."""
-        import json
-
-        head = json.dumps(fields, ensure_ascii=False)
-        sys.stdout.write(head[:-1] + ', "messages": [')
-        self._file.seek(0)
-        shutil.copyfileobj(self._file, sys.stdout)
-        sys.stdout.write("]}\n")
-        self._file.close()
-
-
-@contextmanager
-def _rewindable(file: str) -> Iterator[Callable[[], Path | BinaryIO]]:
-    """A source that can be read twice: a path as it is, stdin through an anonymous temporary file."""
-    if file != "-":
-        yield lambda: Path(file)
-        return
-    if sys.stdin.isatty():
-        sys.stderr.write("reading rows from the terminal; end with Ctrl-D\n")
-    import tempfile
-
-    with tempfile.TemporaryFile() as spool:
-        shutil.copyfileobj(sys.stdin.buffer, spool)
-
-        def rewind() -> BinaryIO:
-            spool.seek(0)
-            return spool
-
-        yield rewind
-
-
-def _read_content(
-    call: _Call,
-    *,
-    text: str | None,
-    kind: str | None,
-    media: str | None,
-    caption: str | None,
-    filename: str | None,
-    template: str | None,
-    language: str,
-    param: list[str] | None,
-    header: str | None,
-    button: list[str] | None,
-    link_preview: bool,
-) -> Content:
-    """The content that the flags describe, checked against the platform's limits."""
-    from wa_cli.domain.message import Media, MediaKind, Template, Text
-    from wa_cli.services.enqueue import check_content
-
-    wanted = kind or ("template" if template else _kind_of_link(media) if media else "text")
-    content: Content
-    if wanted == "template":
-        if not template:
-            raise UsageError("--type template needs --template NAME", hint="for example --template hello_world")
-        _forbid("template", text=text, media=media, caption=caption, filename=filename)
-        content = Template(
-            name=template,
-            language=language,
-            parameters=_read_params(param or []),
-            header=_read_header(header),
-            buttons=tuple(_read_button(word) for word in button or []),
-        )
-    elif wanted == "text":
-        _forbid("text", media=media, caption=caption, filename=filename, template=template, header=header)
-        if text is None:
-            raise UsageError(
-                "there is no message to send",
-                hint='add the text in quotes: wa send ... "Doors open at six"',
-                code="no_text",
-            )
-        content = Text(body=_read_text(text), preview_url=link_preview)
-    elif wanted in set(MediaKind):
-        _forbid(wanted, template=template, header=header)
-        if not media:
-            raise UsageError(f"--type {wanted} needs --media URL", hint="a public https link to the file")
-        content = Media(
-            kind=MediaKind(wanted),
-            link=media,
-            caption=caption or (_read_text(text) if text else None),
-            filename=filename,
-        )
-    else:
-        kinds = ", ".join(["text", "template", *MediaKind])
-        raise UsageError(f"--type is '{wanted}', which this instance cannot send", hint=f"one of: {kinds}")
-    check_content(content, call.rules)
-    return content
-
-
-def _forbid(kind: str, **flags: str | None) -> None:
-    for name, value in flags.items():
-        if value:
-            flag = "TEXT" if name == "text" else f"--{name.replace('_', '-')}"
-            raise UsageError(f"{flag} does not go with a message of type {kind}", hint="drop it, or change --type")
-
-
-def _read_text(text: str) -> str:
-    if text != "-":
-        return text
-    if sys.stdin.isatty():
-        sys.stderr.write("type the message; end with Ctrl-D\n")
-    return sys.stdin.read().rstrip("\n")
-
-
-def _kind_of_link(link: str) -> str:
-    ending = link.partition("?")[0].rpartition(".")[2].lower()
-    kinds = {
-        "image": ("jpg", "jpeg", "png"),
-        "video": ("mp4", "3gp"),
-        "audio": ("mp3", "ogg", "aac", "amr", "m4a"),
-        "sticker": ("webp",),
-    }
-    return next((kind for kind, endings in kinds.items() if ending in endings), "document")
-
-
-def _read_params(words: list[str]) -> tuple[Any, ...]:
-    """`--param Ada` by position, `--param first_name=Ada` by name; all of one call alike."""
-    import re
-
-    from wa_cli.domain.message import TemplateParameter
-
-    named = [re.fullmatch(r"([a-z_][a-z0-9_]*)=(.*)", word, re.DOTALL) for word in words]
-    if words and all(named):
-        return tuple(TemplateParameter(name=match[1], value=match[2]) for match in named if match)
-    return tuple(TemplateParameter(value=word) for word in words)
-
-
-def _read_header(word: str | None) -> Any:
-    from wa_cli.domain.message import TemplateHeader
-
-    if word is None:
-        return None
-    kind, equals, value = word.partition("=")
-    if not equals or kind not in ("text", "image", "video", "document"):
-        raise UsageError(f"--header is '{word}'", hint="KIND=VALUE, for example image=https://example.org/a.jpg")
-    return TemplateHeader(kind=kind, value=value)
-
-
-def _read_button(word: str) -> Any:
-    from wa_cli.domain.message import TemplateButton
-
-    place, equals, value = word.partition("=")
-    index, _colon, sub_type = place.partition(":")
-    if not equals or not index.isdigit() or (sub_type or "url") not in ("url", "quick_reply", "copy_code"):
-        raise UsageError(f"--button is '{word}'", hint="INDEX=VALUE for a link, or INDEX:quick_reply=VALUE")
-    return TemplateButton(index=int(index), sub_type=sub_type or "url", value=value)
