@@ -100,6 +100,7 @@ def backup(
     from datetime import datetime
 
     from wa_cli.bootstrap import back_up
+    from wa_cli.services.status import count
 
     session = session_of(context)
     app_ = session.open_app()
@@ -116,5 +117,5 @@ def backup(
     waiting = app_.messages.read_stats()["queued"]
     if waiting:
         session.say(
-            f"{waiting:,} messages wait in the copy too: before sending from it, cancel those that have left since"
+            f"{count(waiting, 'message')} waiting in the copy too: before sending from it, cancel what has left since"
         )

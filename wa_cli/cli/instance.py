@@ -127,6 +127,7 @@ def pause(
 ) -> None:
     """Stop sending. When this returns, no further message starts; the queue is kept."""
     from wa_cli.services.instances import pause as pause_instance
+    from wa_cli.services.status import count
 
     session = session_of(context)
     app_ = session.open_app()
@@ -139,10 +140,12 @@ def pause(
         since = format_time(report.instance.paused_at_ms)
         session.show(clean_text(f"{instance.name} was paused already, since {since}: {report.reason}"))
     else:
-        session.show(clean_text(f"{instance.name} is paused; {report.waiting:,} messages wait and keep their place"))
+        session.show(
+            clean_text(f"{instance.name} is paused; {count(report.waiting, 'message')} waiting, each in its place")
+        )
     if paused.in_flight:
         session.warn(
-            f"{paused.in_flight} posts that had begun before the pause have not landed yet; no other will begin"
+            f"{count(paused.in_flight, 'post')} begun before the pause and not landed yet; no other will begin"
         )
     if not session.json:
         session.hint(f"`wa instance resume {instance.name}` goes on")
@@ -173,9 +176,12 @@ def resume(context: typer.Context, name: Name = None) -> None:
 
 
 def _what_follows(report: InstanceReport, *, now_ms: int) -> str:
+    from wa_cli.services.status import count
+
     if not report.waiting:
         return "nothing waits"
     sender = f"the {report.holder.role} (pid {report.holder.pid}) sends" if report.holder else "nobody sends yet"
     if report.next_due_at_ms is not None and report.next_due_at_ms > now_ms:
-        return f"{report.waiting:,} messages wait, the first is due in {describe_span(report.next_due_at_ms - now_ms)}"
-    return f"{report.waiting:,} messages wait, overdue ones leave one by one with their spacing; {sender}"
+        first = f"the first is due in {describe_span(report.next_due_at_ms - now_ms)}"
+        return f"{count(report.waiting, 'message')} waiting, {first}"
+    return f"{count(report.waiting, 'message')} waiting, overdue ones leave one by one with their spacing; {sender}"

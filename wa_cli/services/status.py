@@ -33,12 +33,13 @@ def find_troubles(
     for report in instances:
         name = report.instance.name
         if report.standing is Standing.PAUSED:
-            who = "the platform stopped it" if report.instance.paused_by == "platform" else "paused"
+            by_platform = report.instance.paused_by == "platform"
+            who = "the platform stopped it" if by_platform else "paused"
             troubles.append(
                 Trouble(
                     code="instance_paused",
-                    message=f"{name} does not send, {who}: {report.reason}; {count(report.waiting, 'message')} wait",
-                    hint=f"wa instance resume {name}",
+                    message=f"{name} does not send, {who}: {report.reason}; {count(report.waiting, 'message')} waiting",
+                    hint=f"{'mend that, then: ' if by_platform else ''}wa instance resume {name}",
                 )
             )
         elif report.standing is Standing.NO_ACCOUNT:
@@ -49,7 +50,7 @@ def find_troubles(
             troubles.append(
                 Trouble(
                     code="nobody_sends",
-                    message=f"{count(report.waiting, 'message')} wait, some are due, and nobody sends for {name}",
+                    message=f"{count(report.waiting, 'message')} waiting, some of them due, and nobody sends for {name}",
                     hint="wa run   (or from cron: wa drain --max-runtime 50s)",
                 )
             )

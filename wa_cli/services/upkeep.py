@@ -16,6 +16,7 @@ from wa_cli.config import BY_NAME
 from wa_cli.domain.finding import FIX_ACCOUNT, FIX_CALL, FIX_MACHINE, Finding, fail, ok, warn
 from wa_cli.errors import StorageError, UsageError
 from wa_cli.services.instances import Standing
+from wa_cli.services.status import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -239,7 +240,7 @@ def check_queue(
     if daemon_words:
         findings.append(ok("daemon", "running", daemon_words))
     elif waiting:
-        message = f"no daemon runs and {waiting:,} messages wait"
+        message = f"no daemon runs, with {count(waiting, 'message')} waiting"
         findings.append(warn("daemon", "running", message, "wa run   (or from cron: wa drain --max-runtime 50s)"))
     else:
         findings.append(ok("daemon", "running", "no daemon runs, and nothing waits for one"))
@@ -247,7 +248,7 @@ def check_queue(
         findings.append(_check_instance(report, now_ms=now_ms))
     unknown = stats.get("unknown", 0)
     if unknown:
-        message = f"{unknown:,} messages have an outcome that cannot be known"
+        message = f"the outcome of {count(unknown, 'message')} cannot be known"
         findings.append(warn("queue", "unknown", message, "wa reconcile"))
     else:
         findings.append(ok("queue", "unknown", "no message has an unknown outcome"))

@@ -276,7 +276,10 @@ def _first_attempt_since(connection: sqlite3.Connection, since_ms: int) -> int:
 
     Attempts are numbered in the order they start, so a few steps of halving find it without an index on time.
     """
-    low, high = connection.execute("SELECT ifnull(min(id), 1), ifnull(max(id), 0) + 1 FROM attempt").fetchone()
+    # Each in a query of its own: asked for together they cost a scan of the whole table.
+    low, high = connection.execute(
+        "SELECT ifnull((SELECT min(id) FROM attempt), 1), ifnull((SELECT max(id) FROM attempt), 0) + 1"
+    ).fetchone()
     while low < high:
         middle = (low + high) // 2
         row = connection.execute(
