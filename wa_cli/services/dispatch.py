@@ -48,6 +48,8 @@ LEASE_MARGIN_MS: Final = 1_000
 STORE_RETRY_SECONDS: Final = 1.0
 # A start this late still counts as on time, so that a small lateness does not push the whole schedule back.
 LATENESS_FORGIVEN_MS: Final = 50.0
+# A drain sits out a limit of one recipient when it is shorter than this: longer ones are another run's business.
+SHORT_LIMIT_MS: Final = 10_000.0
 ROWS_PER_LOOK: Final = 100
 CACHED: Final = 10_000  # contents, terms and lanes kept in memory; several times what one turn can touch
 
@@ -149,6 +151,7 @@ class SendLoop:
         self._finished: list[Finished] = []
         self._in_flight: dict[asyncio.Task[None], Started] = {}
         self._wake = asyncio.Event()
+        self._limited_until = float("-inf")
         self._is_stopping = False
         self._is_abandoned = False
         self.sums = Sums()
@@ -425,6 +428,9 @@ class SendLoop:
             if rest:
                 effects.append(rest)
             due_at_ms = now_ms + round(verdict.wait_seconds * 1000) if verdict.state is State.QUEUED else None
+            if verdict.rule == "pair_limit":
+                now = self._clock.steady_ms()
+                self._note_limited(now + verdict.wait_seconds * 1000, now=now)
             records.append(
                 Record(
                     finished=one,
@@ -436,6 +442,11 @@ class SendLoop:
                 )
             )
         return records, effects
+
+    def _note_limited(self, until: float, *, now: float) -> None:
+        """A message that was due has been put off by a limit: it still counts as due if that ends soon."""
+        if until - now <= SHORT_LIMIT_MS:
+            self._limited_until = max(self._limited_until, until)
 
     def _feel(self, outcome: Accepted | Rejected | NotSent | Ambiguous) -> Rest | None:
         """Tell the breaker; the rest it asks for, if any."""
@@ -495,7 +506,8 @@ class SendLoop:
 
     def _note_waiting(self, turn: Turn, heads: Sequence[tuple[int, int]], *, now_ms: int) -> None:
         turn.has_waiting = bool(heads)
-        turn.has_due = any(due <= now_ms for _lane, due in heads)
+        is_limited = bool(heads) and self._clock.steady_ms() <= self._limited_until
+        turn.has_due = is_limited or any(due <= now_ms for _lane, due in heads)
 
     def _choose_from(
         self,
@@ -557,6 +569,7 @@ class SendLoop:
             allowed_at, rule = person_at, "new_people_limit"
         if allowed_at > now:
             store.defer(row, until_ms=now_ms + max(1, round(allowed_at - now)), rule=rule, now_ms=now_ms)
+            self._note_limited(allowed_at, now=now)
             return False
         return True
 
