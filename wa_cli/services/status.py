@@ -50,7 +50,7 @@ def find_troubles(
             troubles.append(
                 Trouble(
                     code="nobody_sends",
-                    message=f"{count(report.waiting, 'message')} waiting, some of them due, and nobody sends for {name}",
+                    message=f"{count(report.waiting, 'message')} waiting, some are due, and nobody sends for {name}",
                     hint="wa run   (or from cron: wa drain --max-runtime 50s)",
                 )
             )
