@@ -24,6 +24,8 @@ def drain(
 ) -> None:
     """Send what is due now inside the limits, then stop. Safe at any overlap, made for cron.
 
+    With --max-runtime it also stays for what becomes due in that time.
+
     Example: * * * * * wa drain --max-runtime 50s
     """
     session = session_of(context)
@@ -34,7 +36,7 @@ def drain(
 
     # An empty queue needs no client, no lease and no network: most cron runs end here.
     next_due_at_ms = app.messages.next_due_at_ms(chosen.id)
-    if next_due_at_ms is None or next_due_at_ms > app.clock.wall_ms():
+    if next_due_at_ms is None or next_due_at_ms > app.clock.wall_ms() + (seconds or 0.0) * 1000:
         _report(session, Sums(), chosen.id)
         return
 

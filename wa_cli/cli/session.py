@@ -45,7 +45,7 @@ class Session:
         from wa_cli.config import load_settings
 
         settings = load_settings(env_file=self.env_file, flags={"WA_DB": self.db} if self.db else None)
-        if self.verbose and settings.env_file:
+        if self.debug and settings.env_file:
             self.say(f"settings from {settings.env_file}")
         return settings
 

@@ -94,13 +94,19 @@ async def _drain(
                 return report
             loop = sender.loop
             interrupts.call_on_first(loop.stop)
+            deadline_ms = None
             if max_runtime_seconds is not None:
+                deadline_ms = app.clock.steady_ms() + max_runtime_seconds * 1000
                 asyncio.get_running_loop().call_later(max_runtime_seconds, loop.stop)
             watcher = asyncio.create_task(watch_file(app, loop.wake, executor=executor))
             guard = asyncio.create_task(_give_up_on_store(loop))
             try:
-                patience = None if max_runtime_seconds is not None or until_settled else PATIENCE_SECONDS
-                await loop.run(until_idle=True, patience_seconds=patience, waits_for_schedule=until_settled)
+                await loop.run(
+                    until_idle=True,
+                    patience_seconds=PATIENCE_SECONDS,
+                    deadline_ms=deadline_ms,
+                    waits_for_schedule=until_settled,
+                )
             except LeaseLost as error:
                 report.trouble = error
             finally:

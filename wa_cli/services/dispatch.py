@@ -178,12 +178,18 @@ class SendLoop:
         self.stop()
 
     async def run(
-        self, *, until_idle: bool, patience_seconds: float | None = None, waits_for_schedule: bool = False
+        self,
+        *,
+        until_idle: bool,
+        patience_seconds: float | None = None,
+        deadline_ms: float | None = None,
+        waits_for_schedule: bool = False,
     ) -> None:
         """Send until stopped, or until nothing is due.
 
         until_idle: return when no message is due any more.  patience_seconds: with until_idle, also return when the
-        limits would make the next message wait longer than this.  waits_for_schedule: with until_idle, stay as long
+        limits would make the next message wait longer than this.  deadline_ms: with until_idle, stay for what can leave
+        before this moment of the steady clock, whether it is due already or not.  waits_for_schedule: with until_idle, stay as long
         as any message waits, whenever it is due.
         Raises: LeaseLost when another holder has taken over; StorageError when the store cannot be trusted.
         """
@@ -200,6 +206,7 @@ class SendLoop:
                     turn,
                     until_idle=until_idle,
                     patience_seconds=patience_seconds,
+                    deadline_ms=deadline_ms,
                     waits_for_schedule=waits_for_schedule,
                 ):
                     return
@@ -209,7 +216,13 @@ class SendLoop:
                 task.cancel()
 
     def _is_done(
-        self, turn: Turn, *, until_idle: bool, patience_seconds: float | None, waits_for_schedule: bool
+        self,
+        turn: Turn,
+        *,
+        until_idle: bool,
+        patience_seconds: float | None,
+        deadline_ms: float | None,
+        waits_for_schedule: bool,
     ) -> bool:
         if self._in_flight or self._finished:
             return False
@@ -221,6 +234,8 @@ class SendLoop:
             return True
         if waits_for_schedule:
             return not turn.has_waiting
+        if deadline_ms is not None and turn.has_waiting:
+            return turn.wakes_at_ms is not None and turn.wakes_at_ms > deadline_ms
         if not turn.has_due:
             return True
         if patience_seconds is None or turn.wakes_at_ms is None:
