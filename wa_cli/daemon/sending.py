@@ -141,8 +141,10 @@ async def watch_file(app: App, on_change: Callable[[], None], *, executor: Threa
 
 
 def look_after_queue(app: App) -> None:
-    """Upkeep between sends: expire what is past its time, send again the unknowns whose policy says so."""
+    """Upkeep between sends: expire what is past its time, send again the unknowns whose policy says so, and take out
+    what a killed enqueue left unfinished."""
     now_ms = app.clock.wall_ms()
+    app.intake.sweep_abandoned()
     expired = app.queue.expire(now_ms=now_ms)
     wait_ms = round(app.retry_policy().resend_unknown_seconds * 1000)
     requeued = app.queue.requeue_unknown(older_than_ms=now_ms - wait_ms, now_ms=now_ms)

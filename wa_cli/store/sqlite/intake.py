@@ -151,8 +151,15 @@ class SqliteIntake:
             )
         return batch_id
 
-    def _sweep_abandoned(self, connection: sqlite3.Connection) -> None:
+    def sweep_abandoned(self) -> None:
         """Take out what a process that died half-way through a long enqueue left: none of it could be sent yet."""
+        with self._database.read() as connection:
+            unreleased = connection.execute("SELECT 1 FROM batch WHERE released_at IS NULL LIMIT 1").fetchone()
+        if unreleased is not None:
+            with self._database.write() as connection:
+                self._sweep_abandoned(connection)
+
+    def _sweep_abandoned(self, connection: sqlite3.Connection) -> None:
         for batch_id, owner in connection.execute("SELECT id, owner FROM batch WHERE released_at IS NULL").fetchall():
             if owner != self._owner.peek() and not is_alive(self._database.path, owner):
                 remove_batch(connection, batch_id)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from wa_cli.domain.message import OnUnknown, State, content_hash, decode_content
 from wa_cli.domain.outcome import Accepted, Ambiguous, NotSent, Rejected
+from wa_cli.domain.pacing import batch_of
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.domain.retry import Rest, Stop
 from wa_cli.ports import BatchTerms, Due, InstanceStanding
@@ -72,7 +73,10 @@ class SqliteQueue:
         row = self._database.connection.execute("SELECT hash, body FROM content WHERE id = ?", (content_id,)).fetchone()
         if row is None or content_hash(row[1]) != row[0]:
             return None
-        return decode_content(row[1])
+        try:
+            return decode_content(row[1])
+        except (KeyError, ValueError, TypeError):  # one that cannot be read may not stop those behind it
+            return None
 
     def settle_late(self, records: Sequence[Record], *, now_ms: int) -> int:
         settled = 0
@@ -211,14 +215,19 @@ class SqliteTurn:
                 assert_never(effect)
 
     def lane_heads(self, instance_id: int) -> list[tuple[int, int]]:
+        # A batch whose enqueue has not ended is not there yet: nobody may send it, nor wait for it.
+        unfinished = {
+            batch_id for (batch_id,) in self._connection.execute("SELECT id FROM batch WHERE released_at IS NULL")
+        }
         heads: list[tuple[int, int]] = []
         lane = -1
         while True:
             head = self._connection.execute(FIRST_LANE, (instance_id, lane)).fetchone()
             if head is None:
                 return heads
-            heads.append(head)
             lane = head[0]
+            if batch_of(lane) not in unfinished:
+                heads.append(head)
 
     def read_due(self, instance_id: int, lane: int, *, now_ms: int, limit: int) -> list[Due]:
         return [
