@@ -1,0 +1,162 @@
+"""kill -9 at every named cut point, and at random moments: nothing lost, nobody written to twice, no false state."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from rig import KILLED, Household
+
+from wa_cli import cuts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONCURRENCY = 4
+# name:n means death at the n-th passage.  Later passages die with other posts in flight.
+SENDING_CUTS = (
+    "lease_before_commit:1",
+    "lease_after_commit:1",
+    "turn_before_commit:1",
+    "turn_before_commit:2",
+    "turn_after_commit:1",
+    "turn_after_commit:3",
+    "post_before:1",
+    "post_before:3",
+    "post_after:1",
+    "post_after:6",
+    "record_before:1",
+    "record_before:2",
+)
+ENQUEUE_CUTS = ("intake_before_commit:1", "intake_before_commit:2", "intake_after_commit:1")
+RESEND_CUTS = ("resend_before_commit:1", "resend_after_commit:1")
+
+
+def test_every_cut_point_is_visited() -> None:
+    """faults.md row 1: 100 % of the named points."""
+    visited = {cut.partition(":")[0] for cut in SENDING_CUTS + ENQUEUE_CUTS + RESEND_CUTS}
+    assert visited == set(cuts.NAMES)
+
+
+@pytest.mark.parametrize("role", ["drain", "daemon", "wait"])
+def test_a_sender_killed_at_any_cut_point_loses_nothing_and_repeats_nothing(
+    role: str, make_home: Callable[..., Household]
+) -> None:
+    """Promises P1, P2, P3, P4, P10; row 1.  Each death is found by the next process, which goes on with the rest."""
+    home = make_home(WA_CONCURRENCY=str(CONCURRENCY))
+    if role != "wait":
+        home.queue(110)
+    doubtful = 0
+    for index, cut in enumerate(SENDING_CUTS):
+        match role:
+            case "wait":
+                rows = home.rows([f"hello {index} {line}" for line in range(9)], first=index * 10)
+                words = ("send", "batch", rows, "--delay", "0", "--wait", "--json")
+            case "daemon":
+                words = ("run",)
+            case _:
+                words = ("drain",)
+        ran = home.wa(*words, env={"WA_CUT": cut})
+        assert ran.exit == KILLED, f"{cut} was not reached: {ran}"
+        report = home.audit()
+        report.assert_sound(unknown=None, open=None)
+        now_doubtful = len(report.unknown) + report.states["sending"]
+        most = 0 if cut.startswith("lease") or cut == "turn_before_commit:1" else CONCURRENCY
+        assert now_doubtful - doubtful <= most, cut
+        doubtful = now_doubtful
+    final = home.wa("drain", "--json")
+    assert final.exit == 0, final.err
+    assert final.json()["remaining"] == 0
+    report = home.audit()
+    report.assert_sound(unknown=doubtful)
+    if role == "wait":
+        assert sum(report.states.values()) == 9 * len(SENDING_CUTS)
+
+
+@pytest.mark.parametrize("cut", ENQUEUE_CUTS)
+def test_an_enqueue_killed_at_any_cut_point_is_there_whole_or_not_at_all(cut: str, home: Household) -> None:
+    """Promise P1; row 1.  2,100 rows are two transactions; the same call again queues what is missing, once."""
+    texts = [f"hello {line}" for line in range(2_100)]
+    words = ("send", "batch", home.rows(texts), "--delay", "0", "--key", "spring", "--json")
+    assert home.wa(*words, env={"WA_CUT": cut}).exit == KILLED
+    drained = home.wa("drain", "--json", timeout=20)
+    assert (drained.exit, drained.json()["sent"], home.sandbox.entries()) == (0, 0, [])
+    again = home.wa(*words)
+    assert (again.exit, again.json()["queued"]) == (0, 2_100), again.err
+    home.acknowledge(again)
+    report = home.audit()
+    report.assert_sound(open=2_100)
+    drained = home.wa("drain", "--limit", "200", "--json", env={"MAX_SENDS_PER_SECOND_PER_INSTANCE": "0"})
+    assert drained.json()["sent"] == 200
+    home.audit().assert_sound(open=1_900)
+
+
+@pytest.mark.parametrize("cut", ["intake_before_commit:1", "intake_after_commit:1"])
+def test_a_small_enqueue_killed_and_repeated_leaves_one_message(cut: str, home: Household) -> None:
+    """Promise P1, row H5: without a key of the caller's, the same words to the same person are one message."""
+    words = ("send", "to", "+6581230001", "--text", "once", "--json")
+    assert home.wa(*words, env={"WA_CUT": cut}).exit == KILLED
+    again = home.wa(*words).json()
+    assert (again["queued"], again["duplicates"]) == ((1, 0) if "before" in cut else (0, 1))
+    assert home.wa("drain").exit == 0
+    report = home.audit()
+    report.assert_sound()
+    assert report.states == {"sent": 1}
+
+
+def test_a_daemon_killed_again_and_again_at_random_loses_nothing_and_repeats_nothing(
+    make_home: Callable[..., Household],
+) -> None:
+    """Promises P1, P2, P3, P4, P10; row 3.  WA_KILL_CYCLES and WA_KILL_SEED reach further."""
+    cycles, seed = int(os.environ.get("WA_KILL_CYCLES", "15")), int(os.environ.get("WA_KILL_SEED", "1"))
+    print(f"WA_KILL_SEED={seed}")
+    chance = random.Random(seed)
+    home = make_home("--latency-ms", "30", WA_CONCURRENCY=str(CONCURRENCY), MAX_SENDS_PER_SECOND_PER_INSTANCE="0")
+    home.queue(40)
+    queued = 40
+    for _cycle in range(cycles):
+        daemon = home.start("run")
+        # Enqueues go on while it starts, sends and dies.
+        more = home.start(
+            "send",
+            "batch",
+            home.rows([f"more {queued + i}" for i in range(10)], first=queued),
+            "--delay",
+            "0",
+            "--json",
+        )
+        queued += 10
+        if chance.random() < 0.8:
+            daemon.wait_for_line("sending for")
+        time.sleep(chance.uniform(0.0, 0.4))  # the moment of death is the fault itself
+        daemon.kill()
+        ran = more.wait()
+        assert ran.exit == 0, ran.err
+        home.acknowledge(ran)
+    final = home.wa("drain", "--json")
+    assert final.exit == 0, final.err
+    report = home.audit()
+    report.assert_sound(unknown=None)
+    assert len(report.unknown) <= cycles * CONCURRENCY
+    assert sum(report.states.values()) == queued
+
+
+def test_a_new_daemon_sends_within_five_seconds_of_a_kill(make_home: Callable[..., Household]) -> None:
+    """Promises P9, P4; row 1: on one machine the dead holder's lease is not waited for."""
+    home = make_home(WA_CONCURRENCY="2")
+    home.sandbox.fault("hang", times=2)
+    home.queue(4)
+    daemon = home.daemon()
+    home.sandbox.wait_for_posts(2)
+    daemon.signal(signal.SIGKILL)
+    daemon.wait()
+    began = time.time()
+    home.daemon()
+    entries = home.sandbox.wait_for_posts(3)
+    assert entries[2]["received_at"] - began < 5.0
+    home.wait_for_states(sent=2, unknown=2)
+    home.audit().assert_sound(unknown=2)
