@@ -254,7 +254,7 @@ class Queue(Protocol):
     def turn(self) -> AbstractContextManager[QueueTurn]: ...
 
     def read_content(self, content_id: int) -> Content | None:
-        """What a message says, or None when the stored bytes no longer match their hash."""
+        """What a message says, or None when the stored bytes no longer match their hash or cannot be read."""
         ...
 
     def settle_late(self, records: Sequence[Record], *, now_ms: int) -> int:

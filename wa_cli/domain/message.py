@@ -155,8 +155,27 @@ def encode_content(content: Content) -> str:
                 shape["buttons"] = [[button.index, button.sub_type, button.value] for button in content.buttons]
         case _:
             assert_never(content)
-    encoded = json.dumps(shape, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return unicodedata.normalize("NFC", encoded)
+    encoded = _to_json(shape)
+    if unicodedata.is_normalized("NFC", encoded):
+        return encoded
+    # Text by text: over the whole line a combining mark would melt into the escape of a line break before it.
+    return _to_json(_normalize(shape))
+
+
+def _to_json(shape: Any) -> str:
+    return json.dumps(shape, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def _normalize(shape: Any) -> Any:
+    match shape:
+        case str():
+            return unicodedata.normalize("NFC", shape)
+        case list():
+            return [_normalize(part) for part in shape]
+        case dict():
+            return {name: _normalize(part) for name, part in shape.items()}
+        case _:
+            return shape
 
 
 def decode_content(encoded: str) -> Content:
