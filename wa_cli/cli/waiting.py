@@ -80,7 +80,8 @@ def send_and_wait(session: Session, app: App, instance: Instance, batch_id: int,
         session.hint("`wa failed list` says why")
         exit_code = 3
     if not session.json:
-        session.show(", ".join(f"{count} {state}" for state, count in sorted(counts.items()) if count))
+        order = sorted(counts.items(), key=lambda item: (item[0] != "sent", item[0]))
+        session.show(", ".join(f"{count} {state}" for state, count in order if count))
     return {**counts, "exit": exit_code}
 
 

@@ -116,8 +116,10 @@ def _collect_words(error: dict[str, Any]) -> str:
         extra = extra.get("details")
     words: list[str] = []
     for part in (error.get("message"), extra, error.get("error_user_title"), error.get("error_user_msg")):
-        if isinstance(part, str) and part.strip() and part not in words:
-            words.append(part.strip())
+        if isinstance(part, str):
+            plain = re.sub(r"^\(#\d+\)\s*", "", part.strip(), count=1)  # the code has a field of its own
+            if plain and plain not in words:
+                words.append(plain)
     return ": ".join(words)
 
 
