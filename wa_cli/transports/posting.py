@@ -1,7 +1,7 @@
 """One HTTP POST, and how far it got: the seam under every transport that speaks HTTP.
 
 Says only what happened on the wire; what an answer means is the transport's to read.  aiohttp's names stop
-here, and aiohttp itself is loaded by the first post, so importing this module stays cheap.
+here, and aiohttp itself is loaded when a Poster is made: importing this module stays cheap, and no post waits for it.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class Poster:
         self._proxy = proxy
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
-        self._body_class: Any = None
+        self._body_class: Any
+        self._request_class, self._body_class = _marking_classes()
         self._proxies: dict[tuple[str, str], str | None] = {}
 
     async def post(self, url: str, *, headers: Mapping[str, str], body: bytes) -> Answer | PostFailed:
@@ -136,14 +137,13 @@ class Poster:
     def _open(self) -> aiohttp.ClientSession:
         import aiohttp
 
-        request_class, self._body_class = _marking_classes()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=self._connections,
                 keepalive_timeout=self._keepalive_seconds,
                 ssl=self._tls if self._tls is not None else True,
             ),
-            request_class=request_class,
+            request_class=self._request_class,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=self._read_timeout_seconds, connect=self._connect_timeout_seconds),
             # Identity, since a short JSON gains nothing from being packed and loses when it arrives damaged.
