@@ -37,7 +37,9 @@ Recipients = Annotated[
 
 
 @app.command("create")
-def create(context: typer.Context, name: Annotated[str, typer.Argument(help="1 to 100 characters.")]) -> None:
+def create(
+    context: typer.Context, name: Annotated[str, typer.Argument(help="1 to 100 characters.", metavar="NAME")]
+) -> None:
     """Make an empty subgroup; one that is there already stays as it is.
 
     Example: wa subgroup create vip
@@ -524,7 +526,7 @@ def _finder(wa: App, name: str, *, make: bool) -> Callable[[], int]:
     try:
         subgroup_id = wa.subgroups.find(name).id
     except NotFound as error:
-        hint = f"{error.hint}; --create makes it" if error.hint else "--create makes it"
+        hint = f"{error.hint}, or add --create to this command"
         raise NotFound(error.message, hint=hint, code=error.code) from error
     return lambda: subgroup_id
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 NAME_LENGTH: Final = 100
 
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subgroup:
@@ -98,10 +100,10 @@ def no_such_subgroup(name: str, known: Sequence[str]) -> NotFound:
         )
     by_fold = {fold_name(other): other for other in known}
     near = difflib.get_close_matches(fold_name(name), by_fold, n=1, cutoff=0.6)
-    shows = f"`wa subgroup list` shows {'the only one' if len(known) == 1 else f'all {len(known)}'}"
+    shows = f"`wa subgroup list` shows {'what there is' if len(known) == 1 else f'all {len(known)}'}"
     return NotFound(
         f"no subgroup named '{show_text(name)}'",
-        hint=f"did you mean '{by_fold[near[0]]}'? {shows}" if near else f"{shows}; `wa subgroup create` makes one",
+        hint=f"did you mean '{by_fold[near[0]]}'? {shows}" if near else f"{shows}, `wa subgroup create` makes one",
         code="no_subgroup",
     )
 
@@ -129,7 +131,7 @@ def merge_attributes(stored: str | None, given: Mapping[str, str]) -> str | None
 
 
 def encode_attributes(attributes: Mapping[str, str]) -> str | None:
-    return json.dumps(dict(attributes), ensure_ascii=False, separators=(",", ":")) if attributes else None
+    return _encode(dict(attributes)) if attributes else None
 
 
 def decode_attributes(stored: str | None) -> dict[str, str]:

@@ -18,7 +18,7 @@ from wa_cli.domain.subgroup import Joined, NewMember
 from wa_cli.errors import StorageFull
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from wa_cli.domain.subgroup import Joining
 
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 CHUNK_ROWS: Final = 2_000
 SPOOL_IN_MEMORY: Final = 1024 * 1024  # bytes; what is larger goes to an unnamed temporary file
 
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+
 
 class MemberStore(Protocol):
     """What an import asks of the store."""
 
     def add_members(self, subgroup_id: int, joining: Sequence[Joining], *, now_ms: int) -> list[Joined]: ...
 
-    def add_contacts(self, joining: Sequence[Joining], *, now_ms: int) -> list[int]: ...
+    def stage_members(self, joining: Sequence[Joining], *, now_ms: int) -> None: ...
 
-    def add_whole_list(
-        self, subgroup_id: int, chunks: Iterable[Sequence[tuple[int, Mapping[str, str]]]]
-    ) -> Counter[Joined]: ...
+    def enter_staged(self, subgroup_id: int) -> Counter[Joined]: ...
 
 
 def import_as_read(
@@ -75,33 +75,34 @@ def import_whole(
     """Take all members in at one moment, or none.  Returns what became of them.
 
     The list is read to its end before anything is written, so whatever `joining` raises leaves no trace.  A long list
-    then makes its contacts chunk by chunk, which nobody sees, and one last transaction makes them members: the lock is
-    held for that alone.  on_progress: is called with how many rows have been read.
+    is then staged chunk by chunk, which nobody sees but as contacts, and one last transaction makes them members.
+    on_progress: is called with how many rows have been read.
     """
-    with _spool() as read, _spool() as known:
+    with _spool() as spool:
         size = 0
-        for size, one in enumerate(joining, 1):
-            _write(read, [one.recipient.address, one.recipient.kind, dict(one.attributes)])
-            if size % CHUNK_ROWS == 0:
-                on_progress(size)
-        on_progress(size)
+        rows = iter(joining)
+        while chunk := list(islice(rows, CHUNK_ROWS)):
+            _write(spool, [(one.recipient.address, one.recipient.kind, dict(one.attributes)) for one in chunk])
+            size += len(chunk)
+            on_progress(size)
         if not size:
             return Counter()
         subgroup_id = find_subgroup()
-        members = (
-            NewMember(recipient=Recipient(address=address, kind=RecipientKind(kind)), attributes=attributes)
-            for address, kind, attributes in _read(read)
-        )
-        if size <= CHUNK_ROWS:
-            return Counter(store.add_members(subgroup_id, list(members), now_ms=now_ms))
-        while chunk := list(islice(members, CHUNK_ROWS)):
-            for contact_id, one in zip(store.add_contacts(chunk, now_ms=now_ms), chunk, strict=True):
-                _write(known, [contact_id, dict(one.attributes)])
-        pairs = ((contact_id, attributes) for contact_id, attributes in _read(known))
-        return store.add_whole_list(subgroup_id, iter(lambda: list(islice(pairs, CHUNK_ROWS)), []))
+        for line in _read(spool):
+            members = [_member(*row) for row in line]
+            if size <= CHUNK_ROWS:
+                return Counter(store.add_members(subgroup_id, members, now_ms=now_ms))
+            store.stage_members(members, now_ms=now_ms)
+        counts = store.enter_staged(subgroup_id)
+        counts[Joined.ALREADY_THERE] += size - counts.total()  # who stands in the list more than once
+        return counts
 
 
-# Rows on their way, a line of JSON each, in a file that has no name and vanishes with the process.
+def _member(address: str, kind: str, attributes: dict[str, str]) -> NewMember:
+    return NewMember(recipient=Recipient(address=address, kind=RecipientKind(kind)), attributes=attributes)
+
+
+# Rows on their way, a chunk of them to a line of JSON, in a file that has no name and vanishes with the process.
 
 
 @contextmanager
@@ -110,12 +111,12 @@ def _spool() -> Iterator[TextIO]:
         yield file  # type: ignore[misc]  # a text spool has all of TextIO that is used here
 
 
-def _write(spool: TextIO, row: list[object]) -> None:
+def _write(spool: TextIO, rows: Sequence[object]) -> None:
     with _disk_errors():
-        spool.write(json.dumps(row, separators=(",", ":")) + "\n")
+        spool.write(_encode(rows) + "\n")
 
 
-def _read(spool: TextIO) -> Iterator[Any]:
+def _read(spool: TextIO) -> Iterator[list[Any]]:
     with _disk_errors():
         spool.seek(0)  # writes what is still in its buffer
     return map(json.loads, spool)

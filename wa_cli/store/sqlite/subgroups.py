@@ -21,7 +21,7 @@ from wa_cli.store.sqlite.contacts import find_or_add_contacts
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from wa_cli.domain.subgroup import Joining
     from wa_cli.store.sqlite.database import Database
@@ -60,6 +60,37 @@ COUNT_WAITING: Final = """
     SELECT count(*) FROM batch CROSS JOIN message
         ON message.id BETWEEN batch.first_message_id AND batch.last_message_id AND message.batch_id = batch.id
     WHERE batch.subgroup_id = ? AND message.state = 'queued'
+"""
+
+
+# A whole list on its way in, in this connection's own temporary file.  All attributes are strings, so json_patch, which
+# takes away what is null, only ever adds and replaces: the same as merge_attributes.
+MAKE_STAGED: Final = """
+    CREATE TEMP TABLE IF NOT EXISTS staged (position INTEGER PRIMARY KEY, contact_id INTEGER UNIQUE, attributes TEXT)
+"""
+STAGE: Final = """
+    INSERT INTO temp.staged (contact_id, attributes) VALUES (?, ?)
+    ON CONFLICT (contact_id) DO UPDATE SET attributes = json_patch(ifnull(attributes, '{}'), excluded.attributes)
+    WHERE excluded.attributes IS NOT NULL
+"""
+
+# How many of the staged are members already, and how many of them with other attributes.
+COUNT_STAGED: Final = """
+    SELECT count(*), ifnull(sum(json_patch(ifnull(member.attributes, '{}'), ifnull(staged.attributes, '{}'))
+        <> ifnull(member.attributes, '{}')), 0)
+    FROM temp.staged CROSS JOIN member
+        ON member.subgroup_id = ? AND member.contact_id = staged.contact_id
+"""
+UPDATE_FROM_STAGED: Final = """
+    UPDATE member SET attributes = json_patch(ifnull(attributes, '{}'),
+        (SELECT staged.attributes FROM temp.staged WHERE staged.contact_id = member.contact_id))
+    WHERE subgroup_id = :subgroup
+        AND contact_id IN (SELECT contact_id FROM temp.staged WHERE attributes IS NOT NULL)
+"""
+ENTER_STAGED: Final = """
+    INSERT INTO member (subgroup_id, contact_id, attributes)
+    SELECT ?, contact_id, attributes FROM temp.staged ORDER BY position
+    ON CONFLICT (subgroup_id, contact_id) DO NOTHING
 """
 
 
@@ -167,22 +198,35 @@ class SqliteSubgroups:
             chunk = [(contact_ids[one.recipient.address], one.attributes) for one in joining]
             return _enter(connection, subgroup_id, chunk)
 
-    def add_contacts(self, joining: Sequence[Joining], *, now_ms: int) -> list[int]:
-        """The contact ids of these, in order; the unknown become contacts, of no subgroup yet."""
-        with self._database.write() as connection:
-            contact_ids = _contact_ids(connection, joining, now_ms=now_ms)
-        return [contact_ids[one.recipient.address] for one in joining]
+    def stage_members(self, joining: Sequence[Joining], *, now_ms: int) -> None:
+        """Keep these aside, seen by nobody, for `enter_staged`; the unknown among them become contacts.
 
-    def add_whole_list(
-        self, subgroup_id: int, chunks: Iterable[Sequence[tuple[int, Mapping[str, str]]]]
-    ) -> Counter[Joined]:
-        """Take in every (contact id, attributes) of these chunks in one transaction.  Returns what became of them."""
-        counts: Counter[Joined] = Counter()
+        What is staged vanishes with this connection.
+        """
+        with self._database.write() as connection:
+            connection.execute(MAKE_STAGED)
+            contact_ids = _contact_ids(connection, joining, now_ms=now_ms)
+            connection.executemany(
+                STAGE,
+                [(contact_ids[one.recipient.address], encode_attributes(one.attributes)) for one in joining],
+            )
+
+    def enter_staged(self, subgroup_id: int) -> Counter[Joined]:
+        """Make everybody who was staged a member, in one transaction.  Returns what became of them, each counted once.
+
+        A million take the lock for about three seconds, which the others wait out.
+        Raises: NotFound when the subgroup was deleted meanwhile.
+        """
         with self._database.write() as connection:
             _require(connection, subgroup_id)
-            for chunk in chunks:
-                counts.update(_enter(connection, subgroup_id, chunk))
-        return counts
+            connection.execute(MAKE_STAGED)
+            there, updated = connection.execute(COUNT_STAGED, (subgroup_id,)).fetchone()
+            staged = connection.execute("SELECT count(*) FROM temp.staged").fetchone()[0]
+            if updated:
+                connection.execute(UPDATE_FROM_STAGED, {"subgroup": subgroup_id})
+            connection.execute(ENTER_STAGED, (subgroup_id,))
+            connection.execute("DROP TABLE temp.staged")
+        return Counter({Joined.ADDED: staged - there, Joined.ALREADY_THERE: there - updated, Joined.UPDATED: updated})
 
     def remove_members(self, subgroup_id: int, addresses: Sequence[str]) -> set[str]:
         """Take these out, in one transaction.  Returns the addresses that were members."""
