@@ -194,7 +194,7 @@ def _events(history: History, queued_by: str) -> list[tuple[int, str, str]]:
         events.append((decision.at_ms, decision.rule, explain_rule(decision.rule, decision.details)))
     events.sort(key=lambda event: event[0])  # stable: what happened in one millisecond keeps its order
     if row.reason is not None and all(row.reason != event for _at, event, _text in events):
-        events.append((row.changed_at_ms, row.standing, explain_rule(row.reason)))
+        events.append((row.changed_at_ms, row.reason, explain_rule(row.reason)))
     return events
 
 

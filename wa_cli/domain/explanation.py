@@ -151,7 +151,6 @@ def explain_next(history: History, around: Surroundings) -> NextStep:
     """What happens to the message next, and what to type."""
     message, origin = history.message, history.origin
     name = format_message_id(message.id)
-    again = ("`wa send ... --again` sends the same words anew",)
     match message.standing:
         case Standing.QUEUED:
             return _explain_waiting(history, around)
@@ -178,8 +177,10 @@ def explain_next(history: History, around: Surroundings) -> NextStep:
                     at_ms=message.changed_at_ms + round(around.resend_unknown_seconds * 1000),
                 )
             return NextStep(words="it is held, and never sent again by itself: ask the person, then", commands=commands)
-        case Standing.SKIPPED | Standing.EXPIRED | Standing.CANCELLED:
-            return NextStep(words=f"nothing: {message.standing} is final", commands=again)
+        case Standing.SKIPPED:
+            return NextStep(words="nothing: skipped is final", commands=("wa send ... --again",))
+        case Standing.EXPIRED | Standing.CANCELLED:
+            return NextStep(words=f"nothing: {message.standing} is final", commands=("wa send ...",))
         case _:
             assert_never(message.standing)
 
