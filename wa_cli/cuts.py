@@ -1,5 +1,6 @@
 """Named points at which a test may kill the process, as kill -9 would: `WA_CUT=name:n` dies at the n-th passage.
 
+`WA_CUT=name:n:stop` freezes it there instead, as a suspended machine would, until somebody sends SIGCONT.
 Costs one dictionary look-up when nothing is armed.  The names are listed here, so that a test can visit all of them.
 """
 
@@ -10,6 +11,8 @@ import signal
 from typing import Final
 
 NAMES: Final = (
+    "migrate_before_commit",
+    "migrate_after_commit",
     "intake_before_commit",
     "intake_after_commit",
     "turn_before_commit",
@@ -24,15 +27,20 @@ NAMES: Final = (
 )
 
 _armed: dict[str, int] = {}
+_freezes: set[str] = set()
 
 
 def arm(order: str | None) -> None:
-    """Arm one cut: `name:n`.  Anything unreadable arms nothing."""
+    """Arm one cut: `name:n` or `name:n:stop`.  Anything unreadable arms nothing."""
     _armed.clear()
+    _freezes.clear()
     if order:
-        name, _colon, count = order.partition(":")
-        if name in NAMES and count.isdigit():
+        name, _colon, rest = order.partition(":")
+        count, _colon, manner = rest.partition(":")
+        if name in NAMES and count.isdigit() and manner in ("", "stop"):
             _armed[name] = int(count)
+            if manner:
+                _freezes.add(name)
 
 
 def cut(name: str) -> None:
@@ -40,4 +48,5 @@ def cut(name: str) -> None:
     if name in _armed:
         _armed[name] -= 1
         if _armed[name] <= 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            del _armed[name]
+            os.kill(os.getpid(), signal.SIGSTOP if name in _freezes else signal.SIGKILL)

@@ -34,11 +34,12 @@ SENDING_CUTS = (
 )
 ENQUEUE_CUTS = ("intake_before_commit:1", "intake_before_commit:2", "intake_after_commit:1")
 RESEND_CUTS = ("resend_before_commit:1", "resend_after_commit:1")
+FIRST_RUN_CUTS = ("migrate_before_commit:1", "migrate_after_commit:1")
 
 
 def test_every_cut_point_is_visited() -> None:
     """faults.md row 1: 100 % of the named points."""
-    visited = {cut.partition(":")[0] for cut in SENDING_CUTS + ENQUEUE_CUTS + RESEND_CUTS}
+    visited = {cut.partition(":")[0] for cut in SENDING_CUTS + ENQUEUE_CUTS + RESEND_CUTS + FIRST_RUN_CUTS}
     assert visited == set(cuts.NAMES)
 
 
@@ -106,6 +107,38 @@ def test_a_small_enqueue_killed_and_repeated_leaves_one_message(cut: str, home: 
     report = home.audit()
     report.assert_sound()
     assert report.states == {"sent": 1}
+
+
+@pytest.mark.parametrize("cut", FIRST_RUN_CUTS)
+def test_a_first_run_killed_while_it_makes_the_database_leaves_none(cut: str, home: Household) -> None:
+    """Promise P10; row 28: the next run finds no file, or a whole one."""
+    words = ("send", "to", "+6581230001", "--text", "first", "--json")
+    assert home.wa(*words, env={"WA_CUT": cut}).exit == KILLED
+    assert not home.db.exists()
+    assert all(file.stat().st_mode & 0o077 == 0 for file in home.folder.glob(".wa.db*"))
+    home.acknowledge(home.wa(*words))
+    home.audit().assert_sound(open=1)
+
+
+@pytest.mark.parametrize("cut", RESEND_CUTS)
+def test_a_resend_killed_at_any_cut_point_sends_each_failure_once(
+    cut: str, make_home: Callable[..., Household]
+) -> None:
+    """Promises P1, P2; row 1: the failures are queued again all together or not at all."""
+    home = make_home(WA_MAX_ATTEMPTS="1")
+    home.sandbox.fault("500_131000", times=3)
+    home.queue(4)
+    assert home.wa("drain").exit == 3
+    assert home.states() == {"failed": 3, "sent": 1}
+    words = ("resend", "--all", "--delay", "0", "--json")
+    assert home.wa(*words, env={"WA_CUT": cut}).exit == KILLED
+    assert home.states() == ({"failed": 3, "sent": 1} if "before" in cut else {"queued": 3, "sent": 1})
+    again = home.wa(*words)
+    assert (again.exit, again.json()["resend_count"]) == (0, 3 if "before" in cut else 0), again.err
+    home.audit().assert_sound(open=3)
+    assert home.wa("drain").exit == 0
+    home.audit().assert_sound()
+    assert home.states() == {"sent": 4}
 
 
 def test_a_daemon_killed_again_and_again_at_random_loses_nothing_and_repeats_nothing(

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from wa_cli.cuts import cut
 from wa_cli.domain.message import MessageId, OnUnknown, State
 from wa_cli.domain.pacing import LANE_SHIFT, lane_of
 from wa_cli.domain.receipt import Receipt, derive_standing
@@ -242,6 +243,8 @@ class SqliteFailures:
         """
         with self._database.read() if is_dry_run else self._database.write() as connection:
             yield SqliteResendTurn(connection)
+            cut("resend_before_commit")
+        cut("resend_after_commit")
 
 
 class SqliteResendTurn:

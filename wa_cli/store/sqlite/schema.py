@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from wa_cli.cuts import cut
+
 if TYPE_CHECKING:
     import sqlite3
 
@@ -265,8 +267,10 @@ def migrate(connection: sqlite3.Connection, *, install: str) -> None:
             migrations.apply(Database(connection, execute_plugins=False))
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        cut("migrate_before_commit")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    cut("migrate_after_commit")
