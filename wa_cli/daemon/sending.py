@@ -144,6 +144,7 @@ def look_after_queue(app: App) -> None:
     """Upkeep between sends: expire what is past its time, send again the unknowns whose policy says so, and take out
     what a killed enqueue left unfinished."""
     now_ms = app.clock.wall_ms()
+    app.database.checkpoint()
     app.intake.sweep_abandoned()
     expired = app.queue.expire(now_ms=now_ms)
     wait_ms = round(app.retry_policy().resend_unknown_seconds * 1000)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BUSY_TIMEOUT_MS: Final = 10_000
+COMMITS_BETWEEN_LOOKS: Final = 32
+CHECKPOINT_BYTES: Final = 4_000_000  # SQLite's own default: 1,000 pages
 # SQLite before this version can, rarely, lose a WAL reset when two connections checkpoint at once.
 SAFE_SQLITE_VERSION: Final = (3, 51, 3)
 
@@ -69,6 +71,10 @@ class Database:
         self.path = path
         self.connection = connection
         self._identity = _file_identity(path)
+        # SQLite has a rare race between writers that checkpoint: only one process does, the holder of a lease, or a
+        # long enqueue while nobody holds one.  The last connection to close folds the rest in.
+        self.may_checkpoint = False
+        self._commits_until_look = COMMITS_BETWEEN_LOOKS
 
     @classmethod
     def open(cls, path: Path, *, create: bool) -> Database:
@@ -124,6 +130,24 @@ class Database:
                 raise
         except sqlite3.Error as error:
             raise rename_error(error, self.path) from error
+        if self.may_checkpoint:
+            self._commits_until_look -= 1
+            if self._commits_until_look <= 0:
+                self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Fold a long write-ahead log back into the file, if this process is the one that may."""
+        self._commits_until_look = COMMITS_BETWEEN_LOOKS
+        if self.may_checkpoint and self.is_log_long():
+            with suppress(sqlite3.Error):  # nothing depends on it: the next look tries again
+                self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    def is_log_long(self) -> bool:
+        """Whether the write-ahead log has grown past what SQLite itself would fold in."""
+        try:
+            return self.path.with_name(self.path.name + "-wal").stat().st_size >= CHECKPOINT_BYTES
+        except OSError:
+            return False
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -169,6 +193,7 @@ def _connect(path: Path | str) -> sqlite3.Connection:
         path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False, cached_statements=256
     )
     connection.execute("PRAGMA cache_size = -16000")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
     return connection
 
 

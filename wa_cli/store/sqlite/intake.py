@@ -13,6 +13,7 @@ from wa_cli.domain.pacing import lane_of
 from wa_cli.errors import Conflict, Refused, WaError
 from wa_cli.ports import Enqueued
 from wa_cli.store.sqlite.contacts import find_or_add_contacts
+from wa_cli.store.sqlite.leases import fold_log
 from wa_cli.store.sqlite.owners import Owner, is_alive
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class SqliteIntake:
             while following:
                 chunk, following = following, list(islice(source, CHUNK_ROWS))
                 time.sleep(BREATH_SECONDS)
+                fold_log(self._database)
                 with self._transaction(is_dry_run=is_dry_run) as connection:
                     results = entry.add(connection, chunk, now_ms=now_ms)
                     _note_range(connection, batch_id, first=entry.first_id, last=entry.last_id)

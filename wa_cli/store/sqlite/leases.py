@@ -48,6 +48,7 @@ class SqliteLeases:
             cut("lease_before_commit")
             name = connection.execute("SELECT name FROM instance WHERE id = ?", (instance_id,)).fetchone()[0]
         cut("lease_after_commit")
+        self._database.may_checkpoint = True
         return Lease(
             instance_id=instance_id,
             instance=name,
@@ -57,6 +58,7 @@ class SqliteLeases:
         )
 
     def release(self, lease: Lease) -> None:
+        self._database.may_checkpoint = False
         with self._database.write() as connection:
             connection.execute(
                 "UPDATE lease SET owner = NULL, expires_at = 0 WHERE instance_id = ? AND epoch = ?",
@@ -104,6 +106,20 @@ def _check_clock(connection: sqlite3.Connection, now_ms: int) -> None:
             hint="set the clock (`date` shows it); nothing is sent until it is right",
             code="clock_behind",
         )
+
+
+def fold_log(database: Database) -> None:
+    """Keep the log of a long enqueue or import short, unless somebody who sends does so.  Between transactions."""
+    if database.may_checkpoint or not database.is_log_long():
+        return
+    with database.read() as connection:
+        holders = connection.execute("SELECT owner FROM lease WHERE owner IS NOT NULL").fetchall()
+    if not any(is_alive(database.path, owner) for (owner,) in holders):
+        database.may_checkpoint = True
+        try:
+            database.checkpoint()
+        finally:
+            database.may_checkpoint = False
 
 
 def bury(connection: sqlite3.Connection, instance_id: int, *, now_ms: int) -> int:

@@ -18,6 +18,7 @@ from wa_cli.domain.subgroup import (
 )
 from wa_cli.errors import NotFound
 from wa_cli.store.sqlite.contacts import find_or_add_contacts
+from wa_cli.store.sqlite.leases import fold_log
 
 if TYPE_CHECKING:
     import sqlite3
@@ -196,7 +197,9 @@ class SqliteSubgroups:
             _require(connection, subgroup_id)
             contact_ids = _contact_ids(connection, joining, now_ms=now_ms)
             chunk = [(contact_ids[one.recipient.address], one.attributes) for one in joining]
-            return _enter(connection, subgroup_id, chunk)
+            joined = _enter(connection, subgroup_id, chunk)
+        fold_log(self._database)
+        return joined
 
     def stage_members(self, joining: Sequence[Joining], *, now_ms: int) -> None:
         """Keep these aside, seen by nobody, for `enter_staged`; the unknown among them become contacts.
@@ -210,6 +213,7 @@ class SqliteSubgroups:
                 STAGE,
                 [(contact_ids[one.recipient.address], encode_attributes(one.attributes)) for one in joining],
             )
+        fold_log(self._database)
 
     def enter_staged(self, subgroup_id: int) -> Counter[Joined]:
         """Make everybody who was staged a member, in one transaction.  Returns what became of them, each counted once.
