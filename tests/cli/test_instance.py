@@ -1,0 +1,195 @@
+"""`wa instance`: where each stands, and a pause that holds."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from stored import ACCEPTED, ADA, BEN, EVA, UNREADABLE, enqueue, finish, send, start_all, take_lease
+
+from wa_cli.bootstrap import open_app
+from wa_cli.domain.outcome import ErrorClass, Rejected
+from wa_cli.domain.pacing import Limits
+from wa_cli.domain.retry import Stop
+from wa_cli.sandbox.runner import serve_in_thread
+from wa_cli.services.instances import PAUSE_PATIENCE_SECONDS, Paused, count_limited_recipients, explain_limits, pause
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Wa
+
+    from wa_cli.bootstrap import App
+    from wa_cli.sandbox.server import Sandbox
+
+DEAD_NUMBER = Rejected(error_class=ErrorClass.DEAD_RECIPIENT, code="131026", details="undeliverable", http_status=400)
+
+
+@pytest.fixture
+def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    with serve_in_thread() as running:
+        monkeypatch.setenv("WHATSAPP_API_URL", running.messages_url)
+        monkeypatch.setenv("WHATSAPP_ACCESS_TOKEN", running.settings.token)
+        yield running
+
+
+class TurningClock:
+    """Steady time moves with each wait; the wall stands at one moment of the test."""
+
+    def __init__(self, wall_ms: int) -> None:
+        self._wall_ms = wall_ms
+        self.waited = 0.0
+
+    def wall_ms(self) -> int:
+        return self._wall_ms
+
+    def steady_ms(self) -> float:
+        return self.waited * 1000
+
+    def wait(self, seconds: float) -> None:
+        self.waited += seconds
+
+
+# --- pause and resume ---
+
+
+def test_after_a_pause_nothing_is_posted_until_it_is_resumed(wa: Wa, app: App, sandbox: Sandbox) -> None:
+    """Promise P7."""
+    enqueue(app, ADA, BEN)
+    paused = wa("instance", "pause", "--reason", "wrong price", "--json").json()
+    assert (paused["state"], paused["reason"], paused["was_paused"]) == ("paused", "wrong price", False)
+    assert (paused["waiting"], paused["in_flight"]) == (2, 0)
+    wa("drain")
+    assert sandbox.ledger == []
+    resumed = wa("instance", "resume", "--json").json()
+    assert (resumed["state"], resumed["resumed"], resumed["waiting"]) == ("ready", True, 2)
+    assert wa("drain", "--json").json()["sent"] == 2
+    assert len(sandbox.ledger) == 2
+
+
+def test_pause_returns_once_what_had_begun_has_landed(wa: Wa, app: App) -> None:
+    """Promise P7."""
+    enqueue(app, ADA)
+    with_lease = open_app(app.settings, create=False)
+    started = start_all(with_lease, take_lease(with_lease))
+    clock = TurningClock(app.clock.wall_ms())
+
+    def land(seconds: float) -> None:
+        clock.wait(seconds)
+        assert app.find_instance().paused_at_ms is not None  # the pause is on the disk before anybody waits
+        finish(with_lease, started, ACCEPTED)
+
+    result = pause(app.find_instance(), reason="x", instances=app.instances, leases=app.leases, clock=clock, wait=land)
+    assert result == Paused(was_paused=False, in_flight=0)
+    with_lease.close()
+
+
+def test_pause_waits_for_so_long_and_then_says_what_is_still_in_flight(wa: Wa, app: App) -> None:
+    """Promise P7."""
+    enqueue(app, ADA, BEN)
+    with_lease = open_app(app.settings, create=False)
+    start_all(with_lease, take_lease(with_lease))
+    clock = TurningClock(app.clock.wall_ms())
+    result = pause(
+        app.find_instance(), reason="x", instances=app.instances, leases=app.leases, clock=clock, wait=clock.wait
+    )
+    assert result == Paused(was_paused=False, in_flight=2)
+    assert PAUSE_PATIENCE_SECONDS <= clock.waited < PAUSE_PATIENCE_SECONDS + 1
+    with_lease.close()
+
+
+def test_pause_does_not_wait_for_the_dead(wa: Wa, app: App) -> None:
+    enqueue(app, ADA)
+    other = open_app(app.settings, create=False)
+    start_all(other, take_lease(other))
+    other.close()
+    document = wa("instance", "pause", "--json").json()
+    assert (document["in_flight"], document["sending"]) == (0, 0)
+    assert wa("status", "--json").json()["stats"]["unknown"] == 1
+
+
+def test_a_second_pause_keeps_the_first_reason(wa: Wa, app: App) -> None:
+    wa("instance", "pause", "--reason", "first")
+    again = wa("instance", "pause", "--reason", "second", "--json").json()
+    assert (again["was_paused"], again["reason"]) == (True, "first")
+    assert "paused already" in wa("instance", "pause").out
+
+
+def test_resume_of_a_platform_stop_says_that_it_may_stop_again(wa: Wa, app: App, sandbox: Sandbox) -> None:
+    enqueue(app, ADA)
+    instance_id = app.find_instance().id
+    with app.queue.turn() as turn:
+        turn.apply_effect(instance_id, Stop(code="190", reason="the token has expired"), now_ms=app.clock.wall_ms())
+    result = wa("instance", "resume")
+    assert result.exit == 0
+    assert "the token has expired; unless that is mended it stops again" in result.err
+    assert "wa run" in result.err
+    assert "1 message waiting" in result.out
+    assert "was not paused" in wa("instance", "resume").out
+
+
+@pytest.mark.parametrize("verb", ["show", "status", "pause", "resume"])
+def test_an_unknown_instance_is_named_with_those_there_are(wa: Wa, app: App, verb: str) -> None:
+    result = wa("instance", verb, "shop", "--json")
+    assert result.exit == 2
+    assert result.error()["code"] == "no_instance"
+    assert "default" in result.error()["hint"]
+
+
+# --- list and show ---
+
+
+def test_the_list_tells_state_depth_and_sender(wa: Wa, app: App, sandbox: Sandbox) -> None:
+    enqueue(app, ADA, BEN, in_ms=60_000)
+    take_lease(app, role="daemon")
+    document = wa("instance", "list", "--json").json()
+    (instance,) = document["instances"]
+    assert (instance["name"], instance["state"], instance["waiting"]) == ("default", "ready", 2)
+    assert (instance["holder"]["role"], instance["holder"]["pid"]) == ("daemon", os.getpid())
+    assert wa("instance", "list").out.startswith("default\tready\t2\t0\tdaemon ")
+
+
+@pytest.mark.parametrize("verb", ["show", "status"])
+def test_show_counts_the_last_hour_and_day_of_this_instance(wa: Wa, app: App, sandbox: Sandbox, verb: str) -> None:
+    """Row H12."""
+    send(app, ADA, BEN, outcome=ACCEPTED)
+    send(app, EVA, outcome=DEAD_NUMBER)
+    send(app, EVA, outcome=UNREADABLE, text="again")
+    counters = wa("instance", verb, "--json").json()["counters"]
+    assert counters == {"sent24h": 2, "sent1h": 2, "failures1h": 2, "started1m": 4}
+    assert "2 sent in 24 h" in wa("instance", verb).out
+
+
+def test_counters_look_back_by_time_whatever_came_before(wa: Wa, app: App) -> None:
+    """Row H12: the windows move."""
+    send(app, ADA, BEN, EVA, outcome=ACCEPTED)
+    now_ms, hour = app.clock.wall_ms(), 3_600_000
+    for later, expected in ((0, (3, 3, 3)), (hour + 1000, (3, 0, 0)), (25 * hour, (0, 0, 0))):
+        counters = app.upkeep.read_counters(1, now_ms=now_ms + later)
+        assert (counters.sent_24h, counters.sent_1h, counters.started_1m) == expected
+    assert app.upkeep.read_counters(2, now_ms=now_ms).sent_24h == 0
+
+
+def test_each_limit_is_shown_with_where_it_comes_from(wa: Wa, app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row H1."""
+    monkeypatch.setenv("MAX_SENDS_PER_MINUTE_PER_INSTANCE", "6")
+    limits = {limit["limit"]: limit for limit in wa("instance", "show", "--json").json()["limits"]}
+    assert limits["per_minute"] == {"limit": "per_minute", "value": 6, "origin": "MAX_SENDS_PER_MINUTE_PER_INSTANCE"}
+    assert limits["per_second"] == {"limit": "per_second", "value": 80, "origin": "profile cloud"}
+    assert set(limits) == {limit.name for limit in explain_limits("cloud", Limits(), {})}
+
+
+@pytest.mark.parametrize(
+    ("limits", "waiting"),
+    [
+        (Limits(), 0),
+        (Limits(recipient_gap_ms=2_000), 1),
+        (Limits(recipient_per_minute=2), 1),
+        (Limits(recipient_gap_ms=60_000), 2),
+    ],
+)
+def test_recipients_that_have_to_wait_are_counted(limits: Limits, waiting: int) -> None:
+    """Row T7: activeRateLimits."""
+    starts = [(1, 970_000), (2, 980_000), (2, 999_000)]
+    assert count_limited_recipients(limits, starts, now_ms=1_000_000) == waiting
