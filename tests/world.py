@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from wa_cli.domain.message import OnUnknown, State, Text, encode_content, parse_message_id
@@ -126,8 +127,13 @@ def run(clock: FakeClock, coroutine: Coroutine[Any, Any, Any], *, lateness_ms: f
 class InlineExecutor(Executor):
     """Runs the writer thread's work on the spot."""
 
+    def __init__(self) -> None:
+        self.is_dead = False
+
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
+        if self.is_dead:
+            return future
         try:
             future.set_result(work(*args, **kwargs))
         except Exception as error:  # noqa: BLE001  # what a thread would pass on, this passes on
@@ -202,7 +208,7 @@ class FakeTransport:
         self.is_closed = False
 
     async def send(self, post: Post) -> Outcome:
-        posted = Posted(post=post, at_ms=self._clock.steady_ms(), wall_ms=self._clock.wall_ms())
+        posted = Posted(post=post, at_ms=round(self._clock.steady_ms(), 3), wall_ms=self._clock.wall_ms())
         self.posts.append(posted)
         number = len(self.posts)
         if self.on_post is not None:
@@ -229,7 +235,7 @@ class FakeTransport:
     @property
     def gaps_ms(self) -> list[float]:
         """The time between each post and the one before it."""
-        return [later.at_ms - earlier.at_ms for earlier, later in zip(self.posts, self.posts[1:], strict=False)]
+        return [round(later.at_ms - earlier.at_ms, 3) for earlier, later in pairwise(self.posts)]
 
 
 class TroubledQueue:
@@ -464,6 +470,47 @@ class World:
     def close(self) -> None:
         self.owner.close()
         self.database.close()
+
+
+class Worker:
+    """A process that sends: a send loop of its own that the test lets run for a while, freezes, or kills.
+
+    Between two calls it stands still, as if it were stopped.
+    """
+
+    def __init__(self, world: World, *, executor: InlineExecutor | None = None, **options: Any) -> None:
+        self.loop = VirtualLoop(world.clock)
+        self._executor = executor or InlineExecutor()
+        self.sender: SendLoop = world.new_loop(executor=self._executor, **options)
+        self.task = self.loop.create_task(self.sender.run(until_idle=False))
+        self.loop.settle()
+
+    def run_for(self, milliseconds: float) -> None:
+        self.loop.run_for(milliseconds)
+
+    def wake(self) -> None:
+        """Its watcher has seen that somebody wrote to the store."""
+        self.sender.wake()
+        self.loop.settle()
+
+    def stop(self) -> None:
+        """As SIGTERM does; returns when the loop has ended."""
+        self.sender.stop()
+        self.loop.run_until_complete(self.task)
+        self.loop.close()
+
+    def kill(self) -> None:
+        """As kill -9 does: from here on it writes nothing and posts nothing."""
+        self._executor.is_dead = True
+        self.end()
+
+    def end(self) -> None:
+        """Give it up in whatever state it is."""
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        self.loop.run_until_complete(asyncio.gather(self.task, *tasks, return_exceptions=True))
+        self.loop.close()
 
 
 @contextmanager

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from wa_cli.domain.message import Content
     from wa_cli.domain.pacing import Limits
+    from wa_cli.domain.retry import Verdict
     from wa_cli.ports import BatchTerms, Clock, Due, Lease, Queue, QueueTurn, Transport
 
 log = logging.getLogger("wa.dispatch")
@@ -149,6 +150,7 @@ class SendLoop:
         self._lease_ends_steady_ms = clock.steady_ms() + lease.length_ms
         self._renew_seconds = lease.length_ms * RENEWED_AT / 1000
         self._finished: list[Finished] = []
+        self._judged: dict[int, tuple[Verdict, list[Rest | Stop]]] = {}
         self._in_flight: dict[asyncio.Task[None], Started] = {}
         self._wake = asyncio.Event()
         self._limited_until = float("-inf")
@@ -189,8 +191,8 @@ class SendLoop:
 
         until_idle: return when no message is due any more.  patience_seconds: with until_idle, also return when the
         limits would make the next message wait longer than this.  deadline_ms: with until_idle, stay for what can leave
-        before this moment of the steady clock, whether it is due already or not.  waits_for_schedule: with until_idle, stay as long
-        as any message waits, whenever it is due.
+        before this moment of the steady clock, whether it is due already or not.  waits_for_schedule: with until_idle,
+        stay as long as any message waits, whenever it is due.
         Raises: LeaseLost when another holder has taken over; StorageError when the store cannot be trusted.
         """
         try:
@@ -410,6 +412,7 @@ class SendLoop:
             if turn.started:
                 cut("turn_before_commit")
         cut("turn_after_commit")
+        self._judged.clear()
         # Only now is the longer lease on the disk, and with it the right to post until then.
         self._lease_ends_at_ms = expires_at_ms
         self._lease_ends_steady_ms = now + (expires_at_ms - now_ms)
@@ -426,22 +429,11 @@ class SendLoop:
         records: list[Record] = []
         effects: list[Rest | Stop] = []
         for one in finished:
-            verdict = judge(
-                one.outcome,
-                attempts=one.attempts,
-                refusals=one.refusals,
-                max_attempts=one.max_attempts,
-                on_unknown=one.on_unknown,
-                policy=self._policy,
-                jitter=self._jitter(),
-            )
-            if verdict.effect:
-                effects.append(verdict.effect)
-                if isinstance(verdict.effect, Rest) and verdict.effect.slow:
-                    self._windows.slow_down()
-            rest = self._feel(one.outcome)
-            if rest:
-                effects.append(rest)
+            # Once for each post: an outcome that the store would not take comes by here again.
+            if one.attempt_id not in self._judged:
+                self._judged[one.attempt_id] = self._judge_one(one)
+            verdict, its_effects = self._judged[one.attempt_id]
+            effects += its_effects
             due_at_ms = now_ms + round(verdict.wait_seconds * 1000) if verdict.state is State.QUEUED else None
             if verdict.rule == "pair_limit":
                 now = self._clock.steady_ms()
@@ -457,6 +449,24 @@ class SendLoop:
                 )
             )
         return records, effects
+
+    def _judge_one(self, one: Finished) -> tuple[Verdict, list[Rest | Stop]]:
+        verdict = judge(
+            one.outcome,
+            attempts=one.attempts,
+            refusals=one.refusals,
+            max_attempts=one.max_attempts,
+            on_unknown=one.on_unknown,
+            policy=self._policy,
+            jitter=self._jitter(),
+        )
+        effects = [verdict.effect] if verdict.effect else []
+        if isinstance(verdict.effect, Rest) and verdict.effect.slow:
+            self._windows.slow_down()
+        rest = self._feel(one.outcome)
+        if rest:
+            effects.append(rest)
+        return verdict, effects
 
     def _note_limited(self, until: float, *, now: float) -> None:
         """A message that was due has been put off by a limit: it still counts as due if that ends soon."""
