@@ -215,6 +215,42 @@ def test_a_wall_clock_that_is_set_back_brings_no_burst_and_no_second_post(tmp_pa
         assert max(sum(1 for at in starts if first <= at <= first + MINUTE) for first in starts) == 6
 
 
+def test_a_wall_clock_that_is_set_back_does_not_draw_out_a_rest(tmp_path: Path) -> None:
+    """Row S8; fault 31: back-off runs on the steady clock."""
+    with open_world(tmp_path, script=[not_sent()]) as world:
+        world.send_later("a", "b", delay_ms=100)
+        worker = Worker(world)
+        worker.run_for(500)
+        world.execute("UPDATE message SET due_at = due_at - ?", 2 * HOUR)
+        world.clock.jump(-2 * HOUR)
+        worker.wake()
+        worker.run_for(10 * SECOND)
+        worker.stop()
+        assert world.states() == [State.SENT] * 2
+
+
+def test_a_rest_taken_before_a_restart_is_sat_out(tmp_path: Path) -> None:
+    """Promise P8."""
+    with open_world(tmp_path, script=[rejected(ErrorClass.THROTTLE, "130429", wait_seconds=60.0)]) as world:
+        world.send_later("a")
+        worker = Worker(world)
+        worker.run_for(SECOND)
+        worker.kill()
+        world.drain(whole_schedule=True)
+        assert world.transport.gaps_ms == [60_000]
+
+
+def test_resume_ends_a_rest(tmp_path: Path) -> None:
+    with open_world(tmp_path, script=[rejected(ErrorClass.THROTTLE, "130429", wait_seconds=3_600.0)]) as world:
+        world.send_later("a")
+        worker = Worker(world)
+        worker.run_for(SECOND)
+        assert world.instances.resume(1)
+        worker.wake()
+        assert len(world.transport.posts) == 2
+        worker.stop()
+
+
 # --- limits of one recipient and fairness --------------------------------------------------------------------------
 
 

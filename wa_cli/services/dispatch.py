@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.message import Content
     from wa_cli.domain.pacing import Limits
     from wa_cli.domain.retry import Verdict
-    from wa_cli.ports import BatchTerms, Clock, Due, Lease, Queue, QueueTurn, Transport
+    from wa_cli.ports import BatchTerms, Clock, Due, InstanceStanding, Lease, Queue, QueueTurn, Transport
 
 log = logging.getLogger("wa.dispatch")
 
@@ -151,6 +151,7 @@ class SendLoop:
         self._renew_seconds = lease.length_ms * RENEWED_AT / 1000
         self._finished: list[Finished] = []
         self._judged: dict[int, tuple[Verdict, list[Rest | Stop]]] = {}
+        self._rest = (0, float("-inf"))  # the last one it took: its end on the wall clock and on the steady one
         self._in_flight: dict[asyncio.Task[None], Started] = {}
         self._wake = asyncio.Event()
         self._limited_until = float("-inf")
@@ -173,6 +174,11 @@ class SendLoop:
     @property
     def in_flight(self) -> int:
         return len(self._in_flight)
+
+    @property
+    def unreachable(self) -> str | None:
+        """Why the other side could not be reached when it was last tried, or None."""
+        return self._breaker.unreachable
 
     def abandon(self) -> None:
         """Stop even though the store takes no outcomes: what is in memory is given up, and will be found unknown."""
@@ -387,7 +393,7 @@ class SendLoop:
                 store.renew_lease(lease, expires_at_ms=expires_at_ms)
             else:
                 expires_at_ms = standing.expires_at_ms
-            rests_until_ms = standing.rests_until_ms
+            rests_until_ms, rests_until = standing.rests_until_ms, self._rests_until(standing, now_ms=now_ms, now=now)
             is_paused = standing.is_paused
             if finished:
                 turn.records, effects = self._judge(finished, now_ms=now_ms)
@@ -396,15 +402,17 @@ class SendLoop:
                     store.apply_effect(lease.instance_id, effect, now_ms=now_ms)
                     if isinstance(effect, Rest):
                         rests_until_ms = max(rests_until_ms, now_ms + round(effect.seconds * 1000))
+                        rests_until = max(rests_until, now + effect.seconds * 1000)
+                        self._rest = (rests_until_ms, rests_until)
                     else:
                         is_paused = True
             turn.is_paused = is_paused
             if self._breaker.is_probing:
                 free = 0 if self._in_flight else min(free, 1)
-            if is_paused or rests_until_ms > now_ms:
+            if is_paused or rests_until > now:
                 self._note_waiting(turn, self._heads(store), now_ms=now_ms)
                 if not is_paused:
-                    turn.wakes_at_ms = now + (rests_until_ms - now_ms)
+                    turn.wakes_at_ms = rests_until
             else:
                 self._choose(store, turn, free=free, now_ms=now_ms, now=now)
             if finished:
@@ -417,6 +425,12 @@ class SendLoop:
         self._lease_ends_at_ms = expires_at_ms
         self._lease_ends_steady_ms = now + (expires_at_ms - now_ms)
         return turn
+
+    def _rests_until(self, standing: InstanceStanding, *, now_ms: int, now: float) -> float:
+        """When the rest ends, on the steady clock: a wall clock that is set may not draw out our own rests."""
+        if standing.rests_until_ms == self._rest[0]:
+            return self._rest[1]
+        return now + (standing.rests_until_ms - now_ms)
 
     def _rebuild_windows(self, store: QueueTurn, *, now_ms: int, now: float) -> None:
         since_ms = now_ms - round(look_back_ms(self._limits)) - 1
