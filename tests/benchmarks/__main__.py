@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from tests.benchmarks import sending
+from tests.benchmarks import queueing, sending, starting
 from tests.benchmarks.measuring import SIZES, Figure, as_json, describe_machine, open_bench
 
 if TYPE_CHECKING:
@@ -16,10 +16,16 @@ if TYPE_CHECKING:
     from tests.benchmarks.measuring import Bench
 
 BENCHMARKS: Final[dict[str, Callable[[Bench], Iterator[Figure]]]] = {
+    "enqueue": queueing.measure_enqueue,
     "drain": sending.measure_drain,
     "paced": sending.measure_paced,
     "lateness": sending.measure_lateness,
     "wake": sending.measure_wake,
+    "idle": starting.measure_idle,
+    "start": starting.measure_start,
+    "take": queueing.measure_take,
+    "memory": queueing.measure_memory,
+    "status": starting.measure_status,
 }
 
 
