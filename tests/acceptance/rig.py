@@ -406,7 +406,8 @@ def audit(db: Path, entries: Iterable[dict[str, Any]], *, acknowledged: Iterable
         wamids = accepted.get(key, [])
         match State(state):
             case State.SENT:
-                if provider_message_id not in wamids:
+                # A person may settle an unknown; the id of the message stays unknown even then.
+                if provider_message_id not in wamids and not (reason == "marked_sent" and wamids):
                     found.lies.append(f"m{key} is sent as {provider_message_id}, accepted were {wamids}")
             case State.UNKNOWN:
                 found.unknown.append(f"m{key}")

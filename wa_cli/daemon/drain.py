@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from wa_cli.daemon.sending import Interrupts, look_after_queue, new_writer_thread, open_sender, watch_file
+from wa_cli.errors import Temporary
 from wa_cli.ports import Holder, Sums
 from wa_cli.services.dispatch import LeaseLost
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS: Final = 60.0
 # How long a drain keeps outcomes in memory while the disk is full, before it gives up and says so.
 STORE_PATIENCE_SECONDS: Final = 60.0
+# And how long it tries to reach the other side, if no --max-runtime says otherwise: three tries, 1 and 2 s apart.
+GATEWAY_PATIENCE_SECONDS: Final = 6.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,7 +102,9 @@ async def _drain(
                 deadline_ms = app.clock.steady_ms() + max_runtime_seconds * 1000
                 asyncio.get_running_loop().call_later(max_runtime_seconds, loop.stop)
             watcher = asyncio.create_task(watch_file(app, loop.wake, executor=executor))
-            guard = asyncio.create_task(_give_up_on_store(loop))
+            guards = [asyncio.create_task(_give_up_on_store(loop))]
+            if max_runtime_seconds is None and not until_settled:
+                guards.append(asyncio.create_task(_give_up_on_gateway(loop)))
             try:
                 await loop.run(
                     until_idle=True,
@@ -111,9 +116,16 @@ async def _drain(
                 report.trouble = error
             finally:
                 watcher.cancel()
-                guard.cancel()
+                for guard in guards:
+                    guard.cancel()
                 report.sums = loop.sums
             report.trouble = report.trouble or loop.trouble
+            if report.trouble is None and loop.unreachable and interrupts.received is None:
+                report.trouble = Temporary(
+                    f"WhatsApp could not be reached: {loop.unreachable}",
+                    hint="nothing in the queue is lost; run the same command later, `wa doctor` looks for the reason",
+                    code="unreachable",
+                )
     finally:
         executor.shutdown(wait=True)
     report.exit_code = interrupts.exit_code
@@ -128,4 +140,15 @@ async def _give_up_on_store(loop: SendLoop) -> None:
         troubled_for = troubled_for + 1.0 if loop.trouble else 0.0
         if troubled_for >= STORE_PATIENCE_SECONDS:
             loop.abandon()
+            return
+
+
+async def _give_up_on_gateway(loop: SendLoop) -> None:
+    """Nor for a network that is down: the next run tries again, and the daemon is there for those who want to wait."""
+    unreachable_for = 0.0
+    while True:
+        await asyncio.sleep(1.0)
+        unreachable_for = unreachable_for + 1.0 if loop.unreachable else 0.0
+        if unreachable_for >= GATEWAY_PATIENCE_SECONDS:
+            loop.stop()
             return

@@ -203,6 +203,7 @@ class Breaker:
         self._unreachable = 0
         self._openings = 0
         self.reason: str | None = None
+        self.unreachable: str | None = None  # why nothing could be written, the last time it was tried
 
     @property
     def is_probing(self) -> bool:
@@ -212,17 +213,18 @@ class Breaker:
     def note_answer(self) -> None:
         """The other side gave a readable answer, of whatever kind."""
         self._unreadable = self._unreachable = self._openings = 0
-        self.reason = None
+        self.reason = self.unreachable = None
 
     def note_not_sent(self, details: str) -> float:
         """Nothing could be written.  Returns how many ms to rest."""
         self._unreachable += 1
-        self.reason = f"not reachable: {details}"
+        self.reason, self.unreachable = f"not reachable: {details}", details
         return min(SECOND_MS * 2.0 ** min(self._unreachable - 1, 10), 10 * SECOND_MS)
 
     def note_unreadable(self, details: str) -> float:
         """The answer could not be read.  Returns how many ms to rest: 0.0 until three in a row."""
         self._unreadable += 1
+        self.unreachable = None
         if self._unreadable < self.UNREADABLE_IN_A_ROW:
             return 0.0
         self._openings += 1
