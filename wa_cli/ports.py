@@ -258,9 +258,10 @@ class Queue(Protocol):
         ...
 
     def settle_late(self, records: Sequence[Record], *, now_ms: int) -> int:
-        """Take outcomes from a holder whose lease is gone: as evidence for unknowns, never as plain records.
+        """Take outcomes from a holder whose lease is gone, as evidence: a refusal settles what is unknown and nothing
+        else, an acceptance shows whatever is not on its way as sent.
 
-        Returns how many unknowns they settled.
+        Returns how many messages they settled.
         """
         ...
 

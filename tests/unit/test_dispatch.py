@@ -894,6 +894,92 @@ def test_late_answers_of_a_replaced_holder_settle_its_unknowns_and_nothing_else(
         assert world.find_faults() == []
 
 
+def frozen_worker(world: World, outcome: Outcome, **options: object) -> tuple[Worker, int]:
+    """A worker that stands still with one post in flight, whose answer it will read when it goes on."""
+    world.transport.script = [outcome]
+    world.transport.latency_ms = 5_000.0
+    (message_id,) = world.send_later("hello", **options)
+    worker = Worker(world)
+    worker.run_for(SECOND)
+    world.clock.advance(MINUTE)
+    world.take_lease("drain")
+    assert world.state(message_id) in (State.UNKNOWN, State.SKIPPED)
+    return worker, message_id
+
+
+def thaw(worker: Worker) -> None:
+    worker.run_for(MINUTE)
+    assert isinstance(worker.task.exception(), LeaseLost)
+    worker.end()
+
+
+def test_a_late_acceptance_stops_the_second_post_that_was_waiting(world: World) -> None:
+    """Promises P2, P3; fault 8: a policy had queued it again, and now it is known that nobody needs that."""
+    worker, message_id = frozen_worker(world, accepted(1), on_unknown=OnUnknown.RESEND)
+    assert world.queue.requeue_unknown(older_than_ms=world.now_ms, now_ms=world.now_ms) == 1
+    thaw(worker)
+    row = world.row(message_id)
+    assert (row.state, row.provider_message_id) == (State.SENT, "wamid.1")
+    world.drain()
+    assert len(world.transport.posts) == 1
+
+
+def test_a_late_acceptance_shows_a_cancelled_message_as_what_it_is(world: World) -> None:
+    """Promise P3."""
+    worker, message_id = frozen_worker(world, accepted(1), on_unknown=OnUnknown.RESEND)
+    world.queue.requeue_unknown(older_than_ms=world.now_ms, now_ms=world.now_ms)
+    world.messages.cancel([message_id], now_ms=world.now_ms)
+    thaw(worker)
+    assert world.state(message_id) is State.SENT
+
+
+def test_a_late_refusal_says_nothing_about_a_second_post_that_nobody_knows(world: World) -> None:
+    """Promise P4: one of two posts was certainly refused, the other may have been accepted."""
+    worker, message_id = frozen_worker(world, rejected(ErrorClass.RETRY), on_unknown=OnUnknown.RESEND)
+    world.queue.requeue_unknown(older_than_ms=world.now_ms, now_ms=world.now_ms)
+    world.transport.script = [ambiguous()]
+    world.transport.latency_ms = 0.0
+    world.drain()
+    assert world.state(message_id) is State.UNKNOWN
+    thaw(worker)
+    assert world.state(message_id) is State.UNKNOWN
+    assert [attempt.outcome for attempt in world.attempts(message_id)] == ["rejected", "ambiguous"]
+
+
+def test_a_refused_second_post_cannot_deny_the_first_that_was_accepted(world: World) -> None:
+    """Promises P2, P3: the late answer came in while the second post was on its way."""
+    worker, message_id = frozen_worker(world, accepted(1), on_unknown=OnUnknown.RESEND)
+    world.queue.requeue_unknown(older_than_ms=world.now_ms, now_ms=world.now_ms)
+    world.transport.script = [rejected(ErrorClass.RETRY)]
+    second = Worker(world)
+    second.run_for(100)
+    worker.run_for(1)
+    assert [attempt.outcome for attempt in world.attempts(message_id)] == ["accepted", None]
+    second.run_for(MINUTE)
+    second.stop()
+    worker.end()
+    assert world.state(message_id) is State.SENT
+    assert len(world.transport.posts) == 2
+
+
+def test_a_late_acceptance_does_not_touch_a_second_post_on_its_way(tmp_path: Path) -> None:
+    """Promise P3."""
+    with open_world(tmp_path) as world:
+        worker, message_id = frozen_worker(world, accepted(1), on_unknown=OnUnknown.RESEND)
+        world.queue.requeue_unknown(older_than_ms=world.now_ms, now_ms=world.now_ms)
+        second = Worker(world)
+        second.run_for(100)
+        assert world.state(message_id) is State.SENDING
+        worker.run_for(1)
+        assert world.state(message_id) is State.SENDING
+        second.run_for(MINUTE)
+        second.stop()
+        worker.end()
+        assert world.state(message_id) is State.SENT
+        assert [attempt.outcome for attempt in world.attempts(message_id)] == ["accepted", "accepted"]
+        assert world.find_faults() == []
+
+
 def test_the_lease_is_renewed_while_the_loop_runs(world: World) -> None:
     worker = Worker(world)
     for _minute in range(30):

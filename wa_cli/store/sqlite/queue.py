@@ -55,6 +55,25 @@ RECORD_MESSAGE: Final = """
     WHERE id = ? AND state = 'sending'
 """
 
+# One post that was accepted makes a message sent, whatever was thought of it meanwhile or came of a second post.
+SETTLE_ACCEPTED: Final = """
+    UPDATE message SET state = 'sent', reason = 'settled_late', error_code = NULL, error_details = NULL,
+        provider_message_id = (SELECT provider_message_id FROM attempt
+            WHERE attempt.message_id = message.id AND outcome = 'accepted' ORDER BY attempt.id LIMIT 1),
+        changed_at = ?
+    WHERE id = ? AND state NOT IN ('sending', 'sent')
+        AND EXISTS (SELECT 1 FROM attempt WHERE attempt.message_id = message.id AND outcome = 'accepted')
+"""
+
+# A refusal speaks for its own post: where another one may have been accepted, the message stays unknown.  The burial
+# counted the attempt; that is undone where the outcome does not count.
+SETTLE_REFUSED: Final = """
+    UPDATE message SET state = ?, due_at = ifnull(?, due_at), attempts = attempts - ?, reason = ?,
+        error_code = ?, error_details = ?, changed_at = ?
+    WHERE id = ? AND state = 'unknown'
+        AND NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.message_id = message.id AND outcome = 'ambiguous')
+"""
+
 INSERT_DECISION: Final = "INSERT INTO decision (message_id, at, rule, details) VALUES (?, ?, ?, ?)"
 
 
@@ -93,22 +112,21 @@ class SqliteQueue:
                     INSERT_DECISION,
                     (finished.message_id, now_ms, "settled_late", f"{record.state}: a late answer came in"),
                 )
-                # The burial counted the attempt; undo that where the outcome does not count.
-                changed = connection.execute(
-                    """UPDATE message SET state = ?, due_at = ifnull(?, due_at), attempts = attempts - ?, reason = ?,
-                        error_code = ?, error_details = ?, provider_message_id = ?, changed_at = ?
-                    WHERE id = ? AND state = 'unknown'""",
-                    (
-                        record.state,
-                        record.due_at_ms or (now_ms if record.state is State.QUEUED else None),
-                        0 if record.counted else 1,
-                        record.rule,
-                        *_error_of(finished),
-                        _provider_id(finished),
-                        now_ms,
-                        finished.message_id,
-                    ),
-                )
+                if isinstance(finished.outcome, Accepted):
+                    changed = connection.execute(SETTLE_ACCEPTED, (now_ms, finished.message_id))
+                else:
+                    changed = connection.execute(
+                        SETTLE_REFUSED,
+                        (
+                            record.state,
+                            record.due_at_ms or (now_ms if record.state is State.QUEUED else None),
+                            0 if record.counted else 1,
+                            record.rule,
+                            *_error_of(finished),
+                            now_ms,
+                            finished.message_id,
+                        ),
+                    )
                 settled += changed.rowcount
             connection.execute(
                 """INSERT INTO meta VALUES ('refused_commits', ?)
@@ -194,6 +212,15 @@ class SqliteTurn:
                     record.finished.message_id,
                 )
                 for record in records
+            ],
+        )
+        # The answer to an earlier post may have come in while this one was on its way.
+        self._connection.executemany(
+            SETTLE_ACCEPTED,
+            [
+                (now_ms, record.finished.message_id)
+                for record in records
+                if record.finished.attempts and not isinstance(record.finished.outcome, Accepted)
             ],
         )
 
