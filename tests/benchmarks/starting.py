@@ -33,29 +33,30 @@ def measure_start(bench: Bench) -> Iterator[Figure]:
     """Whole-process time of `wa --help`, `wa status` and `wa drain` with nothing to send."""
     empty = bench.new_path()
     app_for(empty).close()
-    help_, status, drain, typer, python = (
+    timers = (
         _timer(bench, empty, "-m", "wa_cli", "--help"),
         _timer(bench, empty, "-m", "wa_cli", "status"),
         _timer(bench, empty, "-m", "wa_cli", "drain"),
         _timer(bench, empty, str(BARE_TYPER), "--help"),
+        _timer(bench, empty, str(BARE_TYPER), "greet", "Ada"),
         _timer(bench, empty, "-c", "pass"),
     )
-    for warm_up in (help_, status, drain, typer, python):
+    for warm_up in timers:
         warm_up()
-    medians = take_turns(bench.size.starts, help_, status, drain, typer, python)
-    bare = medians[4]
-    for name, value, bar in zip(
-        ("wa --help", "wa status, empty database", "wa drain, empty queue"), medians, ("<= 1.3", "", ""), strict=False
-    ):
-        yield Figure(
-            name=name,
-            value=value,
-            unit="ms",
-            against="bare Typer app --help",
-            yardstick=medians[3],
-            bar=bar,
-            note=f"python -c pass takes {bare:.0f} ms",
-        )
+    help_, status, drain, bare_help, bare_command, python = take_turns(bench.size.starts, *timers)
+    note = f"python -c pass takes {python:.0f} ms"
+    against = "a command of a bare Typer app"
+    yield Figure(
+        name="wa --help",
+        value=help_,
+        unit="ms",
+        against="bare Typer app --help",
+        yardstick=bare_help,
+        bar="<= 1.3",
+        note=note,
+    )
+    yield Figure(name="wa status, empty", value=status, unit="ms", against=against, yardstick=bare_command, note=note)
+    yield Figure(name="wa drain, empty", value=drain, unit="ms", against=against, yardstick=bare_command, note=note)
 
 
 def measure_status(bench: Bench) -> Iterator[Figure]:
