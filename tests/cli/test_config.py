@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from wa_cli.config import BY_NAME, SETTINGS, load_settings
+from wa_cli.services.upkeep import mask_secret
 
 if TYPE_CHECKING:
     from conftest import Wa
@@ -58,6 +59,12 @@ def test_secrets_are_masked(wa: Wa, monkeypatch: pytest.MonkeyPatch, secret: str
         assert secret not in result.out + result.err
         assert "••••" in result.out
         assert "example.com/1/messages" in result.out
+
+
+def test_only_a_long_secret_shows_its_end() -> None:
+    """Promise P11."""
+    assert mask_secret(TOKEN) == "••••6789"
+    assert (mask_secret("sesame"), mask_secret("")) == ("••••", "")
 
 
 def test_an_unknown_name_in_the_file_is_pointed_out(wa: Wa) -> None:

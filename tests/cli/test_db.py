@@ -160,6 +160,7 @@ def test_a_backup_is_whole_private_and_alone(wa: Wa, app: App) -> None:
     assert answer["bytes"] == target.stat().st_size
     assert mode(target) == 0o600
     assert sorted(path.name for path in wa.folder.iterdir() if "copy" in path.name) == ["copy.db"]
+    assert target.read_bytes()[18:20] == b"\1\1"  # no write-ahead log: readable from a disk that cannot be written
     assert wa("db", "check", "--db", target).exit == 0
     assert wa("status", "--json", "--db", target).json()["stats"]["sent"] == 1
 
