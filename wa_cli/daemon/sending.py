@@ -69,6 +69,7 @@ class Interrupts:
 
             os._exit(128 + number)
         self.received = number
+        log.info("%s: finishing what is in flight; a second one leaves at once", number.name)
         for stop in self._on_first:
             stop()
 
