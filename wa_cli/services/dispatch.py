@@ -49,9 +49,14 @@ LEASE_MARGIN_MS: Final = 1_000
 STORE_RETRY_SECONDS: Final = 1.0
 # A start this late still counts as on time, so that a small lateness does not push the whole schedule back.
 LATENESS_FORGIVEN_MS: Final = 50.0
+LEAP_MS: Final = 300_000.0  # fault 31
 # A drain sits out a limit of one recipient when it is shorter than this: longer ones are another run's business.
 SHORT_LIMIT_MS: Final = 10_000.0
 ROWS_PER_LOOK: Final = 100
+# An acceptance waits this long for others to share its commit, and less when due messages wait for its slot.  The last
+# one in flight and everything but an acceptance are recorded at once.
+GATHER_SECONDS: Final = 0.02
+GATHER_STARVED_SECONDS: Final = 0.003
 CACHED: Final = 10_000  # contents, terms and lanes kept in memory; several times what one turn can touch
 
 
@@ -154,7 +159,11 @@ class SendLoop:
         self._rest = (0, float("-inf"))  # the last one it took: its end on the wall clock and on the steady one
         self._in_flight: dict[asyncio.Task[None], Started] = {}
         self._wake = asyncio.Event()
+        self._gathering: Callable[[], None] | None = None  # cancels the wait of what has landed
+        self._is_urgent = False
+        self._is_starved = False
         self._limited_until = float("-inf")
+        self._clock_offset: float | None = None
         self._is_stopping = False
         self._is_abandoned = False
         self.sums = Sums()
@@ -209,6 +218,7 @@ class SendLoop:
                         return
                     continue
                 self._launch(turn.started)
+                self._is_starved = turn.has_due and len(self._in_flight) >= self._slots
                 self._tell(turn.records)
                 if self._is_done(
                     turn,
@@ -254,6 +264,10 @@ class SendLoop:
         """One turn on the writer thread, or None when the store was in trouble and has been waited for."""
         finished, self._finished = self._finished, []
         self._wake.clear()
+        self._is_urgent = False
+        if self._gathering is not None:
+            self._gathering()
+            self._gathering = None
         free = 0 if self._is_stopping else self._free_slots()
         try:
             turn = await asyncio.get_running_loop().run_in_executor(self._executor, self._turn, finished, free)
@@ -280,7 +294,7 @@ class SendLoop:
         if self._breaker.is_probing:
             return 0 if self._in_flight else 1
         if self._adapts:
-            self._slots = next_slots(self._slots, all_busy=len(self._in_flight) >= self._slots, ceiling=SLOTS_AT_MOST)
+            self._slots = next_slots(self._slots, all_busy=self._is_starved, ceiling=SLOTS_AT_MOST)
         free = self._slots - len(self._in_flight)
         if self._start_limit is not None:
             free = min(free, self._start_limit - self.sums.started)
@@ -319,7 +333,12 @@ class SendLoop:
 
     def _land(self, task: asyncio.Task[None]) -> None:
         self._in_flight.pop(task, None)
-        self._wake.set()
+        enough = max(self._slots // 2, 1) if self._is_starved else ROWS_PER_LOOK
+        if self._is_urgent or not self._in_flight or len(self._finished) >= enough:
+            self._wake.set()
+        elif self._gathering is None:
+            seconds = GATHER_STARVED_SECONDS if self._is_starved else GATHER_SECONDS
+            self._gathering = self._alarm(seconds, self._wake.set)
 
     async def _post(self, start: Started) -> None:
         due = start.due
@@ -344,6 +363,8 @@ class SendLoop:
             except Exception as error:  # a bug in a transport may cost one outcome, never the loop
                 log.exception("transport failed in an unforeseen way")
                 outcome = Ambiguous(code="transport_bug", details=type(error).__name__)
+        if not isinstance(outcome, Accepted):
+            self._is_urgent = True  # it may slow, stop or rest the instance: nothing may leave before that is known
         self._finished.append(
             Finished(
                 attempt_id=start.attempt_id,
@@ -395,6 +416,10 @@ class SendLoop:
                 expires_at_ms = standing.expires_at_ms
             rests_until_ms, rests_until = standing.rests_until_ms, self._rests_until(standing, now_ms=now_ms, now=now)
             is_paused = standing.is_paused
+            leap = self._find_leap(now_ms, now)
+            if leap is not None and not is_paused:
+                store.apply_effect(lease.instance_id, leap, now_ms=now_ms)
+                is_paused = True
             if finished:
                 turn.records, effects = self._judge(finished, now_ms=now_ms)
                 store.record(turn.records, now_ms=now_ms)
@@ -425,6 +450,22 @@ class SendLoop:
         self._lease_ends_at_ms = expires_at_ms
         self._lease_ends_steady_ms = now + (expires_at_ms - now_ms)
         return turn
+
+    def _find_leap(self, now_ms: int, now: float) -> Stop | None:
+        """A wall clock that leaps ahead makes much due at once that nobody meant to send now: ask first.
+
+        One that is set back only makes messages wait, and comes back without a leap.
+        """
+        offset = now_ms - now
+        leap_ms = offset - self._clock_offset if self._clock_offset is not None else 0.0
+        if leap_ms > -LEAP_MS:
+            self._clock_offset = offset  # small steps are a clock being kept right
+        if leap_ms <= LEAP_MS:
+            return None
+        return Stop(
+            code="clock_leap",
+            reason=f"this computer's clock leapt {leap_ms / 60_000:.0f} min ahead; check it before anything is sent",
+        )
 
     def _rests_until(self, standing: InstanceStanding, *, now_ms: int, now: float) -> float:
         """When the rest ends, on the steady clock: a wall clock that is set may not draw out our own rests."""
