@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from wa_cli.cuts import cut
 from wa_cli.domain.message import State, content_hash, format_message_id
 from wa_cli.domain.pacing import lane_of
-from wa_cli.errors import Conflict, Refused, WaError
+from wa_cli.errors import Conflict, Refused, Temporary, WaError
 from wa_cli.ports import Enqueued
 from wa_cli.store.sqlite.contacts import find_or_add_contacts
 from wa_cli.store.sqlite.leases import fold_log
@@ -41,9 +41,12 @@ INSERT_LIVE_KEY: Final = """
 """
 
 # A key is taken while its message waits, is on its way or cannot be known; after it was sent, until the window ends.
+# What another call is still queueing does not count: it may never be released.  If it is, one of the two is found to be
+# a duplicate before its post.
 FIND_LIVE_KEY: Final = """
     SELECT message.id, message.state, message.due_at FROM live_key
     JOIN message ON message.id = live_key.message_id
+    JOIN batch ON batch.id = message.batch_id AND (batch.released_at IS NOT NULL OR batch.id = ?)
     WHERE live_key.content_id = ? AND live_key.contact_id = ? AND live_key.instance_id = ?
         AND (message.state IN ('queued', 'sending', 'unknown') OR (message.state = 'sent' AND live_key.expires_at > ?))
 """
@@ -80,8 +83,9 @@ class SqliteIntake:
             return
         cut("intake_after_commit")
         self._last_batch_id = None if is_dry_run else batch_id
-        yield from results
+        is_released = is_dry_run or not following
         try:
+            yield from results
             while following:
                 chunk, following = following, list(islice(source, CHUNK_ROWS))
                 time.sleep(BREATH_SECONDS)
@@ -93,12 +97,12 @@ class SqliteIntake:
                         connection.execute(
                             "UPDATE batch SET released_at = ?, owner = NULL WHERE id = ?", (now_ms, batch_id)
                         )
+                is_released = is_released or not following
                 yield from results
-        except BaseException:
-            if following and not is_dry_run:
+        finally:
+            if not is_released:  # the lines, the disk or the reader gave up: take back what nobody may send
                 with suppress(WaError), self._database.write() as connection:
                     remove_batch(connection, batch_id)
-            raise
 
     def count_batch(self, batch_id: int) -> dict[str, int]:
         """How many messages of a batch stand in which state."""
@@ -199,23 +203,35 @@ class _Entry:
         contact_ids = find_or_add_contacts(
             connection, [(line.address, line.kind) for line in lines if line.contact_id is None], now_ms=now_ms
         )
-        (message_id,) = connection.execute("SELECT ifnull(max(id), 0) FROM message").fetchone()
+        message_id = max(connection.execute("SELECT ifnull(max(id), 0) FROM message").fetchone()[0], self.last_id or 0)
+        # Words that were new with this call are nobody's duplicate, unless a later call has queued them too.
+        newest_batch_id = connection.execute("SELECT max(id) FROM batch").fetchone()[0]
+        skips_look_up = batch.lines_are_unique and newest_batch_id == self._batch_id
         messages: list[tuple[object, ...]] = []
         live_keys: list[tuple[object, ...]] = []
         results: list[Enqueued] = []
         entered: dict[tuple[int, int], Enqueued] = {}
+        keyed: dict[str, tuple[bytes, Enqueued]] = {}
         meant = batch.again or batch.key is not None  # the caller has said what counts as the same message
+        twin: Enqueued | None
         for line in lines:
             contact_id = line.contact_id or contact_ids[line.address]
             content_id, is_new = self._content_id(connection, line.encoded)
-            if line.key is not None:
-                twin = _find_line_key(connection, batch, line, now_ms=now_ms)
+            if line.key is not None and line.key in keyed:
+                line_hash, earlier = keyed[line.key]
+                if line_hash != _line_hash(line):
+                    raise _key_conflict(line.key)
+                twin = _duplicate(earlier.message_id, line.address, State.QUEUED, earlier.due_at_ms)
+            elif line.key is not None:
+                twin = _find_line_key(connection, self._batch_id, line, now_ms=now_ms)
             elif (double := entered.get((content_id, contact_id))) is not None:
                 twin = _duplicate(double.message_id, line.address, State.QUEUED, double.due_at_ms)
-            elif meant or (is_new and batch.lines_are_unique):
+            elif meant or (is_new and skips_look_up):
                 twin = None
             else:
-                row = connection.execute(FIND_LIVE_KEY, (content_id, contact_id, batch.instance_id, now_ms)).fetchone()
+                row = connection.execute(
+                    FIND_LIVE_KEY, (self._batch_id, content_id, contact_id, batch.instance_id, now_ms)
+                ).fetchone()
                 twin = _duplicate(row[0], line.address, row[1], row[2]) if row else None
             if twin is not None:
                 results.append(twin)
@@ -278,6 +294,8 @@ class _Entry:
                 due_at_ms=due_at,
             )
             entered[content_id, contact_id] = result
+            if line.key is not None:
+                keyed[line.key] = _line_hash(line), result
             results.append(result)
         connection.executemany(INSERT_MESSAGE, messages)
         connection.executemany(INSERT_LIVE_KEY, live_keys)
@@ -321,28 +339,35 @@ def _find_caller_key(connection: sqlite3.Connection, batch: NewBatch, *, now_ms:
     if batch.key is None:
         return None
     row = connection.execute(
-        "SELECT request_hash, batch_id FROM caller_key WHERE key = ? AND expires_at > ?", (batch.key, now_ms)
+        """SELECT request_hash, batch_id, batch.released_at FROM caller_key JOIN batch ON batch.id = batch_id
+        WHERE key = ? AND expires_at > ?""",
+        (batch.key, now_ms),
     ).fetchone()
     if row is None:
         return None
     if row[0] != batch.request_hash:
         raise _key_conflict(batch.key)
+    if row[2] is None:
+        raise _key_is_being_used(batch.key)
     return int(row[1])
 
 
-def _find_line_key(
-    connection: sqlite3.Connection, batch: NewBatch, line: NewMessage, *, now_ms: int
-) -> Enqueued | None:
+def _find_line_key(connection: sqlite3.Connection, batch_id: int, line: NewMessage, *, now_ms: int) -> Enqueued | None:
     row = connection.execute(
-        """SELECT caller_key.request_hash, message.id, message.state, message.due_at FROM caller_key
+        """SELECT caller_key.request_hash, message.id, message.state, message.due_at,
+            batch.released_at IS NOT NULL OR batch.id = ?
+        FROM caller_key
         LEFT JOIN message ON message.id = caller_key.message_id
+        LEFT JOIN batch ON batch.id = caller_key.batch_id
         WHERE caller_key.key = ? AND caller_key.expires_at > ?""",
-        (line.key, now_ms),
+        (batch_id, line.key, now_ms),
     ).fetchone()
     if row is None:
         return None
     if row[0] != _line_hash(line) or row[1] is None:
         raise _key_conflict(str(line.key))
+    if not row[4]:
+        raise _key_is_being_used(str(line.key))
     return _duplicate(row[1], line.address, row[2], row[3])
 
 
@@ -351,6 +376,14 @@ def _key_conflict(key: str) -> Conflict:
         f"the key '{key}' was already used for another message",
         hint="use a new key for new content; a key stands for one recipient list and one text",
         code="key_conflict",
+    )
+
+
+def _key_is_being_used(key: str) -> Temporary:
+    return Temporary(
+        f"another process is queueing messages under the key '{key}' at this moment",
+        hint="run the same command again when it has ended",
+        code="key_busy",
     )
 
 
