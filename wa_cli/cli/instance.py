@@ -97,7 +97,8 @@ def _show_people(
     if report.reason:
         lines.append(f"  reason     {report.reason}")
     if instance.paused_at_ms is not None:
-        lines.append(f"  paused     {format_time(instance.paused_at_ms)} by the {instance.paused_by}")
+        by = "by hand" if instance.paused_by == "person" else "not by hand"
+        lines.append(f"  paused     {format_time(instance.paused_at_ms)}, {by}")
     if instance.rests_until_ms > now_ms:
         lines.append(f"  rests      {describe_span(instance.rests_until_ms - now_ms)} more")
     holder = report.holder
@@ -167,10 +168,8 @@ def resume(context: typer.Context, name: Name = None) -> None:
         session.show(clean_text(f"{instance.name} was not paused; nothing changed"))
         return
     session.show(clean_text(f"{instance.name} is no longer paused: {_what_follows(report, now_ms=now_ms)}"))
-    if instance.paused_by == "platform":
-        session.warn(
-            clean_text(f"the platform had stopped it: {instance.pause_reason}; unless that is mended it stops again")
-        )
+    if instance.paused_at_ms is not None and instance.paused_by != "person":
+        session.warn(clean_text(f"it had been stopped: {instance.pause_reason}; unless that is mended it stops again"))
     if report.waiting and not report.holder:
         session.hint("`wa run` sends them (or from cron: `wa drain --max-runtime 50s`)")
 

@@ -33,13 +33,14 @@ def find_troubles(
     for report in instances:
         name = report.instance.name
         if report.standing is Standing.PAUSED:
-            by_platform = report.instance.paused_by == "platform"
-            who = "the platform stopped it" if by_platform else "paused"
+            # Stopped by a refusal of the platform's, or by wa itself when the clock leapt; paused by a person.
+            was_stopped = report.instance.paused_by != "person"
+            how = "stopped" if was_stopped else "paused"
             troubles.append(
                 Trouble(
                     code="instance_paused",
-                    message=f"{name} does not send, {who}: {report.reason}; {count(report.waiting, 'message')} waiting",
-                    hint=f"{'mend that, then: ' if by_platform else ''}wa instance resume {name}",
+                    message=f"{name} does not send, {how}: {report.reason}; {count(report.waiting, 'message')} waiting",
+                    hint=f"{'mend that, then: ' if was_stopped else ''}wa instance resume {name}",
                 )
             )
         elif report.standing is Standing.NO_ACCOUNT:

@@ -258,8 +258,8 @@ def check_queue(
 def _check_instance(report: InstanceReport, *, now_ms: int) -> Finding:
     name = report.instance.name
     overdue_ms = now_ms - report.next_due_at_ms if report.next_due_at_ms is not None else 0
-    if report.standing is Standing.PAUSED and report.instance.paused_by == "platform":
-        message = f"{name} was stopped by the platform: {report.reason}"
+    if report.standing is Standing.PAUSED and report.instance.paused_by != "person":
+        message = f"{name} was stopped: {report.reason}"
         return fail("queue", "paused", message, f"mend that, then: wa instance resume {name}", exit_code=FIX_ACCOUNT)
     if report.standing is Standing.PAUSED:
         return warn("queue", "paused", f"{name} is paused: {report.reason}", f"wa instance resume {name}")
