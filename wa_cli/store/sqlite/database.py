@@ -138,14 +138,14 @@ class Database:
     def checkpoint(self) -> None:
         """Fold a long write-ahead log back into the file, if this process is the one that may."""
         self._commits_until_look = COMMITS_BETWEEN_LOOKS
-        if self.may_checkpoint and self.is_log_long():
+        if self.may_checkpoint and self.is_log_longer_than(CHECKPOINT_BYTES):
             with suppress(sqlite3.Error):  # nothing depends on it: the next look tries again
                 self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
-    def is_log_long(self) -> bool:
-        """Whether the write-ahead log has grown past what SQLite itself would fold in."""
+    def is_log_longer_than(self, size: int) -> bool:
+        """Whether the write-ahead log has grown past so many bytes."""
         try:
-            return self.path.with_name(self.path.name + "-wal").stat().st_size >= CHECKPOINT_BYTES
+            return self.path.with_name(self.path.name + "-wal").stat().st_size >= size
         except OSError:
             return False
 
