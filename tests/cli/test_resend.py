@@ -373,6 +373,14 @@ def test_words_that_were_meant_twice_are_resent_twice(wa: Wa, app: App) -> None:
     assert wa("resend", "--all", "--json").json()["resend_count"] == 2
 
 
+def test_words_that_were_meant_again_stand_in_nobodys_way(wa: Wa, app: App) -> None:
+    """Row H5: m2 was sent with --again beside m1, so m1 may follow."""
+    fail(wa, app, ADA)
+    send(wa, ADA, flags=("--again",))
+    assert wa("resend", "m1").exit == 0
+    assert [state(app, name) for name in ("m1", "m2")] == ["queued", "queued"]
+
+
 def test_each_instance_gets_a_lane_of_its_own(wa: Wa, app: App) -> None:
     fail(wa, app, ADA, BEN)
     with app.database.write() as connection:

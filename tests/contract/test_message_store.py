@@ -178,6 +178,20 @@ def test_an_entry_that_changed_is_not_printed_and_keeps_the_other_indexes(world:
     assert not store.find_printed([1])[1].is_current
 
 
+def test_a_failure_that_failed_anew_before_it_was_printed_is_left_out(world: World) -> None:
+    """Row R7: what is printed at an index is what the index means, never a newer failure of the same message."""
+    world.transport.script = [PERMANENT] * 3
+    world.send_later("a", "b")
+    world.drain()
+    store = failures(world)
+    store.store_printed_list(subgroup=None, campaign=None, limit=None)
+    world.clock.advance(1)
+    resend_now(world, 1, force=True)
+    world.drain()
+    assert world.states() == [State.FAILED, State.FAILED]
+    assert [index for index, _row in store.read_printed_list(after=-1, limit=10)] == [1]
+
+
 # --- resending ---
 
 
