@@ -245,9 +245,9 @@ class Household:
     acknowledged: ids of the messages that an enqueue answered for with `queued`.
     """
 
-    def __init__(self, folder: Path, sandbox: Sandbox, **settings: str) -> None:
+    def __init__(self, folder: Path, sandbox: Sandbox, *, db: Path | None = None, **settings: str) -> None:
         self.folder = folder
-        self.db = folder / "wa.db"
+        self.db = db or folder / "wa.db"
         self.sandbox = sandbox
         self.acknowledged: set[str] = set()
         self.settings = {

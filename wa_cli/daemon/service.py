@@ -40,7 +40,8 @@ async def run_daemon(app: App, instance: Instance) -> tuple[int, Holder | None]:
     """Send for the instance until a signal comes.
 
     Returns the exit code, and who holds the lease if another daemon already runs.
-    Raises: StorageBroken when the database cannot be trusted any more.
+    Raises: StorageBroken when the database cannot be trusted any more; StorageError or Temporary when it was told to
+    stop while the store took no outcomes, so that some are unknown now.
     """
     interrupts = Interrupts()
     interrupts.install()
@@ -99,6 +100,8 @@ async def _send(app: App, loop: SendLoop, *, executor: ThreadPoolExecutor) -> No
         watcher.cancel()
     if watcher.done() and not watcher.cancelled():
         watcher.result()  # the file could not be watched any more: say why
+    if loop.trouble is not None:
+        raise loop.trouble
 
 
 def _new_scheduler() -> AsyncIOScheduler:

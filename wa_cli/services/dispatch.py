@@ -47,6 +47,8 @@ RENEWED_AT: Final = 1 / 3
 # A post does not begin this close to the end of its lease: the next holder may already be looking at the row.
 LEASE_MARGIN_MS: Final = 1_000
 STORE_RETRY_SECONDS: Final = 1.0
+# How long a loop that was told to stop goes on offering its outcomes to a store that takes none.
+STOP_PATIENCE_MS: Final = 5_000
 # A start this late still counts as on time, so that a small lateness does not push the whole schedule back.
 LATENESS_FORGIVEN_MS: Final = 50.0
 LEAP_MS: Final = 300_000.0  # fault 31
@@ -165,6 +167,7 @@ class SendLoop:
         self._limited_until = float("-inf")
         self._clock_offset: float | None = None
         self._is_stopping = False
+        self._stopped_at_ms = 0.0
         self._is_abandoned = False
         self.sums = Sums()
         self.trouble: WaError | None = None
@@ -176,7 +179,12 @@ class SendLoop:
         self._wake.set()
 
     def stop(self) -> None:
-        """Start nothing more; `run` returns once what is in flight is recorded."""
+        """Start nothing more; `run` returns once what is in flight is recorded.
+
+        With a store in trouble it returns 5 s later at the latest, and `trouble` says why.
+        """
+        if not self._is_stopping:
+            self._stopped_at_ms = self._clock.steady_ms()
         self._is_stopping = True
         self._wake.set()
 
@@ -214,7 +222,7 @@ class SendLoop:
             while True:
                 turn = await self._take_turn()
                 if turn is None:
-                    if self._is_abandoned and not self._in_flight:
+                    if self._may_give_up():
                         return
                     continue
                 self._launch(turn.started)
@@ -232,6 +240,13 @@ class SendLoop:
         finally:
             for task in self._in_flight:
                 task.cancel()
+
+    def _may_give_up(self) -> bool:
+        """Whether to end although the store takes nothing: what is still in memory will be found unknown."""
+        if self._in_flight or not self._is_stopping:
+            return False
+        waited_ms = self._clock.steady_ms() - self._stopped_at_ms
+        return self._is_abandoned or not self._finished or waited_ms >= STOP_PATIENCE_MS
 
     def _is_done(
         self,
