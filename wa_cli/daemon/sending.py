@@ -131,12 +131,17 @@ async def watch_file(app: App, on_change: Callable[[], None], *, executor: Threa
     reader = await loop.run_in_executor(executor, app.open_reader)
     try:
         seen = reader.data_version()
+        seen_by_writer = None
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             version = reader.data_version()
             if version != seen:
                 seen = version
-                on_change()
+                # The reader cannot tell our own commits from others'; the writer's connection counts others' alone.
+                theirs = await loop.run_in_executor(executor, app.queue.data_version)
+                if theirs != seen_by_writer:
+                    seen_by_writer = theirs
+                    on_change()
     finally:
         reader.close()
 
