@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import unicodedata
 from typing import TYPE_CHECKING, Any, Final
 
 from wa_cli.domain.history import AttemptRow, Cancelled, DecisionRow, History, MessageFilter, MessageRow, Origin
@@ -12,6 +11,7 @@ from wa_cli.domain.message import OnUnknown, State, content_hash, decode_content
 from wa_cli.domain.pacing import PRIORITY_NORMAL, PRIORITY_URGENT, lane_of
 from wa_cli.domain.receipt import Receipt, Standing, derive_standing, pairs_of
 from wa_cli.domain.recipient import RecipientKind
+from wa_cli.domain.subgroup import fold_name, no_such_subgroup
 from wa_cli.errors import NotFound
 from wa_cli.store.sqlite.queue import FIRST_LANE
 
@@ -260,24 +260,19 @@ def batch_condition(
     conditions: list[str] = []
     values: list[object] = []
     if subgroup is not None:
-        name = unicodedata.normalize("NFC", subgroup.strip())
-        row = connection.execute("SELECT id FROM subgroup WHERE name = ?", (name,)).fetchone()
-        if row is not None:
-            conditions.append("subgroup_id = ?")
-            values.append(row[0])
-        elif connection.execute(
-            "SELECT 1 FROM batch WHERE subgroup_id IS NOT NULL AND subgroup = ? COLLATE NOCASE LIMIT 1", (name,)
-        ).fetchone():
-            conditions.append("subgroup_id IS NOT NULL AND subgroup = ? COLLATE NOCASE")
-            values.append(name)
-        else:
-            raise _no_such("subgroup", subgroup, [row[0] for row in connection.execute("SELECT name FROM subgroup")])
+        ids = _find_subgroup_ids(connection, subgroup)
+        conditions.append(f"subgroup_id IN ({', '.join('?' * len(ids))})")
+        values.extend(ids)
     if campaign is not None:
         conditions.append("campaign = ?")
         values.append(campaign)
         known = [row[0] for row in connection.execute("SELECT DISTINCT campaign FROM batch WHERE campaign IS NOT NULL")]
         if campaign not in known:
-            raise _no_such("campaign", campaign, known)
+            raise NotFound(
+                f"no campaign named '{campaign}'",
+                hint=f"there is: {', '.join(known[:5])}" if known else "no message belongs to a campaign yet",
+                code="no_campaign",
+            )
     if not conditions:
         return None
     where = " AND ".join(conditions)
@@ -292,6 +287,21 @@ def batch_condition(
 
 
 # --- inside ---
+
+
+def _find_subgroup_ids(connection: sqlite3.Connection, name: str) -> list[int]:
+    """The living subgroup of that name, else the deleted ones that calls were made with."""
+    folded = fold_name(name.encode("utf-8", "replace").decode())  # what is not text has never been a name
+    row = connection.execute("SELECT id FROM subgroup WHERE folded_name = ?", (folded,)).fetchone()
+    if row is not None:
+        return [row[0]]
+    known = connection.execute(
+        "SELECT DISTINCT subgroup_id, subgroup FROM batch WHERE subgroup_id IS NOT NULL"
+    ).fetchall()
+    ids = [subgroup_id for subgroup_id, subgroup in known if fold_name(subgroup) == folded]
+    if not ids:
+        raise no_such_subgroup(name, [known for (known,) in connection.execute("SELECT name FROM subgroup")])
+    return ids
 
 
 def _find(connection: sqlite3.Connection, message_id: int) -> MessageRow:
@@ -419,13 +429,3 @@ def _read_content(digest: bytes, body: str) -> Content | None:
         return decode_content(body)
     except (KeyError, ValueError):
         return None
-
-
-def _no_such(noun: str, name: str, known: Sequence[str]) -> NotFound:
-    import difflib
-
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    where = f"`wa {noun} list` shows all {len(known)}" if known else f"there is no {noun} yet"
-    return NotFound(
-        f"no {noun} named '{name}'", hint=f"did you mean '{near[0]}'? {where}" if near else where, code=f"no_{noun}"
-    )
