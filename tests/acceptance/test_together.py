@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 def test_a_second_daemon_says_who_runs_already_and_is_content(home: Household) -> None:
     """Row 37: pid and since when, exit 0; the first goes on."""
-    home.wa("db", "migrate")
     first = home.daemon()
     second = home.wa("run")
     assert second.exit == 0
