@@ -278,7 +278,7 @@ class Queue(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """A WhatsApp identity that sends.  paused_by is `person`, `platform` or None."""
+    """A WhatsApp identity that sends.  paused_by is `person`, `platform`, `wa` itself or None."""
 
     id: int
     name: str

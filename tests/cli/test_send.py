@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from contextlib import closing
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,7 +37,7 @@ def test_a_subgroup_send_is_spaced_by_the_given_delay(wa: Wa) -> None:
     assert [one["queue_position"] for one in answer["messages"]] == [1, 2, 3]
     assert {one["outcome"] for one in answer["messages"]} == {"queued"}
     due = [row[0] for row in rows(wa, "SELECT due_at FROM message ORDER BY id")]
-    assert [later - earlier for earlier, later in zip(due, due[1:], strict=False)] == [3000, 3000]
+    assert [later - earlier for earlier, later in pairwise(due)] == [3000, 3000]
     assert wa("message", "show", answer["messages"][0]["id"], "--json").json()["subgroup"] == "vip"
 
 
@@ -190,8 +192,8 @@ def test_a_batch_from_csv_reports_bad_rows_by_line(wa: Wa) -> None:
 
 def test_a_batch_from_json_lines_may_carry_keys(wa: Wa) -> None:
     """Rows S4, H5."""
-    lines = f'{{"recipient": "{ADA}", "text": "One", "key": "k:1"}}\n{{"recipient": "{ADA}", "text": "Two", "key": "k:2"}}\n'
-    file = wa.write("orders.jsonl", lines)
+    orders = [{"recipient": ADA, "text": "One", "key": "k:1"}, {"recipient": ADA, "text": "Two", "key": "k:2"}]
+    file = wa.write("orders.jsonl", "".join(json.dumps(order) + "\n" for order in orders))
     assert wa("send", "batch", file, "--json").json()["queued"] == 2
     again = wa("send", "batch", file, "--json").json()
     assert (again["queued"], again["duplicates"]) == (0, 2)

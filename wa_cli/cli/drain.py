@@ -100,7 +100,7 @@ def _others(sums: Sums) -> list[tuple[str, int]]:
 def _exit_code_for(session: Session, instance: str, sums: Sums) -> int:
     """4 when the instance waits for a person, else 5 for unknown outcomes of this run, else 3 for failures."""
     standing = session.open_app().instances.find(instance)
-    if standing.paused_by == "platform":
+    if standing.paused_by in ("platform", "wa"):
         session.say(f"paused: {standing.pause_reason} ({standing.pause_code})")
         session.hint(f"mend that, then `wa instance resume {instance}`; nothing in the queue is lost")
         return 4

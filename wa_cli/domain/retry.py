@@ -56,10 +56,11 @@ class Rest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """The instance is paused until a person resumes it."""
+    """The instance is paused until a person resumes it.  by: `platform`, or `wa` for a doubt of our own."""
 
     code: str
     reason: str
+    by: str = "platform"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -479,6 +479,7 @@ class SendLoop:
             return None
         return Stop(
             code="clock_leap",
+            by="wa",
             reason=f"this computer's clock leapt {leap_ms / 60_000:.0f} min ahead; check it before anything is sent",
         )
 
@@ -597,7 +598,7 @@ class SendLoop:
                 max(now + (head_ms - now_ms), self._lane_allowed_at(store, lane, now_ms=now_ms, now=now))
                 for lane, head_ms in heads
             )
-            turn.wakes_at_ms = max(first, self._windows.allowed_at(now))
+            turn.wakes_at_ms = max(first, self._windows.worth_waking_at(now))
 
     def _note_waiting(self, turn: Turn, heads: Sequence[tuple[int, int]], *, now_ms: int) -> None:
         turn.has_waiting = bool(heads)

@@ -234,9 +234,9 @@ class SqliteTurn:
             case Stop():
                 # The first reason stays: it is the one a person has to act on.
                 self._connection.execute(
-                    """UPDATE instance SET paused_at = ?, paused_by = 'platform', pause_code = ?, pause_reason = ?
+                    """UPDATE instance SET paused_at = ?, paused_by = ?, pause_code = ?, pause_reason = ?
                     WHERE id = ? AND paused_at IS NULL""",
-                    (now_ms, effect.code, effect.reason, instance_id),
+                    (now_ms, effect.by, effect.code, effect.reason, instance_id),
                 )
             case _:
                 assert_never(effect)

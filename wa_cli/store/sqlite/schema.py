@@ -34,7 +34,7 @@ VERSION_1: Final = (
         transport TEXT NOT NULL,
         created_at INTEGER NOT NULL,
         paused_at INTEGER,
-        paused_by TEXT CHECK (paused_by IN ('person', 'platform')),
+        paused_by TEXT CHECK (paused_by IN ('person', 'platform', 'wa')),
         pause_code TEXT,
         pause_reason TEXT,
         rests_until INTEGER NOT NULL DEFAULT 0,
