@@ -130,6 +130,11 @@ class Windows:
                 earliest = max(earliest, starts[0] + span + 1.0)
         return earliest
 
+    def worth_waking_at(self, now: float) -> float:
+        """When to look again: the earliest moment; for a fast instance, the one that lets a tick's worth leave."""
+        earliest = self.allowed_at(now)
+        return max(earliest, self._rate_slot) if 0.0 < self._rate_spacing_ms < TICK_MS else earliest
+
     def recipient_allowed_at(self, contact_id: int, now: float) -> float:
         """The earliest moment at which this recipient may be written to again."""
         starts = self._recipients.get(contact_id)
