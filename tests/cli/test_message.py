@@ -161,6 +161,16 @@ def test_explain_says_by_which_call_and_why_then(wa: Wa) -> None:
     assert "wa message cancel m3" in answer.out
 
 
+def test_explain_names_what_moved_the_due_time_even_when_it_is_over(wa: Wa, app: App) -> None:
+    queue(wa, ADA)
+    post(app, "m1", PERMANENT)
+    wa("resend", "m1", "--force")
+    post(app, "m1", ACCEPTED)
+    assert wa("message", "explain", "m1", "--json").json()["why_due"] == (
+        "at once; then moved: queued again by `wa resend`"
+    )
+
+
 def test_explain_shows_the_default_key_and_the_callers_own(wa: Wa) -> None:
     queue(wa, ADA, flags=("--key", "order:7:confirm"))
     shown = wa("message", "explain", "m1", "--json").json()

@@ -40,6 +40,22 @@ RULE_WORDS: Final[Mapping[str, str]] = {
     "marked_not_sent": "a person said that it was not sent",
 }
 
+# Rules that give a message another due time.
+MOVING_RULES: Final = frozenset(
+    {
+        "not_sent",
+        "unknown_resent",
+        "retry",
+        "hours",
+        "throttled",
+        "pair_limit",
+        "instance_stopped",
+        "recipient_limit",
+        "new_people_limit",
+        "resent",
+    }
+)
+
 OUTCOME_WORDS: Final[Mapping[str, str]] = {
     "accepted": "accepted",
     "rejected": "rejected",
@@ -123,9 +139,11 @@ def explain_due(history: History) -> str:
     start = f"--at {origin.at_words}" if origin.at_words else "at once"
     steps = (message.scheduled_at_ms - origin.start_at_ms) // origin.delay_ms if origin.delay_ms else 0
     words = f"{start} + {steps} x {origin.delay_ms} ms" if steps else start
-    if message.due_at_ms == message.scheduled_at_ms or message.reason is None:
+    if message.due_at_ms == message.scheduled_at_ms:
         return words
-    return f"{words}; then moved: {explain_rule(message.reason)}"
+    movers = [*(decision.rule for decision in history.decisions), message.reason]
+    mover = next((rule for rule in reversed(movers) if rule in MOVING_RULES), "retry")
+    return f"{words}; then moved: {explain_rule(mover)}"
 
 
 def explain_attempt(attempt: AttemptRow) -> str:
