@@ -144,7 +144,7 @@ def test_cancelling_everything_stops_everything(make_home: Callable[..., Househo
     home.queue(60, "--delay", "40")
     daemon = home.daemon()
     home.sandbox.wait_for_posts(3)
-    assert home.wa("message", "cancel", "--all", "--yes").exit == 0
+    assert home.wa("message", "cancel", "--all", "--yes").exit in (0, 3)
     posts, states = len(home.sandbox.entries()), home.states()
     assert states["queued"] == 0
     daemon.signal(signal.SIGTERM)

@@ -102,11 +102,27 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line.  Returns its exit code; what it has to say is on stdout and stderr."""
     words = hoist_global_flags(arguments)
     session = Session(json="--json" in words, debug="--debug" in words)
+    code = 0
+    try:
+        code = _run_command(session, words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone (`| head -1`): leave quietly, and keep Python from complaining at its end.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        session.close()
+    return code
+
+
+def _run_command(session: Session, words: Sequence[str]) -> int:
     try:
         result = build_app()(args=words, prog_name="wa", standalone_mode=False, obj=session)
-        code = result if isinstance(result, int) else 0
-        sys.stdout.flush()
-        return code
+        return result if isinstance(result, int) else 0
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, BrokenPipeError):  # typer would call this exit code 1, a bug
+            raise leaving.__context__ from None
+        raise
     except typer.Exit as leaving:
         return leaving.exit_code
     except WaError as error:
@@ -126,13 +142,6 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("interrupted\n")
         return 130
-    except BrokenPipeError:
-        # The reader has gone (`| head -1`): leave quietly, and keep Python from complaining at its end.
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    finally:
-        session.close()
 
 
 def _show_error(session: Session, message: str, hint: str | None, code: str, exit_code: int) -> None:
@@ -147,8 +156,19 @@ def _show_error(session: Session, message: str, hint: str | None, code: str, exi
         sys.stderr.write(f"hint: {clean_text(hint)}\n")
 
 
+def _open_missing_streams() -> None:
+    """Give a process that was started without stdin, stdout or stderr the null device in their place.
+
+    In the order of their numbers, so that no file of ours becomes a standard stream.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open to the end
+
+
 def main() -> None:
     """The entry point of the `wa` command."""
+    _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure:  # names of people are written in every script; an ASCII locale must not break a report

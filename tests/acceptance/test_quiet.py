@@ -1,0 +1,203 @@
+"""What `wa` keeps to itself and never waits for: secrets, numbers, prompts, broken pipes."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import typer
+from rig import Household, Sandbox, environment, magic, number
+
+from wa_cli.cli.main import build_app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CANARY = "EAAcanaryHere9f8e7d6c5b4a3f2e1d0c9b8a7f6e5d4c"
+
+# Every command with words that make it do its work.  Those that stay until they are stopped come with `stops`.
+COMMANDS: dict[str, tuple[object, ...]] = {
+    "init": (),
+    "doctor": (),
+    "drain": (),
+    "status": (),
+    "resend": ("--all",),
+    "reconcile": (),
+    "send subgroup": ("vip", "hello all"),
+    "send to": (number(1), "--text", "hello you"),
+    "send batch": ("rows.csv",),
+    "subgroup create": ("new",),
+    "subgroup list": (),
+    "subgroup show": ("vip",),
+    "subgroup add": ("vip", number(3)),
+    "subgroup remove": ("vip", number(3)),
+    "subgroup import": ("vip", "rows.csv"),
+    "subgroup export": ("vip",),
+    "subgroup rename": ("vip", "vips"),
+    "subgroup delete": ("vips",),
+    "message list": (),
+    "message show": ("m1",),
+    "message explain": ("m1",),
+    "message cancel": ("--all",),
+    "failed list": (),
+    "failed show": ("0",),
+    "failed export": ("failed.csv",),
+    "failed dismiss": ("--all",),
+    "instance list": (),
+    "instance show": (),
+    "instance status": (),
+    "instance pause": (),
+    "instance resume": (),
+    "db path": (),
+    "db migrate": (),
+    "db check": (),
+    "db backup": ("copy.db",),
+    "config show": (),
+}
+STAYING = {"run", "watch", "sandbox", "demo"}
+
+
+def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Every command that does something, by its words."""
+    children = getattr(command, "commands", None)
+    if children is None:
+        yield " ".join(path)
+        return
+    for name, child in children.items():
+        yield from leaves(child, (*path, name))
+
+
+def test_every_command_is_tried_without_a_stdin() -> None:
+    """A new command needs a line in COMMANDS."""
+    assert set(leaves(typer.main.get_command(build_app()))) == set(COMMANDS) | STAYING
+
+
+def test_no_command_waits_for_an_answer_when_stdin_is_closed(home: Household) -> None:
+    """Faults.md, bad CLI inputs, no TTY: each returns with an exit code of its own, a few seconds at most."""
+    assert home.wa("subgroup", "create", "vip").exit == 0
+    assert home.wa("subgroup", "add", "vip", number(1), number(2)).exit == 0
+    home.rows(["one", "two"]).rename(home.folder / "rows.csv")
+    for name, words in COMMANDS.items():
+        began = time.monotonic()
+        # Really closed, as a daemon's or a careless cron's is: not even /dev/null.
+        ran = home.wa(*name.split(), *words, preexec_fn=lambda: os.close(0))
+        took = time.monotonic() - began
+        assert ran.exit in (0, 2, 3, 5, 6), f"wa {name}: {ran}"
+        assert "Traceback" not in ran.err, f"wa {name}: {ran.err}"
+        assert took < 5.0, f"wa {name} took {took:.1f} s"
+
+
+@pytest.mark.parametrize(
+    "words", [("message", "list", "--limit", "10000", "--json"), ("message", "list", "--limit", "10000")]
+)
+def test_a_reader_that_leaves_early_is_no_error(words: tuple[str, ...], home: Household) -> None:
+    """Row 7: `wa ... | head -1` ends quietly; the queue is untouched."""
+    home.queue(1_500)
+    command = " ".join([sys.executable, "-m", "wa_cli", *words])
+    ran = subprocess.run(
+        ["bash", "-c", f"{command} | head -c 100; exit ${{PIPESTATUS[0]}}"],
+        env=environment(**home.settings),
+        cwd=home.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert len(ran.stdout) == 100
+    assert home.states() == {"queued": 1_500}
+
+
+@pytest.mark.parametrize("flags", [("--verbose",), ("--verbose", "--log-json")])
+def test_no_secret_and_no_whole_number_reaches_a_log_or_a_command_line(flags: tuple[str, ...], tmp_path: Path) -> None:
+    """Promise P11; row 84: through every kind of failure, at the daemon's most talkative."""
+    home = Household(tmp_path, Sandbox(tmp_path, token=CANARY), WA_READ_TIMEOUT_MS="500", WA_MAX_ATTEMPTS="1")
+    try:
+        endings = ("9026", "9500", "9408", "9206", "9056")
+        recipients = [magic(ending) for ending in endings] + [number(index) for index in range(len(endings))]
+        for recipient in recipients:
+            home.sandbox.fault("slow:0.2", to=recipient) if recipient == number(0) else None
+        file = home.folder / "rows.csv"
+        file.write_text("recipient,message\n" + "".join(f"{recipient},hello\n" for recipient in recipients))
+        home.acknowledge(home.wa("send", "batch", file, "--delay", "0", "--json"))
+        daemon = home.daemon(*flags)
+        assert CANARY not in Path(f"/proc/{daemon.pid}/cmdline").read_text()
+        home.sandbox.wait_for(lambda entries: len({entry["to"] for entry in entries}) == 10, "all of them tried")
+        home.sandbox.set(token_expires_after=0)
+        last = home.send(number(50), "the token is dead")
+        recipients.append(number(50))
+        daemon.wait_for_line("190")
+        home.sandbox.stop()
+        assert home.wa("instance", "resume").exit == 0
+        daemon.wait_for_line("connect")
+        spoken = "".join(daemon.err) + "".join(daemon.out)
+        asked = [
+            home.wa(*words)
+            for words in (
+                ("status", "--json"), ("doctor", "--json"), ("config", "show", "--origin"), ("db", "check"),
+                ("message", "explain", last), ("instance", "show"), ("drain", "--max-runtime", "1s", "--debug"),
+            )
+        ]  # fmt: skip
+        for text in (spoken, *(ran.out + ran.err for ran in asked)):
+            assert CANARY not in text
+        digits = [recipient.removeprefix("+") for recipient in recipients]
+        assert [one for one in digits if one in re.sub(r"[^0-9a-z\n]", "", spoken)] == []
+        assert all(CANARY.encode() not in path.read_bytes() for path in home.folder.glob("wa.db*"))
+        daemon.kill()
+    finally:
+        home.end()
+
+
+def test_a_report_is_made_even_where_no_stream_is_open(home: Household) -> None:
+    """Row 30: stdout and stderr closed, as some service managers leave them; the work is done all the same."""
+    home.queue(2)
+
+    def close_all() -> None:
+        for stream in (0, 1, 2):
+            os.close(stream)
+
+    assert home.wa("drain", preexec_fn=close_all).exit == 0
+    assert home.states() == {"sent": 2}
+    home.audit().assert_sound()
+
+
+def test_a_backup_of_a_live_database_is_sound(make_home: Callable[..., Household]) -> None:
+    """Promise P10; row 26: while a daemon writes."""
+    home = make_home("--latency-ms", "20")
+    home.queue(60, "--delay", "30")
+    home.daemon()
+    home.sandbox.wait_for_posts(3)
+    for index in range(3):
+        assert home.wa("db", "backup", f"copy-{index}.db").exit == 0
+        checked = home.wa("db", "check", "--json", "--db", home.folder / f"copy-{index}.db")
+        assert checked.exit == 0, checked
+        assert (home.folder / f"copy-{index}.db").stat().st_mode & 0o077 == 0
+    home.wait_for_states(sent=60)
+    home.audit().assert_sound()
+
+
+@pytest.mark.parametrize("manner", ["replaced", "deleted"])
+def test_a_daemon_whose_database_is_gone_stops_sending(manner: str, home: Household) -> None:
+    """Row 23: exit 9, no fresh empty file, nothing more is posted."""
+    home.queue(20, "--delay", "400")
+    daemon = home.daemon()
+    home.sandbox.wait_for_posts(2)
+    if manner == "replaced":
+        assert home.wa("db", "backup", "copy.db").exit == 0
+        (home.folder / "copy.db").replace(home.db)
+    else:
+        home.db.unlink()
+    posts = len(home.sandbox.entries())
+    ran = daemon.wait()
+    assert ran.exit == 9, ran.err
+    assert "was deleted or replaced" in ran.err
+    assert "Traceback" not in ran.err
+    # A turn that had begun may end; the next one looks first.
+    assert len(home.sandbox.entries()) - posts <= 1
+    assert home.db.exists() == (manner == "replaced")
