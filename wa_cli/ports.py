@@ -142,7 +142,7 @@ class Sums:
 # --- the queue, as the send loop sees it ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: one is made a message, and freezing costs five times the making
 class Due:
     """A waiting message that may leave now, as far as its due time goes.
 
@@ -194,7 +194,7 @@ class Finished:
     on_unknown: OnUnknown
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen, for the same reason as Due
 class Record:
     """What the store writes for one finished post."""
 

@@ -79,6 +79,9 @@ class Verdict:
     effect: Rest | Stop | None = None
 
 
+ACCEPTED: Final = Verdict(state=State.SENT, rule="accepted")
+
+
 def judge(
     outcome: Outcome,
     *,
@@ -97,7 +100,7 @@ def judge(
     """
     match outcome:
         case Accepted():
-            return Verdict(state=State.SENT, rule="accepted")
+            return ACCEPTED
         case NotSent():
             return Verdict(state=State.QUEUED, rule="not_sent", counted=False, refusals=refusals)
         case Ambiguous():
