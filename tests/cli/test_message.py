@@ -293,7 +293,7 @@ def test_what_is_on_its_way_or_over_is_named_and_the_rest_is_cancelled(wa: Wa, a
     document = answer.json()
     assert document["cancelled"] == 1
     assert [(one["id"], one["state"]) for one in document["not_cancelled"]] == [("m1", "sent"), ("m2", "sending")]
-    assert "cannot be stopped" in document["not_cancelled"][1]["reason"]
+    assert "it is on its way" in document["not_cancelled"][1]["reason"]
     finish(app, due, attempt_id, ACCEPTED)
     assert state(wa, "m2") == "sent"
 
@@ -344,6 +344,30 @@ def test_cancelling_all_names_what_is_in_flight(wa: Wa, app: App) -> None:
     assert answer.exit == 3
     assert answer.json()["cancelled"] == 1
     assert [one["id"] for one in answer.json()["not_cancelled"]] == ["m1"]
+
+
+@pytest.mark.parametrize("words", [("m1",), ("--all", "--yes")])
+def test_a_cancel_during_the_post_keeps_a_refused_message_from_coming_back(
+    wa: Wa, app: App, words: tuple[str, ...]
+) -> None:
+    """Promise P7: the wish is remembered, whatever becomes of the post."""
+    queue(wa, ADA)
+    lease = take_lease(app)
+    started = start(app, lease, 1)
+    assert wa("message", "cancel", *words, "--json").exit == 3
+    finish(app, *started, PASSING)
+    assert state(wa, "m1") == "cancelled"
+    assert "it is not tried again" in wa("message", "explain", "m1").out
+
+
+def test_a_cancel_during_the_post_leaves_an_accepted_message_sent(wa: Wa, app: App) -> None:
+    """Promise P3."""
+    queue(wa, ADA)
+    lease = take_lease(app)
+    started = start(app, lease, 1)
+    wa("message", "cancel", "m1")
+    finish(app, *started, ACCEPTED)
+    assert state(wa, "m1") == "sent"
 
 
 def test_a_cancel_says_when_an_earlier_attempt_may_have_arrived(wa: Wa, app: App) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -269,14 +269,15 @@ def _cancel_ids(session: Session, opened: App, message_ids: Sequence[int]) -> No
         {
             "id": format_message_id(row.id),
             "state": row.standing.value,
-            "reason": "it is on its way and cannot be stopped"
-            if row.standing is Standing.SENDING
-            else f"it is {row.standing} already",
+            "reason": IN_FLIGHT if row.standing is Standing.SENDING else f"it is {row.standing} already",
         }
         for row in rows
         if row.standing is not Standing.CANCELLED
     ]
     _report_cancelled(session, result, others)
+
+
+IN_FLIGHT: Final = "it is on its way; should it be refused, it will not be tried again"
 
 
 def _cancel_scope(session: Session, opened: App, *, subgroup: str | None, batch: str | None) -> None:
@@ -293,7 +294,7 @@ def _cancel_scope(session: Session, opened: App, *, subgroup: str | None, batch:
         {
             "id": format_message_id(message_id),
             "state": "sending",
-            "reason": "it is on its way and cannot be stopped; if it has to be retried, cancel it then",
+            "reason": IN_FLIGHT,
         }
         for message_id in result.in_flight
     ]

@@ -34,6 +34,7 @@ RULE_WORDS: Final[Mapping[str, str]] = {
     "duplicate": "the same words for the same recipient had gone out or were waiting",
     "content_damaged": "the stored words no longer match their checksum, so they are never sent",
     "resent": "queued again by `wa resend`",
+    "cancel_requested": "`wa message cancel` came while it was on its way: it is not tried again",
     "cancelled": "taken out of the queue by `wa message cancel`",
     "dismissed": "taken off the list of failures by `wa failed dismiss`",
     "marked_sent": "a person said that it was sent",

@@ -136,7 +136,8 @@ def bury(connection: sqlite3.Connection, instance_id: int, *, now_ms: int) -> in
         """UPDATE message SET
             state = CASE (SELECT on_unknown FROM batch WHERE batch.id = message.batch_id)
                 WHEN 'skip' THEN 'skipped' ELSE 'unknown' END,
-            reason = 'outcome_unknown', error_code = 'worker_died', error_details = ?,
+            reason = CASE reason WHEN 'cancel_requested' THEN reason ELSE 'outcome_unknown' END,
+            error_code = 'worker_died', error_details = ?,
             attempts = attempts + 1, changed_at = ?
         WHERE instance_id = ? AND state = 'sending'""",
         (LATE_SECOND, now_ms, instance_id),

@@ -164,11 +164,16 @@ class SqliteMessages:
                 (json.dumps(list(message_ids)),),
             ).fetchall()
             maybe_sent = _cancel_rows(connection, [row[0] for row in waiting], now_ms=now_ms)
-            in_flight = connection.execute(
-                "SELECT id FROM message WHERE state = 'sending' AND id IN (SELECT value FROM json_each(?)) ORDER BY id",
-                (json.dumps(list(message_ids)),),
-            ).fetchall()
-        return Cancelled(count=len(waiting), maybe_sent=maybe_sent, in_flight=tuple(row[0] for row in in_flight))
+            in_flight = [
+                row[0]
+                for row in connection.execute(
+                    """SELECT id FROM message WHERE state = 'sending' AND id IN (SELECT value FROM json_each(?))
+                    ORDER BY id""",
+                    (json.dumps(list(message_ids)),),
+                )
+            ]
+            _remember_wish(connection, in_flight, now_ms=now_ms)
+        return Cancelled(count=len(waiting), maybe_sent=maybe_sent, in_flight=tuple(in_flight))
 
     def count_waiting(self, scope: CancelScope) -> int:
         """How many messages `cancel_all` would take out now.  Raises: NotFound for a scope that never was."""
@@ -206,7 +211,7 @@ class SqliteMessages:
                     break
                 time.sleep(BREATH_SECONDS)
         in_flight: list[int] = []
-        with self._database.read() as connection:
+        with self._database.write() as connection:
             for condition, values in conditions:
                 in_flight += [
                     row[0]
@@ -215,6 +220,7 @@ class SqliteMessages:
                         values,
                     )
                 ]
+            _remember_wish(connection, in_flight, now_ms=now_ms)
         return Cancelled(count=count, maybe_sent=tuple(maybe_sent), in_flight=tuple(in_flight))
 
 
@@ -381,6 +387,20 @@ def _scope_conditions(connection: sqlite3.Connection, scope: CancelScope) -> lis
         lanes = (lane_of(PRIORITY_URGENT, scope.batch_id), lane_of(PRIORITY_NORMAL, scope.batch_id))
         return [("m.instance_id = ? AND m.lane IN (?, ?)", [instance_id, *lanes])]
     return [("m.id BETWEEN ? AND ? AND m.batch_id = ?", [first or 0, last or 0, scope.batch_id])]
+
+
+def _remember_wish(connection: sqlite3.Connection, message_ids: Sequence[int], *, now_ms: int) -> None:
+    """These are on their way and cannot be called back; but if they would have to be tried again, they will not be."""
+    if not message_ids:
+        return
+    chosen = json.dumps(list(message_ids))
+    connection.execute(
+        "UPDATE message SET reason = 'cancel_requested' WHERE id IN (SELECT value FROM json_each(?))", (chosen,)
+    )
+    connection.execute(
+        "INSERT INTO decision (message_id, at, rule) SELECT value, ?, 'cancel_requested' FROM json_each(?)",
+        (now_ms, chosen),
+    )
 
 
 def _cancel_rows(connection: sqlite3.Connection, message_ids: Sequence[int], *, now_ms: int) -> tuple[int, ...]:

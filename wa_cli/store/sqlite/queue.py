@@ -49,10 +49,14 @@ RECORD_ATTEMPT: Final = """
     WHERE id = ?
 """
 
+# A cancel that came while the post was on its way is remembered in `reason`: the message does not go back to the queue.
 RECORD_MESSAGE: Final = """
-    UPDATE message SET state = ?, due_at = ifnull(?, due_at), attempts = attempts + ?, refusals = ?, reason = ?,
-        error_code = ?, error_details = ?, provider_message_id = ifnull(?, provider_message_id), changed_at = ?
-    WHERE id = ? AND state = 'sending'
+    UPDATE message SET
+        state = CASE WHEN reason = 'cancel_requested' AND ?1 = 'queued' THEN 'cancelled' ELSE ?1 END,
+        due_at = ifnull(?2, due_at), attempts = attempts + ?3, refusals = ?4,
+        reason = CASE WHEN reason = 'cancel_requested' AND ?1 IN ('queued', 'unknown') THEN reason ELSE ?5 END,
+        error_code = ?6, error_details = ?7, provider_message_id = ifnull(?8, provider_message_id), changed_at = ?9
+    WHERE id = ?10 AND state = 'sending'
 """
 
 # One post that was accepted makes a message sent, whatever was thought of it meanwhile or came of a second post.
@@ -140,6 +144,7 @@ class SqliteQueue:
             rows = connection.execute(
                 """SELECT message.id FROM message JOIN batch ON batch.id = message.batch_id
                 WHERE message.state = 'unknown' AND batch.on_unknown = 'resend' AND message.changed_at <= ?
+                    AND message.reason <> 'cancel_requested'
                     AND message.attempts < batch.max_attempts""",
                 (older_than_ms,),
             ).fetchall()
