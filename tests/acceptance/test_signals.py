@@ -117,6 +117,7 @@ def test_a_daemon_frozen_between_its_commit_and_its_posts_does_not_post(make_hom
     report = home.audit()
     report.assert_sound()
     assert report.posts == 4
+    assert home.read("SELECT count(*) FROM attempt WHERE error_code = 'lease_ran_out'") == [(2,)]
 
 
 def test_a_lease_too_short_to_post_in_is_refused(home: Household) -> None:

@@ -38,7 +38,7 @@ def test_a_drain_that_overlaps_another_says_so_and_exits_0(make_home: Callable[.
 
 def test_daemon_drains_and_enqueues_share_one_file(make_home: Callable[..., Household]) -> None:
     """Row 38; promises P1, P2, P3: nobody meets a lock, nothing is lost or doubled."""
-    home = make_home("--latency-ms", "20", MAX_SENDS_PER_SECOND_PER_INSTANCE="0")
+    home = make_home("--latency-ms", "200", WA_CONCURRENCY="2")
     home.queue(20)
     daemon = home.daemon()
     enqueues = [
@@ -58,6 +58,7 @@ def test_daemon_drains_and_enqueues_share_one_file(make_home: Callable[..., Hous
         assert (ran.exit, ran.err.count("busy")) == (0, 0), ran.err
     home.wait_for_states(sent=60)
     home.audit().assert_sound()
+    assert home.read("SELECT epoch FROM lease") == [(1,)], "somebody took the lease from the living daemon"
     assert "busy" not in "".join(daemon.err)
 
 
