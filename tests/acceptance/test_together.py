@@ -38,12 +38,12 @@ def test_a_drain_that_overlaps_another_says_so_and_exits_0(make_home: Callable[.
 
 def test_daemon_drains_and_enqueues_share_one_file(make_home: Callable[..., Household]) -> None:
     """Row 38; promises P1, P2, P3: nobody meets a lock, nothing is lost or doubled."""
-    home = make_home("--latency-ms", "200", WA_CONCURRENCY="2")
-    home.queue(20)
+    home = make_home("--latency-ms", "200", WA_CONCURRENCY="4")
+    home.queue(100)
     daemon = home.daemon()
     enqueues = [
         home.start(
-            "send", "batch", home.rows([f"more {i}-{line}" for line in range(10)], first=100 + 10 * i), "--delay", "0",
+            "send", "batch", home.rows([f"more {i}-{line}" for line in range(10)], first=200 + 10 * i), "--delay", "0",
             "--json",
         )
         for i in range(4)
@@ -56,7 +56,7 @@ def test_daemon_drains_and_enqueues_share_one_file(make_home: Callable[..., Hous
     for drain in drains:
         ran = drain.wait()
         assert (ran.exit, ran.err.count("busy")) == (0, 0), ran.err
-    home.wait_for_states(sent=60)
+    home.wait_for_states(sent=140)
     home.audit().assert_sound()
     assert home.read("SELECT epoch FROM lease") == [(1,)], "somebody took the lease from the living daemon"
     assert "busy" not in "".join(daemon.err)
