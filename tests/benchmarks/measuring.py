@@ -86,13 +86,13 @@ QUICK: Final = Size(
 DEFAULT: Final = Size(
     name="default",
     repeats=5,
-    rows=100_000,
+    rows=30_000,
     drained=5_000,
     paced_seconds=3.0,
     spaced=6,
     wakes=40,
     idle_seconds=5.0,
-    starts=9,
+    starts=5,
     depths=(1_000, 100_000, 1_000_000),
 )
 FULL: Final = Size(

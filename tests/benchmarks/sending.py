@@ -210,7 +210,7 @@ def _spacing(arrivals: list[tuple[str, int]], rate: int) -> tuple[float, float, 
     """(delivered a second, lateness p99 in ms, the most in any window of a second).
 
     Lateness is taken against the straight line through the run itself, from the earliest post seen from it; the
-    first tenth of the run, in which connections are opened, is left out.
+    first second (of a short run, the first third), in which connections are opened and slots grow, is left out.
     """
     times = [at_ns / 1e6 for _tag, at_ns in arrivals]
     times.sort()
@@ -219,7 +219,8 @@ def _spacing(arrivals: list[tuple[str, int]], rate: int) -> tuple[float, float, 
         while times[start] <= at - 1000.0:
             start += 1
         most = max(most, end - start + 1)
-    settled = times[len(times) // 10 :]
+    settled_at = times[0] + min(1000.0, (times[-1] - times[0]) / 3)
+    settled = [at for at in times if at >= settled_at]
     if len(settled) < 3:
         return float(rate), 0.0, float(most)
     each = (settled[-1] - settled[0]) / (len(settled) - 1)
