@@ -68,8 +68,7 @@ def test_the_words_of_a_refusal_are_kept_once_each() -> None:
     assert outcome == Rejected(
         error_class=ErrorClass.PAIR,
         code="131056",
-        details="pair rate limit hit: too many messages"
-        " [subcode 2494055] [fbtrace_id Az8or2yhqkZfEZ-_4Qn_Bam]",
+        details="pair rate limit hit: too many messages [subcode 2494055] [fbtrace_id Az8or2yhqkZfEZ-_4Qn_Bam]",
         http_status=400,
     )
 

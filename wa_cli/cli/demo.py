@@ -98,9 +98,7 @@ class _Show:
             *("--wait", "--verbose"),
         )
         self._run("status")
-        say(
-            "Eva's message is unknown: it is held, not sent again. The far end's own book has it, so a person says so:"
-        )
+        say("Eva's message is unknown: it is held, not sent again. The far end's own book has it, so a person says so:")
         self._run("reconcile")
         self._run("reconcile", "--mark", "sent", "m5", "--note", "the other side's ledger has it")
         say("Farid's message has failed. Its cause has passed, so it goes out again, and its history stays:")
