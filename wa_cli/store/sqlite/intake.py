@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CHUNK_ROWS: Final = 2_000
 # Between two chunks the lock is free for this long, since SQLite does not queue those who wait for it.
 BREATH_SECONDS: Final = 0.002
+REMOVED_ROWS: Final = 5_000
 
 INSERT_MESSAGE: Final = """
     INSERT INTO message (id, instance_id, batch_id, contact_id, content_id, state, lane, due_at, scheduled_at,
@@ -40,16 +41,49 @@ INSERT_LIVE_KEY: Final = """
     ON CONFLICT DO UPDATE SET message_id = excluded.message_id, expires_at = excluded.expires_at, again = excluded.again
 """
 
-# A key is taken while its message waits, is on its way or cannot be known; after it was sent, until the window ends.
+# A key is taken while its message waits, is on its way or cannot be known; once it was posted, until the window ends,
+# which begins when the message was due or left, whichever was later.  A post without a verdict counts as one even where
+# the message was skipped or cancelled afterwards.
 # What another call is still queueing does not count: it may never be released.  If it is, one of the two is found to be
 # a duplicate before its post.
 FIND_LIVE_KEY: Final = """
     SELECT message.id, message.state, message.due_at FROM live_key
     JOIN message ON message.id = live_key.message_id
-    JOIN batch ON batch.id = message.batch_id AND (batch.released_at IS NOT NULL OR batch.id = ?)
-    WHERE live_key.content_id = ? AND live_key.contact_id = ? AND live_key.instance_id = ?
-        AND (message.state IN ('queued', 'sending', 'unknown') OR (message.state = 'sent' AND live_key.expires_at > ?))
+    JOIN batch ON batch.id = message.batch_id AND (batch.released_at IS NOT NULL OR batch.id = :batch)
+    WHERE live_key.content_id = :content AND live_key.contact_id = :contact AND live_key.instance_id = :instance
+        AND (message.state IN ('queued', 'sending', 'unknown')
+            OR ((message.state = 'sent' OR (message.state IN ('skipped', 'cancelled', 'expired') AND EXISTS
+                    (SELECT 1 FROM attempt WHERE attempt.message_id = message.id AND outcome = 'ambiguous')))
+                AND (live_key.expires_at > :now OR :now - :window <
+                    (SELECT max(started_at) FROM attempt WHERE attempt.message_id = message.id))))
 """
+
+# The same person and words earlier in the same call, which is a slip of its list even where they are meant again.
+FIND_DOUBLE: Final = """
+    SELECT message.id, message.state, message.due_at FROM live_key
+    JOIN message ON message.id = live_key.message_id AND message.batch_id = :batch
+    WHERE live_key.content_id = :content AND live_key.contact_id = :contact AND live_key.instance_id = :instance
+"""
+
+# A caller's key holds for its days after its message was due or left, whichever was later, and while it may leave yet.
+MAY_LEAVE_OR_LEFT: Final = """
+    message.state IN ('queued', 'sending', 'unknown')
+        OR EXISTS (SELECT 1 FROM attempt WHERE attempt.message_id = message.id AND started_at > :since)
+"""
+FIND_CALLER_KEY: Final = f"""
+    SELECT request_hash, batch_id, batch.released_at FROM caller_key JOIN batch ON batch.id = batch_id
+    WHERE key = :key AND (expires_at > :now OR EXISTS
+        (SELECT 1 FROM message WHERE message.id BETWEEN batch.first_message_id AND batch.last_message_id
+            AND message.batch_id = batch.id AND ({MAY_LEAVE_OR_LEFT})))
+"""  # noqa: S608  # own words
+FIND_LINE_KEY: Final = f"""
+    SELECT caller_key.request_hash, message.id, message.state, message.due_at,
+        batch.released_at IS NOT NULL OR batch.id = :batch
+    FROM caller_key
+    LEFT JOIN message ON message.id = caller_key.message_id
+    LEFT JOIN batch ON batch.id = caller_key.batch_id
+    WHERE caller_key.key = :key AND (caller_key.expires_at > :now OR {MAY_LEAVE_OR_LEFT})
+"""  # noqa: S608  # own words
 
 
 class SqliteIntake:
@@ -68,8 +102,9 @@ class SqliteIntake:
         source = iter(lines)
         chunk = list(islice(source, CHUNK_ROWS))
         following = list(islice(source, CHUNK_ROWS))
+        if not is_dry_run:
+            self.sweep_abandoned()
         with self._transaction(is_dry_run=is_dry_run) as connection:
-            self._sweep_abandoned(connection)
             earlier = _find_caller_key(connection, batch, now_ms=now_ms)
             if earlier is None:
                 _check_room(connection, batch)
@@ -101,8 +136,8 @@ class SqliteIntake:
                 yield from results
         finally:
             if not is_released:  # the lines, the disk or the reader gave up: take back what nobody may send
-                with suppress(WaError), self._database.write() as connection:
-                    remove_batch(connection, batch_id)
+                with suppress(WaError):
+                    self._remove_batch(batch_id, self._owner.token)
 
     def count_batch(self, batch_id: int) -> dict[str, int]:
         """How many messages of a batch stand in which state."""
@@ -153,22 +188,34 @@ class SqliteIntake:
         if batch.key is not None:
             connection.execute(
                 "INSERT OR REPLACE INTO caller_key VALUES (?, ?, ?, NULL, ?)",
-                (batch.key, batch.request_hash, batch_id, _key_ends_at(batch, batch.start_at_ms)),
+                (
+                    batch.key,
+                    batch.request_hash,
+                    batch_id,
+                    _key_ends_at(batch, batch.start_at_ms + batch.size * batch.delay_ms),
+                ),
             )
         return batch_id
 
     def sweep_abandoned(self) -> None:
         """Take out what a process that died half-way through a long enqueue left: none of it could be sent yet."""
         with self._database.read() as connection:
-            unreleased = connection.execute("SELECT 1 FROM batch WHERE released_at IS NULL LIMIT 1").fetchone()
-        if unreleased is not None:
-            with self._database.write() as connection:
-                self._sweep_abandoned(connection)
-
-    def _sweep_abandoned(self, connection: sqlite3.Connection) -> None:
-        for batch_id, owner in connection.execute("SELECT id, owner FROM batch WHERE released_at IS NULL").fetchall():
+            unreleased = connection.execute("SELECT id, owner FROM batch WHERE released_at IS NULL").fetchall()
+        for batch_id, owner in unreleased:
             if owner != self._owner.peek() and not is_alive(self._database.path, owner):
-                remove_batch(connection, batch_id)
+                self._remove_batch(batch_id, owner)
+
+    def _remove_batch(self, batch_id: int, owner: str) -> None:
+        """Take a batch that was never released out again, with its messages and keys.
+
+        Some thousand messages a transaction; one that is cut short leaves less of what nobody may send.
+        owner: whose it was, since the number is free for another call once the batch is gone.
+        """
+        while True:
+            with self._database.write() as connection:
+                if not _remove_some(connection, batch_id, owner):
+                    return
+            time.sleep(BREATH_SECONDS)
 
     def _repeat(self, batch_id: int) -> Iterator[Enqueued]:
         with self._database.read() as connection:
@@ -223,14 +270,22 @@ class _Entry:
                     raise _key_conflict(line.key)
                 twin = _duplicate(earlier.message_id, line.address, State.QUEUED, earlier.due_at_ms)
             elif line.key is not None:
-                twin = _find_line_key(connection, self._batch_id, line, now_ms=now_ms)
+                twin = _find_line_key(connection, batch, self._batch_id, line, now_ms=now_ms)
             elif (double := entered.get((content_id, contact_id))) is not None:
                 twin = _duplicate(double.message_id, line.address, State.QUEUED, double.due_at_ms)
-            elif meant or (is_new and skips_look_up):
+            elif (meant and (batch.lines_are_unique or self.first_id is None)) or (is_new and skips_look_up):
                 twin = None
             else:
                 row = connection.execute(
-                    FIND_LIVE_KEY, (self._batch_id, content_id, contact_id, batch.instance_id, now_ms)
+                    FIND_DOUBLE if meant else FIND_LIVE_KEY,
+                    {
+                        "batch": self._batch_id,
+                        "content": content_id,
+                        "contact": contact_id,
+                        "instance": batch.instance_id,
+                        "now": now_ms,
+                        "window": batch.duplicate_window_ms,
+                    },
                 ).fetchone()
                 twin = _duplicate(row[0], line.address, row[1], row[2]) if row else None
             if twin is not None:
@@ -322,27 +377,38 @@ class _Entry:
         return found
 
 
-def remove_batch(connection: sqlite3.Connection, batch_id: int) -> None:
-    """Take a batch that was never released out again, with its messages and keys."""
-    for statement in (
-        "DELETE FROM live_key WHERE message_id IN (SELECT id FROM message WHERE batch_id = :id AND id >= :first)",
-        "DELETE FROM message WHERE batch_id = :id AND id >= :first",
-        "DELETE FROM caller_key WHERE batch_id = :id",
-        "DELETE FROM batch WHERE id = :id",
-    ):
-        first = connection.execute("SELECT ifnull(first_message_id, 0) FROM batch WHERE id = ?", (batch_id,)).fetchone()
-        connection.execute(statement, {"id": batch_id, "first": first[0] if first else 0})
+def _remove_some(connection: sqlite3.Connection, batch_id: int, owner: str) -> bool:
+    """Remove the first messages of an unreleased batch, and with the last of them the batch.  True: some are left."""
+    row = connection.execute(
+        "SELECT first_message_id, last_message_id FROM batch WHERE id = ? AND owner = ? AND released_at IS NULL",
+        (batch_id, owner),
+    ).fetchone()
+    if row is None:  # another process was faster
+        return False
+    connection.execute("DELETE FROM caller_key WHERE batch_id = ?", (batch_id,))  # before the messages they name
+    messages = connection.execute(
+        """SELECT id, content_id, contact_id, instance_id FROM message
+        WHERE id BETWEEN ? AND ? AND batch_id = ? ORDER BY id LIMIT ?""",
+        (*row, batch_id, REMOVED_ROWS),
+    ).fetchall()
+    ids = [(message[0],) for message in messages]
+    connection.executemany(
+        "DELETE FROM live_key WHERE message_id = ? AND content_id = ? AND contact_id = ? AND instance_id = ?", messages
+    )
+    connection.executemany("DELETE FROM decision WHERE message_id = ?", ids)  # a cancel may have come in meanwhile
+    connection.executemany("DELETE FROM message WHERE id = ?", ids)
+    if len(messages) < REMOVED_ROWS:
+        connection.execute("DELETE FROM batch WHERE id = ?", (batch_id,))
+        return False
+    _note_range(connection, batch_id, first=messages[-1][0] + 1, last=row[1])
+    return True
 
 
 def _find_caller_key(connection: sqlite3.Connection, batch: NewBatch, *, now_ms: int) -> int | None:
     """The batch that this call's key already stands for, or None when the key is free."""
     if batch.key is None:
         return None
-    row = connection.execute(
-        """SELECT request_hash, batch_id, batch.released_at FROM caller_key JOIN batch ON batch.id = batch_id
-        WHERE key = ? AND expires_at > ?""",
-        (batch.key, now_ms),
-    ).fetchone()
+    row = connection.execute(FIND_CALLER_KEY, _key_values(batch, batch.key, now_ms=now_ms)).fetchone()
     if row is None:
         return None
     if row[0] != batch.request_hash:
@@ -352,16 +418,11 @@ def _find_caller_key(connection: sqlite3.Connection, batch: NewBatch, *, now_ms:
     return int(row[1])
 
 
-def _find_line_key(connection: sqlite3.Connection, batch_id: int, line: NewMessage, *, now_ms: int) -> Enqueued | None:
-    row = connection.execute(
-        """SELECT caller_key.request_hash, message.id, message.state, message.due_at,
-            batch.released_at IS NOT NULL OR batch.id = ?
-        FROM caller_key
-        LEFT JOIN message ON message.id = caller_key.message_id
-        LEFT JOIN batch ON batch.id = caller_key.batch_id
-        WHERE caller_key.key = ? AND caller_key.expires_at > ?""",
-        (batch_id, line.key, now_ms),
-    ).fetchone()
+def _find_line_key(
+    connection: sqlite3.Connection, batch: NewBatch, batch_id: int, line: NewMessage, *, now_ms: int
+) -> Enqueued | None:
+    values = {"batch": batch_id, **_key_values(batch, line.key, now_ms=now_ms)}
+    row = connection.execute(FIND_LINE_KEY, values).fetchone()
     if row is None:
         return None
     if row[0] != _line_hash(line) or row[1] is None:
@@ -389,6 +450,10 @@ def _key_is_being_used(key: str) -> Temporary:
 
 def _line_hash(line: NewMessage) -> bytes:
     return content_hash(f"{line.address}\x1f{line.encoded}")
+
+
+def _key_values(batch: NewBatch, key: str | None, *, now_ms: int) -> dict[str, object]:
+    return {"key": key, "now": now_ms, "since": now_ms - batch.key_days * 86_400_000}
 
 
 def _key_ends_at(batch: NewBatch, due_at_ms: int) -> int:
