@@ -258,10 +258,12 @@ class Household:
         }
         self._started: list[Running] = []
 
-    def start(self, *words: object, env: dict[str, str] | None = None, **options: Any) -> Running:
-        """A `wa` that runs beside the test; it is ended with the test at the latest."""
+    def start(
+        self, *words: object, env: dict[str, str] | None = None, under: Sequence[str] = (), **options: Any
+    ) -> Running:
+        """A `wa` that runs beside the test; it is ended with the test at the latest.  under: a tool that runs it."""
         running = Running(
-            [sys.executable, "-m", "wa_cli", *map(str, words)],
+            [*under, sys.executable, "-m", "wa_cli", *map(str, words)],
             env=environment(**{**self.settings, **(env or {})}),
             cwd=self.folder,
             **options,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -175,6 +177,39 @@ def test_a_daemon_killed_again_and_again_at_random_loses_nothing_and_repeats_not
     report = home.audit()
     report.assert_sound(unknown=None)
     assert len(report.unknown) <= cycles * CONCURRENCY
+    assert sum(report.states.values()) == queued
+
+
+@pytest.mark.parametrize("call", ["pwrite64", "fdatasync"])
+def test_a_drain_killed_at_a_write_or_a_sync_of_its_file_repeats_nothing(
+    call: str, make_home: Callable[..., Household]
+) -> None:
+    """Promises P1, P2, P10; row 2: the n-th call dies.  WA_SYSCALL_POINTS=200 visits every one of them."""
+    if (
+        shutil.which("strace") is None
+        or subprocess.run(["strace", "-qq", "-o", os.devnull, "true"], check=False).returncode
+    ):
+        pytest.skip("strace is not there, or may not trace")
+    points = range(1, int(os.environ["WA_SYSCALL_POINTS"]) + 1) if "WA_SYSCALL_POINTS" in os.environ else (1, 3, 7)
+    home = make_home(WA_CONCURRENCY="2")
+    home.queue(10)
+    queued, doubtful = 10, 0
+    for point in points:
+        strace = ["strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={call}"]
+        strace += ["-e", f"inject={call}:signal=SIGKILL:when={point}"]
+        ran = home.wa("drain", under=strace)
+        report = home.audit()
+        report.assert_sound(unknown=None, open=None)
+        now_doubtful = len(report.unknown) + report.states["sending"]
+        assert now_doubtful - doubtful <= 2, point
+        doubtful = now_doubtful
+        if ran.exit == 0:
+            break  # it made fewer calls than that: every point has been visited
+        home.queue(4, first=queued)
+        queued += 4
+    assert home.wa("drain").exit == 0
+    report = home.audit()
+    report.assert_sound(unknown=doubtful)
     assert sum(report.states.values()) == queued
 
 
