@@ -163,14 +163,22 @@ class Platform:
 
 
 class MortalExecutor(InlineExecutor):
-    """The writer thread of a process that may be killed right before or right after a turn."""
+    """The writer thread of a process that may be killed right before or right after a turn, or stopped after it."""
 
-    def __init__(self, on_death: Callable[[], None]) -> None:
+    def __init__(self, on_death: Callable[[], None], on_stop: Callable[[], None]) -> None:
         super().__init__()
         self._on_death = on_death
+        self._on_stop = on_stop
         self.dies: str | None = None
+        self.stops_after_start = False
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if self.stops_after_start and not self.is_dead:
+            future = super().submit(work, *args, **kwargs)
+            if future.exception() is None and getattr(future.result(), "started", None):
+                self.stops_after_start = False
+                self._on_stop()
+            return future
         if self.is_dead or self.dies is None:
             return super().submit(work, *args, **kwargs)
         if self.dies == "after":
@@ -214,7 +222,7 @@ class Process:
         storm.epoch = self.lease.epoch
         self.loop = VirtualLoop(storm.clock)
         self.is_dead = False
-        self.executor = MortalExecutor(self._die)
+        self.executor = MortalExecutor(self._die, self.loop.stop)
         self.sender = storm.world.new_loop(
             lease=self.lease,
             queue=StormyQueue(storm),
@@ -231,6 +239,14 @@ class Process:
             self.loop.run_for(milliseconds)
         else:
             self.storm.clock.advance(milliseconds)
+
+    def run_until_started(self, milliseconds: float) -> None:
+        """Run until a start was committed, at most for that long, and stand still before its post begins."""
+        self.executor.stops_after_start = True
+        alarm = self.loop.call_at(self.loop.time() + milliseconds / 1000, self.loop.stop)
+        self.loop.run_forever()
+        alarm.cancel()
+        self.executor.stops_after_start = False
 
     def wake(self) -> None:
         if not self.is_dead and not self.task.done():
@@ -313,6 +329,7 @@ class Storm:
     paused: bool = False
     in_flight_at_pause: set[int] = field(default_factory=set)
     keys: dict[str, Any] = field(default_factory=dict)
+    named: set[int] = field(default_factory=set)
     dice: random.Random = field(init=False)
     world: World = field(init=False)
     platform: Platform = field(init=False)
@@ -454,6 +471,8 @@ class Storm:
         frozen = self.process
         if frozen is None or self.disk != "sound":
             return
+        if self.dice.random() < 0.5:
+            frozen.run_until_started(self.dice.choice((1_000, 10_000, 70_000)))
         self.clock.advance(self.dice.choice((31_000, 45_000, 600_000)))
         if self.dice.random() < 0.3:
             frozen.run_for(1_000)  # nobody has taken over: it goes on with the lease it still has
@@ -583,6 +602,8 @@ class Storm:
             options["key"] = f"order:{dice.randint(1, 6)}"
             if dice.random() < 0.5 and options["key"] in self.keys:
                 lines = self.keys[options["key"]]
+        is_known_key = options.get("key") in self.keys
+        waiting = self.world.value("SELECT count(*) FROM message WHERE state = 'queued'")
         before = self.world.value("SELECT ifnull(sum(n), 0) FROM tally")
         try:
             answers = world.enqueue(lines, **options)
@@ -591,8 +612,12 @@ class Storm:
             if self.world.value("SELECT ifnull(sum(n), 0) FROM tally") != before:
                 self.faults.append(f"a refused call has written something: {error}")
             return
-        if options.get("key") and any(answer.outcome != "duplicate" for answer in answers):
-            self.keys[options["key"]] = lines
+        key = options.get("key")
+        if key and lines != self.keys.setdefault(key, lines):
+            self.faults.append(f"the key {key} was taken for other content")
+        room = options["max_queue_size"]
+        if room and not (key and is_known_key) and waiting + len(lines) > room:
+            self.faults.append(f"{len(lines)} lines went into a queue of {waiting} that holds {room}")
         self._take_down(answers, lines, options)
         if self.process is not None:
             self.process.wake()
@@ -602,26 +627,34 @@ class Storm:
         """A call of two chunks, with the send loop at work between them."""
         from wa_cli.store.sqlite.intake import CHUNK_ROWS, SqliteIntake
 
-        lines = [line(1_000 + number, f"long {len(self.asked)}") for number in range(CHUNK_ROWS)]
-        lines += [line(1_000_000 + number, f"long {len(self.asked)}") for number in range(3)]
+        words = f"long {len(self.asked)}"
+        lines = [line(1_000 + number, words) for number in range(CHUNK_ROWS + 3)]
+        overlapping = [line(1_000 + number, words) for number in (0, 2, CHUNK_ROWS + 1)]
+        options: dict[str, Any] = {"expires_in_ms": 300_000, "on_unknown": OnUnknown.HOLD}
+        overlaps: list[Any] = []
         storm = self
 
         class Watched(SqliteIntake):
-            """Lets the send loop run after every chunk."""
+            """Lets the send loop run after every chunk, and the same words come in by another call."""
 
             @contextmanager
             def _transaction(self, *, is_dry_run: bool) -> Iterator[Any]:
                 with super()._transaction(is_dry_run=is_dry_run) as connection:
                     yield connection
+                if overlapping and storm.dice.random() < 0.7:
+                    mine, overlapping[:] = list(overlapping), []
+                    overlaps.append((storm.world.enqueue(mine, **options), mine))
                 if storm.process is not None:
-                    storm.process.run_for(10)
+                    storm.process.run_for(storm.dice.choice((10, 5_000)))
 
-        options: dict[str, Any] = {"expires_in_ms": 300_000, "on_unknown": OnUnknown.HOLD}
-        answers = self.world.enqueue(lines, intake=Watched(self.world.database, self.world.owner), **options)
+        watched = Watched(self.world.database, self.world.owner)
+        answers = self.world.enqueue(lines, intake=watched, unique=True, **options)
         self.seen["batch_released_late"] += 1
         self._take_down(answers, lines, options)
+        for their_answers, mine in overlaps:
+            self._take_down(their_answers, mine, options)
         # Two thousand messages would take the storm's whole time: most of them are called off again.
-        surplus = [answer.message_id for answer in answers if answer.outcome == "queued"][5:]
+        surplus = [answer.message_id for answer in answers if answer.outcome == "queued"][5:-3]
         self.world.messages.cancel(surplus, now_ms=self.world.now_ms)
         self._after_run()
 
@@ -635,8 +668,7 @@ class Storm:
             self.seen[answer.outcome] += 1
             self.answers[answer.outcome] += 1
             if answer.outcome == "duplicate":
-                if answer.message_id not in self.asked:
-                    self.faults.append(f"m{answer.message_id} was named as a duplicate and never queued")
+                self.named.add(answer.message_id)
                 continue
             if answer.message_id in self.asked:
                 self.faults.append(f"m{answer.message_id} was given out twice")
@@ -655,12 +687,13 @@ class Storm:
         """At the moment of a post its start must be in the store, under the epoch that may send."""
         attempt_id = int(post.tag.rsplit(".", 1)[1])
         rows = self.world.rows(
-            """SELECT message.state, attempt.outcome, attempt.epoch, contact.address FROM attempt
-            JOIN message ON message.id = attempt.message_id JOIN contact ON contact.id = message.contact_id
+            """SELECT message.state, attempt.outcome, attempt.epoch, contact.address, batch.released_at IS NOT NULL
+            FROM attempt JOIN message ON message.id = attempt.message_id
+            JOIN contact ON contact.id = message.contact_id JOIN batch ON batch.id = message.batch_id
             WHERE attempt.id = ?""",
             attempt_id,
         )
-        if rows != [("sending", None, self.epoch, post.address)]:
+        if rows != [("sending", None, self.epoch, post.address, 1)]:
             self.faults.append(f"posted attempt {attempt_id} while the store says {rows} (epoch {self.epoch})")
         if self.paused and attempt_id not in self.in_flight_at_pause:
             self.faults.append(f"attempt {attempt_id} was started after the pause")
@@ -718,6 +751,8 @@ class Storm:
             "SELECT id, message_id, outcome FROM attempt ORDER BY id"
         ):
             attempts[message_id].append((attempt_id, outcome))
+        if self.named - self.asked.keys():
+            self.faults.append(f"LOST: {sorted(self.named - self.asked.keys())} were named as duplicates, never queued")
         missing = self.asked.keys() - rows.keys()
         if missing:
             self.faults.append(f"LOST: {sorted(missing)} were queued and are gone")
@@ -765,6 +800,8 @@ class Storm:
         should_be_open = bool(open_ends) and asked.on_unknown is not OnUnknown.SKIP and not was_resent
         if should_be_open and state is not State.UNKNOWN:
             self.faults.append(f"UNKNOWN: {name} is {state} ({reason}), but attempt {open_ends} is open")
+        if open_ends and asked.on_unknown is OnUnknown.SKIP and state is not State.SKIPPED:
+            self.faults.append(f"UNKNOWN: {name} is {state} ({reason}), but its policy is to skip it")
         if state is State.UNKNOWN and not open_ends:
             self.faults.append(f"UNKNOWN: {name} is unknown, but every attempt is clear: {attempts}")
         for attempt_id, outcome in attempts:

@@ -18,7 +18,7 @@ from storm import Storm
 if TYPE_CHECKING:
     from pathlib import Path
 
-SEEDS = int(os.environ.get("WA_STORM_SEEDS", "800"))
+SEEDS = int(os.environ.get("WA_STORM_SEEDS", "600"))
 SEEDS_A_TEST = 25
 ONE_SEED = os.environ.get("WA_STORM_SEED")
 FIRST_SEEDS = [int(ONE_SEED)] if ONE_SEED else list(range(0, SEEDS, SEEDS_A_TEST))

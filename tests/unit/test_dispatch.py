@@ -856,6 +856,26 @@ def test_a_process_that_slept_between_commit_and_post_does_not_post(world: World
     assert all(posted.attempt_id != first.id for posted in world.transport.posts)
 
 
+def test_a_post_that_would_begin_long_after_its_start_is_given_back_so_that_limits_hold(tmp_path: Path) -> None:
+    """Promise P8; fault 34: the process was stopped for ten seconds between the two, well within its lease."""
+    with open_world(tmp_path, limits=Limits(gap_ms=1_000)) as world:
+        ids = world.send_later("a", "b", "c")
+        nap = iter([10 * SECOND])
+
+        class Nap(InlineExecutor):
+            def submit(self, work, /, *args, **kwargs):  # type: ignore[no-untyped-def]  # as its base does
+                future = super().submit(work, *args, **kwargs)
+                world.clock.advance(next(nap, 0))
+                return future
+
+        worker = Worker(world, executor=Nap())
+        worker.run_for(MINUTE)
+        worker.stop()
+        assert sorted(world.transport.bodies) == ["a", "b", "c"]
+        assert min(world.transport.gaps_ms) >= 1_000
+        assert [attempt.error_code for attempt in world.attempts(ids[0])] == ["overslept", None]
+
+
 @pytest.mark.parametrize("clock_stood_still", [True, False])
 def test_a_start_whose_lease_ran_out_is_not_posted_whichever_clock_tells(world: World, clock_stood_still: bool) -> None:
     """Fault 34: while a laptop sleeps its steady clock stands still; a clock set back hides the time that passed."""

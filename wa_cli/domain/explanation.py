@@ -84,6 +84,7 @@ OWN_CODES: Final[Mapping[str, tuple[str, str | None]]] = {
     "connection_reset": ("the connection broke after it was begun", "`wa reconcile` settles it"),
     "answer_cut": ("the answer broke off", "`wa reconcile` settles it"),
     "lease_ran_out": ("its sender slept past its lease before the post began", None),
+    "overslept": ("its sender slept between the start and the post", None),
 }
 
 

@@ -46,6 +46,8 @@ log = logging.getLogger("wa.dispatch")
 RENEWED_AT: Final = 1 / 3
 # A post does not begin this close to the end of its lease: the next holder may already be looking at the row.
 LEASE_MARGIN_MS: Final = 1_000
+# Nor so long after its start: limits count starts, and a process that slept in between would send two at once.
+LATEST_POST_MS: Final = 5_000
 STORE_RETRY_SECONDS: Final = 1.0
 # How long a loop that was told to stop goes on offering its outcomes to a store that takes none.
 STOP_PATIENCE_MS: Final = 5_000
@@ -79,9 +81,11 @@ class LeaseLost(WaError):  # it is a state of affairs, caught by whoever runs th
 
 @dataclass(slots=True, kw_only=True)
 class Started:
-    """A message whose start is on the disk and whose post may begin."""
+    """A message whose start is on the disk and whose post may begin.  at_ms, at: of the start, on both clocks."""
 
     attempt_id: AttemptId
+    at_ms: int
+    at: float
     due: Due
     terms: BatchTerms
     content: Content
@@ -364,6 +368,9 @@ class SendLoop:
         ):
             # This process slept between the commit and now; another holder may have taken over.
             outcome = NotSent(code="lease_ran_out", details="the lease ran out before the post began")
+        elif max(began - start.at, self._clock.wall_ms() - start.at_ms) > LATEST_POST_MS:
+            # It still has its lease, but the next starts are spaced from a moment that is long past.
+            outcome = NotSent(code="overslept", details="the post would have begun long after its start")
         else:
             post = Post(
                 tag=f"wa1.{self._install}.{start.attempt_id}",
@@ -584,7 +591,14 @@ class SendLoop:
                 [due for due, _terms in chosen], lease=self._lease, now_ms=now_ms, spaced_batches=spaced
             )
             turn.started = [
-                Started(attempt_id=AttemptId(attempt_id), due=due, terms=terms, content=self._contents[due.content_id])
+                Started(
+                    attempt_id=AttemptId(attempt_id),
+                    at_ms=now_ms,
+                    at=now,
+                    due=due,
+                    terms=terms,
+                    content=self._contents[due.content_id],
+                )
                 for attempt_id, (due, terms) in zip(attempt_ids, chosen, strict=True)
             ]
         if len(chosen) >= free > 0 or free == 0:
