@@ -51,8 +51,9 @@ def drain(
         app, chosen, max_runtime_seconds=seconds, limit=limit, on_progress=show if is_watched else None
     )
     if report.holder is not None:
-        since = format_time(report.holder.since_ms)
-        session.say(f"another {report.holder.role} is sending already (pid {report.holder.pid}, since {since})")
+        holder = report.holder
+        who = "another drain" if holder.role == "drain" else f"a {holder.role}"
+        session.say(f"{who} is sending already (pid {holder.pid}, since {session.describe_time(holder.since_ms)})")
     _report(session, report.sums, chosen.id)
     if report.trouble is not None:
         raise report.trouble
@@ -99,11 +100,13 @@ def _others(sums: Sums) -> list[tuple[str, int]]:
 
 def _exit_code_for(session: Session, instance: str, sums: Sums) -> int:
     """4 when the instance waits for a person, else 5 for unknown outcomes of this run, else 3 for failures."""
+    from wa_cli.cli.waiting import say_paused
+
     standing = session.open_app().instances.find(instance)
-    if standing.paused_by in ("platform", "wa"):
-        session.say(f"paused: {standing.pause_reason} ({standing.pause_code})")
-        session.hint(f"mend that, then `wa instance resume {instance}`; nothing in the queue is lost")
-        return 4
+    if standing.paused_at_ms is not None:
+        say_paused(session, standing)
+        if standing.paused_by != "person":
+            return 4
     if sums.unknown:
         session.hint("`wa reconcile` shows what is known about the unknown outcomes")
         return 5

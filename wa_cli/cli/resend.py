@@ -122,11 +122,8 @@ def _report(session: Session, order: ResendOrder, result: Resent) -> None:
 
 
 def _say_who_sends(session: Session, opened: App, result: Resent) -> None:
-    now_ms = opened.clock.wall_ms()
+    from wa_cli.cli.waiting import say_who_sends
+
     for instance in opened.instances.list_all():
-        if instance.id not in result.batches:
-            continue
-        if instance.paused_at_ms is not None:
-            session.hint(f"the instance is paused: `wa instance resume {instance.name}` lets it send")
-        elif opened.leases.find_holder(instance.id, now_ms=now_ms) is None:
-            session.hint("nothing is sending: `wa run` starts the daemon, `wa drain` sends what is due once")
+        if instance.id in result.batches:
+            say_who_sends(session, opened, instance, count=len(result.due))

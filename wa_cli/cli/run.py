@@ -34,10 +34,11 @@ def run(
 
     code, holder = asyncio.run(run_daemon(app, chosen))
     if holder is not None:
-        since = format_time(holder.since_ms)
         if session.json:
+            since = format_time(holder.since_ms)
             session.show_json({"running": True, "pid": holder.pid, "host": holder.host, "since": since})
         else:
+            since = session.describe_time(holder.since_ms)
             session.show(f"a daemon runs already: pid {holder.pid} on {holder.host}, since {since}")
     if code:
         raise typer.Exit(code)

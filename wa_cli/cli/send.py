@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from wa_cli.bootstrap import App
     from wa_cli.cli.spool import JsonSpool
+    from wa_cli.cli.waiting import Waited
     from wa_cli.domain.message import Content
     from wa_cli.ports import Enqueued, Instance, NewMessage
     from wa_cli.services.enqueue import SendOrder, Tally
@@ -475,7 +476,9 @@ class _Call:
             waited = self._wait(tally)
             if spool is not None:
                 self._report_json(order, tally, spool, waited=waited)
-            code = waited["exit"] or code
+            if waited.trouble is not None:
+                raise waited.trouble
+            code = waited.exit_code or code
         elif spool is not None:
             self._report_json(order, tally, spool, waited=None)
         else:
@@ -544,7 +547,7 @@ class _Call:
         if self.is_dry_run:
             session.say("dry run: nothing was written, nothing was sent")
 
-    def _report_json(self, order: SendOrder, tally: Tally, spool: JsonSpool, *, waited: dict[str, Any] | None) -> None:
+    def _report_json(self, order: SendOrder, tally: Tally, spool: JsonSpool, *, waited: Waited | None) -> None:
         from wa_cli.domain.message import format_batch_id
 
         fields: dict[str, Any] = {
@@ -560,19 +563,17 @@ class _Call:
             "refusals": [{"line": one.line, "text": one.text, "reason": one.reason} for one in self.refusals],
         }
         if waited is not None:
-            fields["waited"] = {name: count for name, count in waited.items() if name != "exit"}
+            fields["waited"] = waited.counts
         spool.write_to_stdout(fields)
 
     def _say_who_sends(self, tally: Tally) -> None:
         if self.is_dry_run or not tally.queued:
             return
-        holder = self.app.leases.find_holder(self.instance.id, now_ms=self.app.clock.wall_ms())
-        if holder is not None:
-            self.session.say(f"the {holder.role} with pid {holder.pid} sends them")
-        else:
-            self.session.hint("nothing is sending: `wa run` starts the daemon, `wa drain` sends what is due once")
+        from wa_cli.cli.waiting import say_who_sends
 
-    def _wait(self, tally: Tally) -> dict[str, Any]:
+        say_who_sends(self.session, self.app, self.instance, count=tally.queued)
+
+    def _wait(self, tally: Tally) -> Waited:
         from wa_cli.cli.waiting import send_and_wait
 
         assert tally.batch_id is not None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from wa_cli.cli.session import clean_text
 from wa_cli.domain.message import format_message_id
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from wa_cli.bootstrap import App
     from wa_cli.cli.progress import ProgressLine
     from wa_cli.cli.session import Session
+    from wa_cli.errors import WaError
     from wa_cli.ports import Instance, Record
 
 LOOK_SECONDS: Final = 0.1
@@ -35,16 +37,30 @@ STATE_WORDS: Final = {
 }
 
 
-def send_and_wait(session: Session, app: App, instance: Instance, batch_id: int, *, total: int) -> dict[str, Any]:
-    """Stay until no message of the batch is waiting or on its way.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waited:
+    """How a wait ended.
 
-    Returns the counts by state, and under `exit` the exit code: 4 a paused instance, 5 unknowns, 3 failures, 130 or
-    143 when interrupted.  Leaving early loses nothing: the work belongs to the queue.
+    counts: messages of the batch by state.  exit_code: 4 a paused instance, 5 unknowns, 3 failures, 130 or 143 when
+    interrupted.  trouble: what ended it early, to be raised once the report is out.
+    """
+
+    counts: dict[str, int]
+    exit_code: int
+    trouble: WaError | None
+
+
+def send_and_wait(session: Session, app: App, instance: Instance, batch_id: int, *, total: int) -> Waited:
+    """Stay until no message of the batch is waiting or on its way, or the instance is paused.
+
+    Leaving early loses nothing: the work belongs to the queue.
     """
     from wa_cli.daemon.drain import drain
+    from wa_cli.services.dispatch import LeaseLost
 
     progress = session.progress("sending", total) if not session.verbose else None
     exit_code = 0
+    trouble: WaError | None = None
 
     def show(record: Record) -> None:
         if progress is not None:
@@ -56,11 +72,15 @@ def send_and_wait(session: Session, app: App, instance: Instance, batch_id: int,
         while True:
             report = drain(app, instance, role="wait", only_batch=batch_id, until_settled=True, on_progress=show)
             exit_code = report.exit_code
-            if not isinstance(report.holder, Holder):
+            trouble = None if isinstance(report.trouble, LeaseLost) else report.trouble
+            if not isinstance(report.holder, Holder) and not isinstance(report.trouble, LeaseLost):
+                break
+            if exit_code:
                 break
             # Somebody else sends for this instance: follow, and take over if they leave before we are done.
-            counts = _follow(app, instance, batch_id, progress or session.progress("sending", total))
-            if not any(counts.get(state) for state in OPEN_STATES):
+            progress = progress or session.progress("sending", total)
+            counts = _follow(app, instance, batch_id, progress)
+            if not any(counts.get(state) for state in OPEN_STATES) or _is_paused(app, instance):
                 break
     finally:
         if progress is not None:
@@ -70,8 +90,7 @@ def send_and_wait(session: Session, app: App, instance: Instance, batch_id: int,
     if exit_code:
         session.say("left before the end; what is queued stays queued")
     elif any(counts.get(state) for state in OPEN_STATES) and standing.paused_at_ms is not None:
-        session.say(f"paused: {standing.pause_reason}")
-        session.hint(f"mend that, then `wa instance resume {instance.name}`")
+        say_paused(session, standing)
         exit_code = 4
     elif counts.get("unknown"):
         session.hint("`wa reconcile` shows what is known about the unknown outcomes")
@@ -82,7 +101,7 @@ def send_and_wait(session: Session, app: App, instance: Instance, batch_id: int,
     if not session.json:
         order = sorted(counts.items(), key=lambda item: (item[0] != "sent", item[0]))
         session.show(", ".join(f"{count} {state}" for state, count in order if count))
-    return {**counts, "exit": exit_code}
+    return Waited(counts=counts, exit_code=exit_code, trouble=trouble)
 
 
 def describe_record(record: Record) -> str:
@@ -105,6 +124,32 @@ def _follow(app: App, instance: Instance, batch_id: int, progress: ProgressLine)
             return counts
         if app.leases.find_holder(instance.id, now_ms=app.clock.wall_ms()) is None:
             return counts
-        if app.instances.find(instance.name).paused_at_ms is not None:
+        if _is_paused(app, instance) and not counts.get("sending"):
             return counts
         time.sleep(LOOK_SECONDS)
+
+
+def _is_paused(app: App, instance: Instance) -> bool:
+    return app.instances.find(instance.name).paused_at_ms is not None
+
+
+def say_paused(session: Session, standing: Instance) -> None:
+    """Why the instance stands still, and what to type about it."""
+    code = f" ({standing.pause_code})" if standing.pause_code else ""
+    session.say(f"{standing.name} is paused: {clean_text(standing.pause_reason or 'by hand')}{code}")
+    first = "" if standing.paused_by == "person" else "mend that, then "
+    session.hint(f"{first}`wa instance resume {standing.name}`; nothing in the queue is lost")
+
+
+def say_who_sends(session: Session, app: App, instance: Instance, *, count: int) -> None:
+    """Who will send what was just queued, or what to type so that somebody does."""
+    standing = app.instances.find(instance.name)
+    holder = app.leases.find_holder(instance.id, now_ms=app.clock.wall_ms())
+    if standing.paused_at_ms is not None:
+        say_paused(session, standing)
+    elif holder is None:
+        session.hint("nothing is sending: `wa run` starts the daemon, `wa drain` sends what is due once")
+    elif holder.role == "daemon":
+        session.say(f"the daemon with pid {holder.pid} sends {'it' if count == 1 else 'them'}")
+    else:
+        session.hint(f"a {holder.role} is sending now; what it does not reach needs `wa run`, or another `wa drain`")
