@@ -72,10 +72,28 @@ SETTLE_ACCEPTED: Final = """
 # A refusal speaks for its own post: where another one may have been accepted, the message stays unknown.  The burial
 # counted the attempt; that is undone where the outcome does not count.
 SETTLE_REFUSED: Final = """
-    UPDATE message SET state = ?, due_at = ifnull(?, due_at), attempts = attempts - ?, reason = ?,
-        error_code = ?, error_details = ?, changed_at = ?
-    WHERE id = ? AND state = 'unknown'
+    UPDATE message SET
+        state = CASE WHEN reason = 'cancel_requested' AND ?1 = 'queued' THEN 'cancelled' ELSE ?1 END,
+        due_at = ifnull(?2, due_at), attempts = attempts - ?3, reason = ?4,
+        error_code = ?5, error_details = ?6, changed_at = ?7
+    WHERE id = ?8 AND state = 'unknown'
         AND NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.message_id = message.id AND outcome = 'ambiguous')
+"""
+
+# The same for the second post of an unknown, which was sent again by its policy: that one failed, the first is as
+# unknown as before (promise P3).  Its reason is no longer `outcome_unknown`, so its policy does not send it once more.
+REMAIN_UNKNOWN: Final = """
+    UPDATE message SET state = 'unknown' WHERE id = ? AND state = 'failed'
+        AND EXISTS (SELECT 1 FROM attempt WHERE attempt.message_id = message.id AND outcome = 'ambiguous')
+"""
+
+# A message that is not sent after all ends in a state that says so, unless an earlier post may have been accepted.
+DROP: Final = """
+    UPDATE message SET
+        state = CASE WHEN EXISTS (SELECT 1 FROM attempt WHERE attempt.message_id = message.id AND outcome = 'ambiguous')
+            THEN 'unknown' ELSE ? END,
+        reason = ?, error_code = ?, error_details = ?, changed_at = ?
+    WHERE id = ?
 """
 
 INSERT_DECISION: Final = "INSERT INTO decision (message_id, at, rule, details) VALUES (?, ?, ?, ?)"
@@ -107,15 +125,17 @@ class SqliteQueue:
             for record in records:
                 finished = record.finished
                 known = connection.execute(
-                    "SELECT 1 FROM attempt WHERE id = ? AND error_code = 'worker_died'", (finished.attempt_id,)
+                    "SELECT outcome FROM attempt WHERE id = ? AND error_code = 'worker_died'", (finished.attempt_id,)
                 ).fetchone()
                 if known is None or isinstance(finished.outcome, Ambiguous):
                     continue
-                connection.execute(RECORD_ATTEMPT, _attempt_values(record))
                 connection.execute(
                     INSERT_DECISION,
                     (finished.message_id, now_ms, "settled_late", f"{record.state}: a late answer came in"),
                 )
+                if known[0] == "marked_sent" and not isinstance(finished.outcome, Accepted):
+                    continue  # a person has said otherwise: the history shows both
+                connection.execute(RECORD_ATTEMPT, _attempt_values(record))
                 if isinstance(finished.outcome, Accepted):
                     changed = connection.execute(SETTLE_ACCEPTED, (now_ms, finished.message_id))
                 else:
@@ -140,13 +160,19 @@ class SqliteQueue:
         return settled
 
     def requeue_unknown(self, *, older_than_ms: int, now_ms: int) -> int:
+        with self._database.read() as connection:
+            unknown = connection.execute("SELECT 1 FROM message WHERE state = 'unknown' LIMIT 1").fetchone()
+        if unknown is None:
+            return 0
         with self._database.write() as connection:
             rows = connection.execute(
                 """SELECT message.id FROM message JOIN batch ON batch.id = message.batch_id
                 WHERE message.state = 'unknown' AND batch.on_unknown = 'resend' AND message.changed_at <= ?
-                    AND message.reason <> 'cancel_requested'
-                    AND message.attempts < batch.max_attempts""",
-                (older_than_ms,),
+                    AND message.reason = 'outcome_unknown'
+                    AND (message.expires_at IS NULL OR message.expires_at > ?)
+                    AND message.attempts < batch.max_attempts
+                LIMIT 5000""",
+                (older_than_ms, now_ms),
             ).fetchall()
             connection.executemany(
                 """UPDATE message SET state = 'queued', due_at = ?, reason = 'unknown_resent', changed_at = ?
@@ -167,12 +193,13 @@ class SqliteQueue:
         if overdue is None:
             return 0
         with self._database.write() as connection:
-            changed = connection.execute(
-                """UPDATE message SET state = 'expired', reason = 'expired', changed_at = ? WHERE id IN
-                (SELECT id FROM message WHERE state = 'queued' AND expires_at <= ? LIMIT 5000)""",
-                (now_ms, now_ms),
+            ids = connection.execute(
+                "SELECT id FROM message WHERE state = 'queued' AND expires_at <= ? LIMIT 5000", (now_ms,)
+            ).fetchall()
+            connection.executemany(
+                DROP, [(State.EXPIRED, "expired", None, None, now_ms, message_id) for (message_id,) in ids]
             )
-        return changed.rowcount
+        return len(ids)
 
     def data_version(self) -> int:
         return self._database.data_version()
@@ -225,8 +252,11 @@ class SqliteTurn:
             [
                 (now_ms, record.finished.message_id)
                 for record in records
-                if record.finished.attempts and not isinstance(record.finished.outcome, Accepted)
+                if not isinstance(record.finished.outcome, Accepted)
             ],
+        )
+        self._connection.executemany(
+            REMAIN_UNKNOWN, [(record.finished.message_id,) for record in records if record.state is State.FAILED]
         )
 
     def apply_effect(self, instance_id: int, effect: Rest | Stop, *, now_ms: int) -> None:
@@ -326,9 +356,7 @@ class SqliteTurn:
 
     def drop(self, row: Due, *, state: State, rule: str, details: str | None, now_ms: int) -> None:
         self._connection.execute(
-            """UPDATE message SET state = ?, reason = ?, error_code = ?, error_details = ?, changed_at = ?
-            WHERE id = ?""",
-            (state, rule, rule if state is State.FAILED else None, details, now_ms, row.message_id),
+            DROP, (state, rule, rule if state is State.FAILED else None, details, now_ms, row.message_id)
         )
         self._connection.execute(INSERT_DECISION, (row.message_id, now_ms, rule, details))
 
