@@ -146,8 +146,9 @@ class Platform:
             return ambiguous("http_503"), dice.random() < 0.5, delay
         kind = dice.choice(("reject", "reject", "reject", "lost answer", "lost request", "not sent", "stall"))
         if kind == "reject":
-            classes = [*ErrorClass] if dice.random() < 0.35 else [c for c in ErrorClass if c is not ErrorClass.STOP]
-            error_class = dice.choice(classes)
+            others = [error_class for error_class in ErrorClass if error_class is not ErrorClass.STOP]
+            error_class = ErrorClass.STOP if dice.random() < 0.08 else dice.choice(others)
+            self._storm.seen["stop"] += error_class is ErrorClass.STOP
             limit = dice.choice((None, None, 1, 2))
             return rejected(error_class, max_attempts=limit, wait_seconds=dice.choice((None, 5.0))), False, delay
         if kind == "lost answer":
@@ -540,8 +541,6 @@ class Storm:
         self.in_flight_at_pause = {row[0] for row in self.world.rows("SELECT id FROM attempt WHERE outcome IS NULL")}
 
     def _resume(self) -> None:
-        if self.world.instances.find("default").paused_by == "platform":
-            self.seen["platform_pause"] += 1
         self.paused = False
         self.world.instances.resume(1)
         if self.process is not None:
