@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Final
+
+import typer
+from typer.core import TyperGroup
 
 from wa_cli.cli import (
     config,
@@ -23,26 +26,40 @@ from wa_cli.cli import (
     subgroup,
 )
 
-if TYPE_CHECKING:
-    import typer
+# In the order in which people meet them.
+COMMANDS: Final[dict[str, Any]] = {
+    "init": init.init,
+    "demo": demo.demo,
+    "doctor": doctor.doctor,
+    "subgroup": subgroup.app,
+    "send": send.app,
+    "run": run.run,
+    "drain": drain.drain,
+    "status": status.status,
+    "watch": status.watch,
+    "message": message.app,
+    "failed": failed.app,
+    "resend": resend.resend,
+    "reconcile": reconcile.reconcile,
+    "instance": instance.app,
+    "db": db.app,
+    "config": config.app,
+    "sandbox": sandbox.sandbox,
+}
 
 
 def register(app: typer.Typer) -> None:
-    """Add every command, in the order in which people meet them."""
-    app.command("init")(init.init)
-    app.command("demo")(demo.demo)
-    app.command("doctor")(doctor.doctor)
-    app.add_typer(send.app, name="send")
-    app.add_typer(subgroup.app, name="subgroup")
-    app.command("run")(run.run)
-    app.command("drain")(drain.drain)
-    app.command("status")(status.status)
-    app.command("watch")(status.watch)
-    app.add_typer(message.app, name="message")
-    app.add_typer(failed.app, name="failed")
-    app.command("resend")(resend.resend)
-    app.command("reconcile")(reconcile.reconcile)
-    app.add_typer(instance.app, name="instance")
-    app.add_typer(db.app, name="db")
-    app.add_typer(config.app, name="config")
-    app.command("sandbox")(sandbox.sandbox)
+    """Add every command."""
+    for name, answers in COMMANDS.items():
+        if isinstance(answers, typer.Typer):
+            app.add_typer(answers, name=name)
+        else:
+            app.command(name)(answers)
+
+
+class InOrder(TyperGroup):
+    """Lists the commands in our order; typer would put the single ones before the nouns."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        known = super().list_commands(ctx)
+        return sorted(known, key=list(COMMANDS).index)

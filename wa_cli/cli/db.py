@@ -92,7 +92,7 @@ def finding_document(finding: Finding) -> dict[str, str | None]:
 def backup(
     context: typer.Context,
     file: Annotated[
-        Path | None, typer.Argument(help="The copy; default: wa-backup-DATE.db beside the database.")
+        Path | None, typer.Argument(metavar="FILE", help="The copy; default: wa-backup-DATE.db beside the database.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file of that name.")] = False,
 ) -> None:

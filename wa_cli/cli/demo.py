@@ -52,7 +52,7 @@ WA_TIMEZONE={zone}
 
 
 def demo(context: typer.Context) -> None:
-    """Show the main job on a local WhatsApp: no account, no network, under half a minute."""
+    """Show the main job on a local WhatsApp: no account, no network."""
     session = session_of(context)
     from wa_cli.sandbox import Sandbox, SandboxSettings, parse_fault, serve_in_thread
 

@@ -19,8 +19,10 @@ def drain(
     max_runtime: Annotated[
         str | None, typer.Option("--max-runtime", metavar="DURATION", help="Stop after this long, e.g. 50s.")
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Start at most so many messages.")] = None,
-    instance: Annotated[str | None, typer.Option("--instance", help="The instance that sends.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="Start at most so many messages.")
+    ] = None,
+    instance: Annotated[str | None, typer.Option("--instance", metavar="NAME", help="The instance that sends.")] = None,
 ) -> None:
     """Send what is due now inside the limits, then stop. Safe at any overlap, made for cron.
 

@@ -41,9 +41,12 @@ def list_failed(
     context: typer.Context,
     subgroup: SubgroupOption = None,
     campaign: CampaignOption = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = None,
 ) -> None:
-    """List the failed messages, oldest first, numbered for `wa resend 0 1 2`."""
+    """List the failed messages, oldest first.
+
+    The numbers are those that `wa resend 0 1 2` and `wa failed show 0` take.
+    """
     session = session_of(context)
     opened = open_settled(session)
     is_cut = limit is None and not session.json and sys.stdout.isatty()
@@ -134,14 +137,19 @@ def show(
 @app.command("export")
 def export(
     context: typer.Context,
-    file: Annotated[str, typer.Argument(metavar="[FILE]", help="Where to; without it, stdout.")] = "-",
-    format: Annotated[str | None, typer.Option("--format", help="csv or json; by the file's name otherwise.")] = None,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Where to; without it, stdout.")] = "-",
+    format: Annotated[
+        str | None, typer.Option("--format", metavar="csv|json", help="csv or json; by the file's name otherwise.")
+    ] = None,
     subgroup: SubgroupOption = None,
     campaign: CampaignOption = None,
     raw: Annotated[bool, typer.Option("--raw", help="Without the marks against spreadsheet formulas.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
-    """Write the failed messages as CSV or JSON, whole numbers included; the file is readable by you alone."""
+    """Write the failed messages as CSV or JSON.
+
+    With whole numbers; the file is readable by you alone.
+    """
     session = session_of(context)
     chosen = format or ("json" if session.json or file.endswith(".json") else "csv")
     if chosen not in ("csv", "json"):
@@ -170,7 +178,7 @@ def export(
 @app.command("dismiss")
 def dismiss(
     context: typer.Context,
-    words: Annotated[list[str] | None, typer.Argument(metavar="[INDEX|ID]...", help="Which ones.")] = None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="INDEX|ID", help="Which ones.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="The whole list.")] = False,
 ) -> None:
     """Take failures off the list. They stay failed, in every count and in their history."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="The WhatsApp identities that send.")
 
-Name = Annotated[str | None, typer.Argument(help="The instance; the default one without a name.")]
+Name = Annotated[str | None, typer.Argument(metavar="NAME", help="The instance; the default one without a name.")]
 
 
 @app.command("list")
@@ -48,7 +48,7 @@ def list_instances(context: typer.Context) -> None:
 
 @app.command("show")
 def show(context: typer.Context, name: Name = None) -> None:
-    """Show one instance: state, depth, counters, and each limit with where it comes from."""
+    """Show one instance: where it stands, its counters, its limits."""
     session = session_of(context)
     app_ = session.open_app()
     now_ms = app_.clock.wall_ms()
@@ -124,7 +124,9 @@ def _show_people(
 def pause(
     context: typer.Context,
     name: Name = None,
-    reason: Annotated[str, typer.Option("--reason", help="Why, for whoever looks later.")] = "paused by hand",
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why, for whoever looks later.")
+    ] = "paused by hand",
 ) -> None:
     """Stop sending. When this returns, no further message starts; the queue is kept."""
     from wa_cli.services.instances import pause as pause_instance

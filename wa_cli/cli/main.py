@@ -63,6 +63,7 @@ def build_app() -> typer.Typer:
 
     app = typer.Typer(
         name="wa",
+        cls=commands.InOrder,
         no_args_is_help=True,
         context_settings={"help_option_names": ["-h", "--help"]},
         pretty_exceptions_enable=False,
@@ -137,7 +138,8 @@ def _run_command(session: Session, words: Sequence[str]) -> int:
             return 0
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "wa"
-        _show_error(session, message.rstrip("."), f"`{command} --help` shows what it takes", "usage", 2)
+        message = message[:1].lower() + message[1:].rstrip(".")
+        _show_error(session, message, f"`{command} --help` shows what it takes", "usage", 2)
         return 2
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("interrupted\n")

@@ -37,11 +37,15 @@ def open_settled(session: Session) -> App:
 @app.command("list")
 def list_messages(
     context: typer.Context,
-    state: Annotated[str | None, typer.Option("--state", help="Only those: queued, sent, failed, unknown ...")] = None,
+    state: Annotated[
+        str | None, typer.Option("--state", metavar="STATE", help="Only those: queued, sent, failed, unknown ...")
+    ] = None,
     subgroup: Annotated[str | None, typer.Option("--subgroup", metavar="NAME", help="Only of this subgroup.")] = None,
     campaign: Annotated[str | None, typer.Option("--campaign", metavar="NAME", help="Only of this campaign.")] = None,
-    recipient: Annotated[str | None, typer.Option("--recipient", help="Only to this number or group.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")] = 50,
+    recipient: Annotated[
+        str | None, typer.Option("--recipient", metavar="NUMBER", help="Only to this number or group.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="At most so many.")] = 50,
     after: Annotated[str | None, typer.Option("--after", metavar="CURSOR", help="Go on after this page.")] = None,
 ) -> None:
     """List messages, newest first."""
@@ -141,7 +145,10 @@ def show(context: typer.Context, message_id: MessageIdArgument) -> None:
 
 @app.command("explain")
 def explain(context: typer.Context, message_id: MessageIdArgument) -> None:
-    """Say why a message is where it is: the evidence, every decision with its rule, and what happens next."""
+    """Say why a message is where it is, and what happens next.
+
+    With the evidence, and every decision with its rule.
+    """
     from wa_cli.domain.explanation import explain_due, explain_next, explain_origin
     from wa_cli.domain.message import generate_idempotency_key, parse_message_id
 
@@ -237,12 +244,12 @@ def _show_next(session: Session, opened: App, row: MessageRow, step: NextStep) -
 @app.command("cancel")
 def cancel(
     context: typer.Context,
-    message_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Message ids like m42.")] = None,
+    message_ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Message ids like m42.")] = None,
     subgroup: Annotated[str | None, typer.Option("--subgroup", metavar="NAME", help="All of this subgroup.")] = None,
     batch: Annotated[str | None, typer.Option("--batch", metavar="bN", help="All of one send or resend.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Everything that waits.")] = False,
 ) -> None:
-    """Take waiting messages out of the queue.  Once it returns, none of them leaves."""
+    """Take waiting messages out of the queue. Once it returns, none of them leaves."""
     from wa_cli.domain.message import parse_message_id
 
     session = session_of(context)

@@ -23,13 +23,17 @@ LONGEST_NOTE: Final = 500
 
 def reconcile(
     context: typer.Context,
-    message_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Which to mark.")] = None,
+    message_ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Which to mark.")] = None,
     mark: Annotated[
         str | None, typer.Option("--mark", metavar="sent|not-sent", help="What a person found out.")
     ] = None,
-    note: Annotated[str | None, typer.Option("--note", help="How it was found out, for the history.")] = None,
+    note: Annotated[
+        str | None, typer.Option("--note", metavar="TEXT", help="How it was found out, for the history.")
+    ] = None,
 ) -> None:
-    """List the unknown outcomes with their evidence; settle them with --mark sent|not-sent ID...
+    """List the unknown outcomes with their evidence, or settle them.
+
+    Example: wa reconcile --mark sent m5
 
     Exits 5 while unknown outcomes exist.
     """

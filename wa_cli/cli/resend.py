@@ -22,18 +22,21 @@ LONGEST_DELAY_MS: Final = 86_400_000
 def resend(
     context: typer.Context,
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="[INDEX|ID]...", help="Of the list last printed, or ids like m42.")
+        list[str] | None, typer.Argument(metavar="INDEX|ID", help="Of the list last printed, or ids like m42.")
     ] = None,
     subgroup: Annotated[str | None, typer.Option("--subgroup", metavar="NAME", help="All of this subgroup.")] = None,
     campaign: Annotated[str | None, typer.Option("--campaign", metavar="NAME", help="All of this campaign.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All that failed and was not dismissed.")] = False,
     delay: Annotated[
-        int, typer.Option("--delay", metavar="MS", min=0, max=LONGEST_DELAY_MS, help="Between two messages.")
+        int,
+        typer.Option("--delay", metavar="MS", min=0, max=LONGEST_DELAY_MS, help="Milliseconds between two messages."),
     ] = 3000,
     force: Annotated[bool, typer.Option("--force", help="Permanent errors too.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")] = False,
 ) -> None:
-    """Send failed messages again, progressively delayed from now; their earlier attempts stay in their history.
+    """Send failed messages again, spaced, beginning now.
+
+    Their earlier attempts stay in their history.
 
     Example: wa resend 0 1 2 --delay 3000
     """

@@ -19,7 +19,7 @@ EXTRA_FIELDS: Final = ("message_id", "state", "rule", "latency_ms")
 def run(
     context: typer.Context,
     log_json: Annotated[bool, typer.Option("--log-json", help="Log JSON lines instead of words.")] = False,
-    instance: Annotated[str | None, typer.Option("--instance", help="The instance that sends.")] = None,
+    instance: Annotated[str | None, typer.Option("--instance", metavar="NAME", help="The instance that sends.")] = None,
 ) -> None:
     """Send messages as they become due, until stopped. Ctrl-C or SIGTERM finishes what is in flight."""
     session = session_of(context)

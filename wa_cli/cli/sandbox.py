@@ -19,8 +19,8 @@ PORT: Final = 8025
 
 def sandbox(
     context: typer.Context,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = PORT,
-    host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="0 takes a free one.")] = PORT,
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="Permit an address that other machines reach.")
     ] = False,
@@ -38,7 +38,7 @@ def sandbox(
     chaos: Annotated[
         list[str] | None, typer.Option("--chaos", metavar="FAULT=P", help="A fault by chance, like cut_body=0.01.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the chaos.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="The same one makes the same chaos.")] = 0,
     magic: Annotated[
         bool, typer.Option("--magic", help="List the numbers that always meet a fault, and leave.")
     ] = False,

@@ -34,12 +34,14 @@ At = Annotated[str | None, typer.Option("--at", metavar="TIME", help="When: 18:3
 Delay = Annotated[
     str | None, typer.Option("--delay", metavar="MS|auto", help="Milliseconds between two messages. [default: 2000]")
 ]
-Kind = Annotated[str | None, typer.Option("--type", help="text, image, video, document, audio, sticker, template.")]
+Kind = Annotated[
+    str | None, typer.Option("--type", metavar="KIND", help="text, image, video, document, audio, sticker, template.")
+]
 MediaLink = Annotated[str | None, typer.Option("--media", metavar="URL", help="Public https link of a file.")]
-Caption = Annotated[str | None, typer.Option("--caption", help="Words under the file.")]
-Filename = Annotated[str | None, typer.Option("--filename", help="Name shown for a document.")]
+Caption = Annotated[str | None, typer.Option("--caption", metavar="TEXT", help="Words under the file.")]
+Filename = Annotated[str | None, typer.Option("--filename", metavar="NAME", help="Name shown for a document.")]
 TemplateName = Annotated[str | None, typer.Option("--template", metavar="NAME", help="An approved template.")]
-Language = Annotated[str, typer.Option("--language", help="The template's language.")]
+Language = Annotated[str, typer.Option("--language", metavar="CODE", help="The template's language.")]
 Param = Annotated[
     list[str] | None,
     typer.Option("--param", metavar="[NAME=]VALUE", help="A value for the template's body, in order or by name."),
@@ -53,11 +55,24 @@ Button = Annotated[
 ]
 LinkPreview = Annotated[bool, typer.Option("--link-preview", help="Let WhatsApp preview the first link.")]
 InstanceName = Annotated[str | None, typer.Option("--instance", metavar="NAME", help="The instance that sends.")]
-Key = Annotated[str | None, typer.Option("--key", help="Idempotency key: this call happens once.")]
-Again = Annotated[bool, typer.Option("--again", help="Send even if the same words went out today.")]
-MaxAttempts = Annotated[int | None, typer.Option("--max-attempts", min=1, help="Attempts before it has failed.")]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", metavar="KEY", help="A name for this call: the same call with it queues nothing more."),
+]
+Again = Annotated[bool, typer.Option("--again", help="Queue it although the same words went out or wait already.")]
+MaxAttempts = Annotated[
+    int | None,
+    typer.Option(
+        "--max-attempts", metavar="N", min=1, help="Attempts before it has failed. [default: WA_MAX_ATTEMPTS]"
+    ),
+]
 Expires = Annotated[str | None, typer.Option("--expires", metavar="TIME|DURATION", help="Never send after this.")]
-Unknown = Annotated[str, typer.Option("--on-unknown", help="Unknown outcome: hold, resend or skip.")]
+Unknown = Annotated[
+    str,
+    typer.Option(
+        "--on-unknown", metavar="POLICY", help="When nobody can know whether it went out: hold, resend or skip."
+    ),
+]
 Immediate = Annotated[bool, typer.Option("--immediate", help="Ahead of everything that waits; limits still hold.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; write and send nothing.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Send now and stay until every message has an outcome.")]
@@ -66,8 +81,8 @@ Wait = Annotated[bool, typer.Option("--wait", help="Send now and stay until ever
 @app.command("subgroup")
 def subgroup(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="The subgroup.")],
-    text: Annotated[str | None, typer.Argument(help="The message; - reads it from stdin.")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The subgroup.")],
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="The message; - reads it from stdin.")] = None,
     at: At = None,
     delay: Delay = None,
     kind: Kind = None,
@@ -131,8 +146,12 @@ def subgroup(
 @app.command("to")
 def to(
     context: typer.Context,
-    recipients: Annotated[list[str], typer.Argument(help="Numbers like +6581234567, or group ids.")],
-    text: Annotated[str | None, typer.Option("--text", help="The message; - reads it from stdin.")] = None,
+    recipients: Annotated[
+        list[str], typer.Argument(metavar="RECIPIENT", help="Numbers like +6581234567, or group ids.")
+    ],
+    text: Annotated[
+        str | None, typer.Option("--text", metavar="TEXT", help="The message; - reads it from stdin.")
+    ] = None,
     at: At = None,
     delay: Delay = None,
     kind: Kind = None,
@@ -199,10 +218,14 @@ def to(
 @app.command("batch")
 def batch(
     context: typer.Context,
-    file: Annotated[str, typer.Argument(help="CSV or JSON Lines of recipient and message; - is stdin.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="CSV or JSON Lines of recipient and message; - is stdin.")
+    ],
     at: At = None,
     delay: Delay = None,
-    encoding: Annotated[str | None, typer.Option("--encoding", help="Of the file, e.g. cp1252.")] = None,
+    encoding: Annotated[
+        str | None, typer.Option("--encoding", metavar="NAME", help="When it is neither UTF-8 nor UTF-16, e.g. cp1252.")
+    ] = None,
     instance: InstanceName = None,
     key: Key = None,
     again: Again = False,

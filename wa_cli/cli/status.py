@@ -60,7 +60,9 @@ def status(context: typer.Context) -> None:
 def watch(
     context: typer.Context,
     every: Annotated[str, typer.Option("--every", metavar="DURATION", help="Time between two looks.")] = "1s",
-    count: Annotated[int, typer.Option("--count", min=0, help="Looks to take; 0 goes on until Ctrl-C.")] = 0,
+    count: Annotated[
+        int, typer.Option("--count", metavar="N", min=0, help="Looks to take; 0 goes on until Ctrl-C.")
+    ] = 0,
 ) -> None:
     """Show the status again each second until Ctrl-C. Without a terminal: one line per change, or JSON Lines."""
     from wa_cli.cli.session import parse_duration_flag

@@ -28,12 +28,10 @@ REFUSED_ROWS_SHOWN: Final = 20
 REFUSED_ROWS_IN_JSON: Final = 10_000  # a report, not a copy of the file; --errors has them all
 MEMBERS_SHOWN: Final = 50
 
-app = typer.Typer(no_args_is_help=True, help="Named lists of people and groups: create, fill, show, export, delete.")
+app = typer.Typer(no_args_is_help=True, help="Named lists of people and groups.")
 
 Name = Annotated[str, typer.Argument(help="The subgroup.", metavar="NAME")]
-Recipients = Annotated[
-    list[str], typer.Argument(help="Numbers like +6581234567, or group ids.", metavar="RECIPIENT...")
-]
+Recipients = Annotated[list[str], typer.Argument(help="Numbers like +6581234567, or group ids.", metavar="RECIPIENT")]
 
 
 @app.command("create")
@@ -97,9 +95,10 @@ def show(
     show_all: Annotated[bool, typer.Option("--all", help="All members, on a terminal too.")] = False,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="The first N members.", metavar="N")] = None,
 ) -> None:
-    """Show the members in their order, and how long a send to them would take.
+    """Show the members in their order.
 
-    On a terminal the first 50; in a pipe all of them, tab-separated: recipient, kind, attributes as JSON.
+    And how long a send to them would take. On a terminal the first 50; in a pipe all of them, tab-separated:
+    recipient, kind, attributes as JSON.
     """
     from itertools import islice
 
@@ -165,7 +164,10 @@ def add(context: typer.Context, name: Name, recipients: Recipients) -> None:
 
 @app.command("remove")
 def remove(context: typer.Context, name: Name, recipients: Recipients) -> None:
-    """Take people and groups out of a subgroup; messages already queued for them stay queued."""
+    """Take people and groups out of a subgroup.
+
+    Messages already queued for them stay queued.
+    """
     session = session_of(context)
     wa = session.open_app()
     subgroup = wa.subgroups.find(name)
@@ -209,11 +211,12 @@ def import_file(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file of --errors.")] = False,
 ) -> None:
-    """Add the recipients of a file, in its order; its other columns become attributes.
+    """Add the recipients of a file, in its order.
 
-    A row that cannot be read is reported with its line and reason, the others go in (exit 3; exit 2 when no row can
-    be read). An import that was interrupted keeps what it had read, and the same command adds the rest. Somebody who
-    is a member already keeps their place; what the file says about them is merged into their attributes.
+    Its other columns become attributes. A row that cannot be read is reported with its line and reason, the others
+    go in (exit 3; exit 2 when no row can be read). An import that was interrupted keeps what it had read, and the
+    same command adds the rest. Somebody who is a member already keeps their place; what the file says about them is
+    merged into their attributes.
 
     Example: wa subgroup import vip people.csv
     """
@@ -266,16 +269,16 @@ def import_file(
 def export(
     context: typer.Context,
     name: Name,
-    file: Annotated[str, typer.Argument(help="The CSV to write; without it, stdout.", metavar="[FILE]")] = "-",
+    file: Annotated[str, typer.Argument(help="The CSV to write; without it, stdout.", metavar="FILE")] = "-",
     raw: Annotated[
         bool, typer.Option("--raw", help="Without the marks that keep spreadsheets from running cells.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
-    """Write the members as CSV, which `wa subgroup import` reads back the same.
+    """Write the members as CSV.
 
-    The file is readable by you alone. Cells that a spreadsheet would run as a formula begin with an apostrophe,
-    numbers too because of their plus; --raw leaves it away.
+    `wa subgroup import` reads it back the same. The file is readable by you alone. Cells that a spreadsheet would
+    run as a formula begin with an apostrophe, numbers too because of their plus; --raw leaves it away.
     """
     session = session_of(context)
     from wa_cli.domain.subgroup import decode_attributes
@@ -311,7 +314,7 @@ def rename(
     name: Name,
     new_name: Annotated[str, typer.Argument(help="Its new name.", metavar="NEW_NAME")],
 ) -> None:
-    """Give a subgroup another name; what was sent to it keeps belonging to it."""
+    """Give a subgroup another name. What was sent to it keeps belonging to it."""
     session = session_of(context)
     from wa_cli.domain.subgroup import check_subgroup_name
 
@@ -327,7 +330,10 @@ def rename(
 
 @app.command("delete")
 def delete(context: typer.Context, name: Name) -> None:
-    """Delete a subgroup, not its history; messages already queued stay queued. Asks when it has members."""
+    """Delete a subgroup, not its history.
+
+    Messages already queued stay queued. Asks when it has members.
+    """
     session = session_of(context)
     store = session.open_app().subgroups
     subgroup = store.find(name)
