@@ -99,9 +99,9 @@ def test_the_spacing_holds_across_a_kill(home: Household) -> None:
 def test_after_pause_returns_nothing_leaves_until_resume(make_home: Callable[..., Household]) -> None:
     """Promise P7; row 40: while a daemon sends; the queue keeps its order."""
     home = make_home("--latency-ms", "40", WA_CONCURRENCY="2")
-    home.queue(100, "--delay", "40")
+    home.queue(60, "--delay", "100")
     home.daemon()
-    home.sandbox.wait_for_posts(5)
+    home.sandbox.wait_for_posts(3)
     paused = home.wa("instance", "pause", "default", "--json")
     paused_at = time.time()
     assert paused.exit == 0, paused.err
@@ -113,7 +113,7 @@ def test_after_pause_returns_nothing_leaves_until_resume(make_home: Callable[...
     assert [entry for entry in home.sandbox.entries() if entry["received_at"] > paused_at] == []
     assert home.states() == states
     assert home.wa("instance", "resume", "default").exit == 0
-    home.wait_for_states(sent=100)
+    home.wait_for_states(sent=60)
     home.audit().assert_sound()
     order = [entry["to"] for entry in home.sandbox.entries()]
     assert order == sorted(order)
@@ -122,27 +122,29 @@ def test_after_pause_returns_nothing_leaves_until_resume(make_home: Callable[...
 def test_after_cancel_returns_nothing_it_named_leaves(make_home: Callable[..., Household]) -> None:
     """Promise P7; row 40: what was on its way is named, the rest stays here."""
     home = make_home("--latency-ms", "40", WA_CONCURRENCY="2")
-    ids = home.queue(60, "--delay", "40")
+    ids = home.queue(60, "--delay", "200")
     home.daemon()
-    home.sandbox.wait_for_posts(5)
-    cancelled = home.wa("message", "cancel", *ids[:40], "--json")
+    home.sandbox.wait_for_posts(3)
+    cancelled = home.wa("message", "cancel", *ids[20:], "--json")
     cancelled_at = time.time()
-    states = {message_id: home.state(message_id) for message_id in ids[:40]}
+    assert cancelled.exit in (0, 3), cancelled
+    states = {message_id: home.state(message_id) for message_id in ids[20:]}
     assert set(states.values()) <= {"cancelled", "sent", "sending"}
-    gone = {number(index).removeprefix("+") for index, name in enumerate(ids[:40]) if states[name] == "cancelled"}
-    assert len(gone) > 10, cancelled
-    home.sandbox.wait_for(lambda entries: entries[-1]["to"] == number(59).removeprefix("+"), "the last of the rest")
-    assert {entry["to"] for entry in home.sandbox.entries()} & gone == set()
-    late = [entry for entry in home.sandbox.entries() if entry["received_at"] > cancelled_at]
-    assert {entry["to"] for entry in late} <= {number(index).removeprefix("+") for index in range(40, 60)}
+    gone = {number(index).removeprefix("+") for index, name in enumerate(ids) if states.get(name) == "cancelled"}
+    assert len(gone) == cancelled.json()["cancelled"] > 0
     home.wait_for_states(cancelled=len(gone), sent=60 - len(gone))
     home.audit().assert_sound()
+    assert {entry["to"] for entry in home.sandbox.entries()} & gone == set()
+    on_its_way = {number(index).removeprefix("+") for index, name in enumerate(ids) if states.get(name) == "sending"}
+    kept = {number(index).removeprefix("+") for index in range(20)}
+    late = {entry["to"] for entry in home.sandbox.entries() if entry["received_at"] > cancelled_at}
+    assert late <= kept | on_its_way
 
 
 def test_cancelling_everything_stops_everything(make_home: Callable[..., Household]) -> None:
     """Promise P7: `--all` leaves nothing in the queue, whoever sends."""
     home = make_home("--latency-ms", "40", WA_CONCURRENCY="2")
-    home.queue(60, "--delay", "40")
+    home.queue(60, "--delay", "200")
     daemon = home.daemon()
     home.sandbox.wait_for_posts(3)
     assert home.wa("message", "cancel", "--all", "--yes").exit in (0, 3)
