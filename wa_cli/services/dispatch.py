@@ -57,11 +57,16 @@ LEAP_MS: Final = 300_000.0  # fault 31
 # A drain sits out a limit of one recipient when it is shorter than this: longer ones are another run's business.
 SHORT_LIMIT_MS: Final = 10_000.0
 ROWS_PER_LOOK: Final = 100
+# Messages put off or dropped in one turn, of one lane and in all: a backlog of expired ones may not hold the store for
+# minutes, nor one lane keep the others waiting.  Between two such turns the store is free for others for a while.
+PASSED_OVER_PER_LANE: Final = 250
+PASSED_OVER_AT_MOST: Final = 1_000
+BREATH_MS: Final = 5.0
 # An acceptance waits this long for others to share its commit, and less when due messages wait for its slot.  The last
 # one in flight and everything but an acceptance are recorded at once.
 GATHER_SECONDS: Final = 0.02
 GATHER_STARVED_SECONDS: Final = 0.003
-CACHED: Final = 10_000  # contents, terms and lanes kept in memory; several times what one turn can touch
+CACHED: Final = 10_000  # contents, terms and lanes kept in memory
 
 
 # Calls back after so many seconds, on the event loop's thread; what it returns cancels that.
@@ -170,6 +175,9 @@ class SendLoop:
         self._is_starved = False
         self._limited_until = float("-inf")
         self._clock_offset: float | None = None
+        self._leap: Stop | None = None  # found, and perhaps not on the disk yet
+        self._slowed_at = float("-inf")
+        self._passed_over = 0
         self._is_stopping = False
         self._stopped_at_ms = 0.0
         self._is_abandoned = False
@@ -338,7 +346,13 @@ class SendLoop:
         finished, self._finished = self._finished, []
         if finished:
             loop = asyncio.get_running_loop()
-            settled = await loop.run_in_executor(self._executor, self._settle_late, finished)
+            try:
+                settled = await loop.run_in_executor(self._executor, self._settle_late, finished)
+            except StorageBroken:
+                raise
+            except (StorageError, Temporary) as error:
+                log.warning("lease lost: %d outcomes could not be handed over: %s", len(finished), error.message)
+                return
             log.warning("lease lost: %d outcomes refused, %d unknowns settled by them", len(finished), settled)
 
     # --- posting ---
@@ -416,8 +430,13 @@ class SendLoop:
                     sums.skipped += 1
                 case _:
                     sums.retrying += 1
-            if self._on_progress:
+            if self._on_progress is None:
+                continue
+            try:
                 self._on_progress(record)
+            except Exception as error:  # a screen that is gone may not cost the outcomes of what is in flight
+                log.warning("progress is not shown any more", exc_info=not isinstance(error, OSError))
+                self._on_progress = None
 
     # --- the turn, on the writer thread ---
 
@@ -438,9 +457,9 @@ class SendLoop:
                 expires_at_ms = standing.expires_at_ms
             rests_until_ms, rests_until = standing.rests_until_ms, self._rests_until(standing, now_ms=now_ms, now=now)
             is_paused = standing.is_paused
-            leap = self._find_leap(now_ms, now)
-            if leap is not None and not is_paused:
-                store.apply_effect(lease.instance_id, leap, now_ms=now_ms)
+            self._leap = self._find_leap(now_ms, now) or self._leap
+            if self._leap is not None and not is_paused:
+                store.apply_effect(lease.instance_id, self._leap, now_ms=now_ms)
                 is_paused = True
             if finished:
                 turn.records, effects = self._judge(finished, now_ms=now_ms)
@@ -468,6 +487,7 @@ class SendLoop:
                 cut("turn_before_commit")
         cut("turn_after_commit")
         self._judged.clear()
+        self._leap = None
         # Only now is the longer lease on the disk, and with it the right to post until then.
         self._lease_ends_at_ms = expires_at_ms
         self._lease_ends_steady_ms = now + (expires_at_ms - now_ms)
@@ -540,7 +560,10 @@ class SendLoop:
         )
         effects = [verdict.effect] if verdict.effect else []
         if isinstance(verdict.effect, Rest) and verdict.effect.slow:
-            self._windows.slow_down()
+            now = self._clock.steady_ms()
+            if now - one.latency_ms > self._slowed_at:  # those that were under way by then say nothing new
+                self._slowed_at = now
+                self._windows.slow_down()
         rest = self._feel(one.outcome)
         if rest:
             effects.append(rest)
@@ -577,18 +600,19 @@ class SendLoop:
 
     def _choose(self, store: QueueTurn, turn: Turn, *, free: int, now_ms: int, now: float) -> None:
         """Start what may start, and find out when to look again."""
-        chosen: list[tuple[Due, BatchTerms]] = []
+        chosen: list[tuple[Due, BatchTerms, Content]] = []
         spaced: set[int] = set()
+        self._passed_over = 0
         heads = self._heads(store)
         for lane, head_ms in sorted(heads, key=lambda head: (priority_of(head[0]), head[1])):
-            if len(chosen) >= free or self._windows.allowed_at(now) > now:
+            if len(chosen) >= free or self._windows.allowed_at(now) > now or self._passed_over >= PASSED_OVER_AT_MOST:
                 break
             if head_ms > now_ms or self._lane_allowed_at(store, lane, now_ms=now_ms, now=now) > now:
                 continue
             self._choose_from(store, lane, chosen, spaced, free=free, now_ms=now_ms, now=now)
         if chosen:
             attempt_ids = store.start(
-                [due for due, _terms in chosen], lease=self._lease, now_ms=now_ms, spaced_batches=spaced
+                [due for due, _terms, _content in chosen], lease=self._lease, now_ms=now_ms, spaced_batches=spaced
             )
             turn.started = [
                 Started(
@@ -597,9 +621,9 @@ class SendLoop:
                     at=now,
                     due=due,
                     terms=terms,
-                    content=self._contents[due.content_id],
+                    content=content,
                 )
-                for attempt_id, (due, terms) in zip(attempt_ids, chosen, strict=True)
+                for attempt_id, (due, terms, content) in zip(attempt_ids, chosen, strict=True)
             ]
         if len(chosen) >= free > 0 or free == 0:
             # No slot is left: the next landing wakes the loop.
@@ -613,6 +637,8 @@ class SendLoop:
                 for lane, head_ms in heads
             )
             turn.wakes_at_ms = max(first, self._windows.worth_waking_at(now))
+            if self._passed_over >= PASSED_OVER_PER_LANE:
+                turn.wakes_at_ms = max(turn.wakes_at_ms, now + BREATH_MS)
 
     def _note_waiting(self, turn: Turn, heads: Sequence[tuple[int, int]], *, now_ms: int) -> None:
         turn.has_waiting = bool(heads)
@@ -623,7 +649,7 @@ class SendLoop:
         self,
         store: QueueTurn,
         lane: int,
-        chosen: list[tuple[Due, BatchTerms]],
+        chosen: list[tuple[Due, BatchTerms, Content]],
         spaced: set[int],
         *,
         free: int,
@@ -633,6 +659,7 @@ class SendLoop:
         lane_batch = batch_of(lane)
         delay_ms = self._read_terms(store, lane_batch).delay_ms if lane_batch else 0
         taken: set[int] = set()
+        most = self._passed_over + PASSED_OVER_PER_LANE
         while True:
             want = 1 if delay_ms else free - len(chosen)
             rows = store.read_due(
@@ -640,12 +667,16 @@ class SendLoop:
             )
             fresh = [row for row in rows if row.message_id not in taken]
             for row in fresh:
-                if not self._may_start(store, row, now_ms=now_ms, now=now):
+                content = self._may_start(store, row, now_ms=now_ms, now=now)
+                if content is None:
+                    self._passed_over += 1
+                    if self._passed_over >= most:
+                        return
                     continue
                 if self._windows.allowed_at(now) > now:
                     return
                 taken.add(row.message_id)
-                chosen.append((row, self._read_terms(store, row.batch_id)))
+                chosen.append((row, self._read_terms(store, row.batch_id), content))
                 self._windows.note(row.contact_id, now)
                 if delay_ms:
                     spaced.add(lane_batch)
@@ -656,22 +687,23 @@ class SendLoop:
             if not fresh:
                 return
 
-    def _may_start(self, store: QueueTurn, row: Due, *, now_ms: int, now: float) -> bool:
-        """Whether the row may leave now; if not, it has been deferred or dropped with its reason."""
+    def _may_start(self, store: QueueTurn, row: Due, *, now_ms: int, now: float) -> Content | None:
+        """What the row says, if it may leave now; if not, it has been deferred or dropped with its reason."""
         if row.expires_at_ms is not None and row.expires_at_ms <= now_ms:
             store.drop(row, state=State.EXPIRED, rule="expired", details=None, now_ms=now_ms)
-            return False
-        if self._content(row.content_id) is None:
+            return None
+        content = self._content(row.content_id)
+        if content is None:
             details = "the stored words no longer match their checksum"
             store.drop(row, state=State.FAILED, rule="content_damaged", details=details, now_ms=now_ms)
-            return False
+            return None
         if row.twin_id is not None:
             twin_state = store.read_state(row.twin_id)
             if twin_state in (State.QUEUED, State.SENDING, State.SENT, State.UNKNOWN):
                 store.drop(
                     row, state=State.SKIPPED, rule="duplicate", details=f"m{row.twin_id} is {twin_state}", now_ms=now_ms
                 )
-                return False
+                return None
         allowed_at = self._windows.recipient_allowed_at(row.contact_id, now)
         rule = "recipient_limit"
         person_at = self._windows.new_person_allowed_at(row.contact_id, now)
@@ -680,8 +712,8 @@ class SendLoop:
         if allowed_at > now:
             store.defer(row, until_ms=now_ms + max(1, round(allowed_at - now)), rule=rule, now_ms=now_ms)
             self._note_limited(allowed_at, now=now)
-            return False
-        return True
+            return None
+        return content
 
     def _note_lane(self, lane: int, delay_ms: int, *, due_at: float, now: float) -> None:
         """A message of a spaced lane leaves: when may the next one?
@@ -709,7 +741,9 @@ class SendLoop:
                 free_at = now - max(now_ms - terms.last_started_at_ms, 0) + terms.delay_ms
             self._lane_free_at[lane] = free_at
             if len(self._lane_free_at) > CACHED:
-                self._lane_free_at.pop(next(iter(self._lane_free_at)))
+                oldest = next(iter(self._lane_free_at))
+                del self._lane_free_at[oldest]
+                self._terms.pop(batch_of(oldest), None)  # when it started last is read anew with it
         return max(now, free_at)
 
     def _read_terms(self, store: QueueTurn, batch_id: int) -> BatchTerms:
