@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from world import Owner, SqliteLeases, TroubledQueue, Worker, World, accepted, l
 
 from wa_cli.domain.message import State
 from wa_cli.domain.outcome import ErrorClass
-from wa_cli.domain.pacing import PROFILES, Limits
+from wa_cli.domain.pacing import PROFILES, Limits, Windows
 from wa_cli.errors import StorageFull, Temporary
 from wa_cli.services.dispatch import CACHED, PASSED_OVER_AT_MOST, PASSED_OVER_PER_LANE, LeaseLost
 
@@ -155,3 +156,26 @@ def test_one_throttle_that_meets_many_posts_halves_the_pace_once(tmp_path: Path)
         world.drain()
         assert world.states() == [State.SENT] * 200
         assert world.clock.steady_ms() < 10 * SECOND  # 5 s at half the pace; at a 64th it would be minutes
+
+
+# --- the budget of new people --------------------------------------------------------------------------------------
+
+
+def test_a_person_of_the_day_before_counts_as_new_again() -> None:
+    """Promise P8: no window of 24 h holds more people than the budget, the seconds after midnight included."""
+    windows = Windows(Limits(new_people_per_day=2))
+    windows.note(1, 0.0)
+    windows.note(2, DAY - 10.0)
+    windows.note(3, DAY + 1_000.0)
+    assert windows.new_person_allowed_at(2, DAY + 1_000.0) == DAY + 1_000.0
+    assert windows.new_person_allowed_at(1, DAY + 1_000.0) == 2 * DAY - 10.0 + 1.0
+
+
+def test_the_budget_of_a_large_tier_is_asked_in_an_instant() -> None:
+    """Ten thousand questions sort no hundred thousand people."""
+    windows = Windows(Limits(new_people_per_day=100_000))
+    windows.rebuild((person, float(person)) for person in range(100_000))
+    began = time.process_time()
+    for person in range(200_000, 210_000):
+        assert windows.new_person_allowed_at(person, 200_000.0) == DAY + 1.0
+    assert time.process_time() - began < 5.0  # 20 ms; sorting takes minutes

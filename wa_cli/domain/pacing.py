@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Windows:
         self._slow_factor = 1.0
         self._recipients: dict[int, deque[float]] = {}
         self._recipient_memory_ms = MINUTE_MS if limits.recipient_per_minute else float(limits.recipient_gap_ms)
-        self._people: dict[int, float] = {}
+        self._people: dict[int, float] = {}  # in the order of their last starts
         self._last_forgotten = float("-inf")
 
     def note(self, contact_id: int, at: float) -> None:
@@ -110,6 +111,7 @@ class Windows:
                 starts_to = self._recipients[contact_id] = deque(maxlen=keep)
             starts_to.append(at)
         if limits.new_people_per_day:
+            self._people.pop(contact_id, None)
             self._people[contact_id] = at
         if at - self._last_forgotten > MINUTE_MS:
             self._forget(at)
@@ -149,12 +151,13 @@ class Windows:
     def new_person_allowed_at(self, contact_id: int, now: float) -> float:
         """The earliest moment at which this person may be written to under the daily budget of people."""
         budget = self.limits.new_people_per_day
-        if not budget or contact_id in self._people:
+        if not budget or self._people.get(contact_id, float("-inf")) > now - DAY_MS:
             return now
-        recent = sorted(at for at in self._people.values() if at > now - DAY_MS)
-        if len(recent) < budget:
+        self._forget_people(now)
+        surplus = len(self._people) - budget
+        if surplus < 0:
             return now
-        return recent[len(recent) - budget] + DAY_MS + 1.0
+        return next(islice(self._people.values(), surplus, None)) + DAY_MS + 1.0
 
     def slow_down(self) -> None:
         """The platform said too fast: halve the pace.  Every start that goes well wins a little back."""
@@ -178,8 +181,13 @@ class Windows:
         stale = [contact_id for contact_id, starts in self._recipients.items() if starts[-1] < horizon]
         for contact_id in stale:
             del self._recipients[contact_id]
-        past = [contact_id for contact_id, at in self._people.items() if at < now - DAY_MS]
-        for contact_id in past:
+        self._forget_people(now)
+
+    def _forget_people(self, now: float) -> None:
+        while self._people:
+            contact_id = next(iter(self._people))
+            if self._people[contact_id] > now - DAY_MS:
+                return
             del self._people[contact_id]
 
 
