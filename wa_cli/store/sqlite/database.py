@@ -216,9 +216,9 @@ def _check_and_migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 def _create_file(path: Path) -> None:
     """Make a complete database beside its final name and link it there: no crash leaves half of one."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.new")
     try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         connection = sqlite3.connect(draft, isolation_level=None)
         try:
