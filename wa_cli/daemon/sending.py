@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from wa_cli.errors import WaError
+from wa_cli.errors import Temporary, WaError
 from wa_cli.ports import Holder, Lease
 from wa_cli.services.dispatch import Alarm, SendLoop
 
@@ -141,14 +141,18 @@ async def watch_file(app: App, on_change: Callable[[], None], *, executor: Threa
         seen_by_writer = None
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            version = reader.data_version()
-            if version != seen:
-                seen = version
+            try:
+                version = reader.data_version()
+                if version == seen:
+                    continue
                 # The reader cannot tell our own commits from others'; the writer's connection counts others' alone.
                 theirs = await loop.run_in_executor(executor, app.queue.data_version)
-                if theirs != seen_by_writer:
-                    seen_by_writer = theirs
-                    on_change()
+            except Temporary:  # the next look will tell
+                continue
+            seen = version
+            if theirs != seen_by_writer:
+                seen_by_writer = theirs
+                on_change()
     finally:
         reader.close()
 

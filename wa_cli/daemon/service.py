@@ -16,7 +16,7 @@ from wa_cli.daemon.sending import (
 )
 from wa_cli.domain.message import State, format_message_id
 from wa_cli.domain.recipient import mask_address
-from wa_cli.errors import StorageBroken, WaError
+from wa_cli.errors import StorageBroken, Temporary, WaError
 from wa_cli.ports import Holder
 from wa_cli.services.dispatch import LeaseLost, SendLoop
 
@@ -34,6 +34,8 @@ log = logging.getLogger("wa.daemon")
 # Nearer alarms are left to asyncio's own timer: a job costs four times as much, and 80 messages a second set 80.
 SHORTEST_JOB_SECONDS: Final = 1.0
 LEASE_RETRY_SECONDS: Final = 1.0
+# Jobs go by the wall clock.  When that is set back, asyncio's timer rings in their place, this much after their time.
+BACKSTOP_SECONDS: Final = 0.25
 
 
 async def run_daemon(app: App, instance: Instance) -> tuple[int, Holder | None]:
@@ -58,30 +60,39 @@ async def run_daemon(app: App, instance: Instance) -> tuple[int, Holder | None]:
             log.warning("upkeep: %s", error.message)
 
     has_said_waiting = False
+    trouble = ""
     try:
         while True:
-            async with open_sender(
-                app, instance, role="daemon", executor=executor, on_progress=log_record, alarm=_alarm_of(scheduler)
-            ) as sender:
-                if isinstance(sender, Holder):
-                    if sender.role == "daemon":
-                        return 0, sender
-                    if not has_said_waiting:
-                        log.info("%s is sending (pid %d); waiting for it to finish", sender.role, sender.pid)
-                        has_said_waiting = True
-                else:
-                    log.info("sending for '%s', epoch %d", instance.name, sender.lease.epoch)
-                    if not scheduler.running:
-                        scheduler.add_job(upkeep, "interval", seconds=upkeep_seconds, id="upkeep")
-                        scheduler.start()
-                    await upkeep()
-                    interrupts.call_on_first(sender.loop.stop)
-                    try:
-                        await _send(app, sender.loop, executor=executor)
-                        log.info("stopped: %d sent, %d failed", sender.loop.sums.sent, sender.loop.sums.failed)
-                        return 0, None
-                    except LeaseLost as error:
-                        log.warning("%s", error.message)
+            try:
+                async with open_sender(
+                    app, instance, role="daemon", executor=executor, on_progress=log_record, alarm=_alarm_of(scheduler)
+                ) as sender:
+                    if isinstance(sender, Holder):
+                        if sender.role == "daemon":
+                            return 0, sender
+                        if not has_said_waiting:
+                            log.info("%s is sending (pid %d); waiting for it to finish", sender.role, sender.pid)
+                            has_said_waiting = True
+                    else:
+                        log.info("sending for '%s', epoch %d", instance.name, sender.lease.epoch)
+                        trouble = ""
+                        if not scheduler.running:
+                            scheduler.add_job(upkeep, "interval", seconds=upkeep_seconds, id="upkeep")
+                            scheduler.start()
+                        await upkeep()
+                        interrupts.call_on_first(sender.loop.stop)
+                        try:
+                            await _send(app, sender.loop, executor=executor)
+                            log.info("stopped: %d sent, %d failed", sender.loop.sums.sent, sender.loop.sums.failed)
+                            return 0, None
+                        except LeaseLost as error:
+                            log.warning("%s", error.message)
+            except Temporary as error:  # the file is busy, or the clock is behind: both pass
+                if interrupts.received is not None:
+                    raise
+                if error.code != trouble:
+                    log.warning("%s; trying again", error.message)
+                trouble = error.code
             if interrupts.received is not None:
                 return 0, None
             await asyncio.sleep(LEASE_RETRY_SECONDS)
@@ -125,8 +136,10 @@ def _alarm_of(scheduler: AsyncIOScheduler) -> Callable[[float, Callable[[], None
             ring()
 
         job = scheduler.add_job(fire, "date", run_date=at, id="next-due", replace_existing=True)
+        backstop = asyncio.get_running_loop().call_later(seconds + BACKSTOP_SECONDS, ring)
 
         def cancel() -> None:
+            backstop.cancel()
             if scheduler.get_job(job.id) is not None:
                 scheduler.remove_job(job.id)
 
