@@ -190,7 +190,10 @@ def explain_next(history: History, around: Surroundings) -> NextStep:
                 f"wa reconcile --mark sent {name}        # the person has it",
                 f"wa reconcile --mark not-sent {name}    # they do not, so it may be sent again",
             )
-            if origin.on_unknown is OnUnknown.RESEND and message.attempts < origin.max_attempts:
+            is_first = message.reason == "outcome_unknown"  # not one whose second post failed or came too late
+            in_time = message.expires_at_ms is None or message.expires_at_ms > around.now_ms
+            may_repeat = is_first and in_time and message.attempts < origin.max_attempts
+            if origin.on_unknown is OnUnknown.RESEND and may_repeat:
                 return NextStep(
                     words="its policy --on-unknown resend sends it again unless evidence comes first",
                     commands=commands,

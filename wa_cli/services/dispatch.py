@@ -629,7 +629,8 @@ class SendLoop:
             # No slot is left: the next landing wakes the loop.
             self._note_waiting(turn, heads, now_ms=now_ms)
             return
-        heads = self._heads(store)
+        if chosen or self._passed_over:
+            heads = self._heads(store)
         self._note_waiting(turn, heads, now_ms=now_ms)
         if heads:
             first = min(
