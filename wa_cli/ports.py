@@ -249,6 +249,10 @@ class QueueTurn(Protocol):
         """(contact id, started at) of the instance's attempts since then, oldest first."""
         ...
 
+    def read_unreadable(self, instance_id: int) -> list[int]:
+        """When the instance's last attempts in a row began whose answers could not be read, newest first."""
+        ...
+
 
 class Queue(Protocol):
     def turn(self) -> AbstractContextManager[QueueTurn]: ...

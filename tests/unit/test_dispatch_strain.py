@@ -8,7 +8,20 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from world import Owner, SqliteLeases, TroubledQueue, Worker, World, accepted, line, open_world, rejected
+from world import (
+    Owner,
+    SqliteLeases,
+    TroubledQueue,
+    Worker,
+    World,
+    accepted,
+    ambiguous,
+    line,
+    not_sent,
+    open_world,
+    rejected,
+    run,
+)
 
 from wa_cli.domain.message import State
 from wa_cli.domain.outcome import ErrorClass
@@ -179,3 +192,36 @@ def test_the_budget_of_a_large_tier_is_asked_in_an_instant() -> None:
     for person in range(200_000, 210_000):
         assert windows.new_person_allowed_at(person, 200_000.0) == DAY + 1.0
     assert time.process_time() - began < 5.0  # 20 ms; sorting takes minutes
+
+
+# --- the breaker ---------------------------------------------------------------------------------------------------
+
+
+def test_a_blip_that_meets_many_posts_is_one_rest_of_half_a_minute(tmp_path: Path) -> None:
+    """Promise P9: fifteen answers lost at the same moment are one piece of news, not thirteen."""
+    limits = PROFILES["cloud"]
+    with open_world(tmp_path, limits=limits, script=[ambiguous()] * 15, latency_ms=300.0) as world:
+        world.enqueue([line(number) for number in range(60)])
+        world.drain()
+        assert 30 * SECOND < world.clock.steady_ms() < 40 * SECOND
+
+
+def test_many_posts_that_find_no_network_are_one_rest_of_a_second(tmp_path: Path) -> None:
+    """Row S8."""
+    with open_world(tmp_path, limits=PROFILES["cloud"], script=[not_sent()] * 15, latency_ms=300.0) as world:
+        world.enqueue([line(number) for number in range(30)])
+        world.drain()
+        assert world.clock.steady_ms() < 10 * SECOND
+
+
+def test_a_storm_of_unreadable_answers_makes_few_unknowns_though_each_minute_brings_a_new_process(
+    tmp_path: Path,
+) -> None:
+    """Promise P4, fault 51: half an hour of cron drains goes on where the one before stopped."""
+    with open_world(tmp_path, limits=PROFILES["cloud"], script=[ambiguous()] * 5_000) as world:
+        world.enqueue([line(number) for number in range(500)])
+        for minute in range(30):
+            world.clock.advance(max(0.0, minute * 60 * SECOND - world.clock.steady_ms()))
+            loop = world.new_loop()
+            run(world.clock, loop.run(until_idle=True, deadline_ms=world.clock.steady_ms() + 50 * SECOND))
+        assert world.states().count(State.UNKNOWN) <= 3 * 15

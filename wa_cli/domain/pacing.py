@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 SECOND_MS: Final = 1_000.0
 MINUTE_MS: Final = 60_000.0
@@ -210,6 +210,7 @@ class Breaker:
     """
 
     UNREADABLE_IN_A_ROW: Final = 3
+    SHORTEST_REST_MS: Final = 30 * SECOND_MS
 
     def __init__(self) -> None:
         self._unreadable = 0
@@ -228,6 +229,17 @@ class Breaker:
         self._unreadable = self._unreachable = self._openings = 0
         self.reason = self.unreachable = None
 
+    def resume(self, unreadable_at: Sequence[int]) -> None:
+        """Go on where an earlier process stopped, or each one would make as many unknowns as it has slots.
+
+        unreadable_at: when the last posts in a row began whose answers could not be read, newest first, in ms.
+        """
+        self._unreadable = len(unreadable_at)
+        if self._unreadable >= self.UNREADABLE_IN_A_ROW:
+            rests = sum(later - earlier >= self.SHORTEST_REST_MS for later, earlier in pairwise(unreadable_at))
+            self._openings = 1 + rests
+            self.reason = "answers could not be read"
+
     def note_not_sent(self, details: str) -> float:
         """Nothing could be written.  Returns how many ms to rest."""
         self._unreachable += 1
@@ -242,7 +254,7 @@ class Breaker:
             return 0.0
         self._openings += 1
         self.reason = f"answers cannot be read: {details}"
-        return min(30 * SECOND_MS * 2.0 ** min(self._openings - 1, 10), 15 * MINUTE_MS)
+        return min(self.SHORTEST_REST_MS * 2.0 ** min(self._openings - 1, 10), 15 * MINUTE_MS)
 
 
 SLOTS_AT_START: Final = 15  # row Q1: the source system's batch

@@ -177,6 +177,7 @@ class SendLoop:
         self._clock_offset: float | None = None
         self._leap: Stop | None = None  # found, and perhaps not on the disk yet
         self._slowed_at = float("-inf")
+        self._opened_at = float("-inf")  # when the breaker last asked for a rest
         self._passed_over = 0
         self._is_stopping = False
         self._stopped_at_ms = 0.0
@@ -521,6 +522,7 @@ class SendLoop:
         starts = store.read_starts(self._lease.instance_id, since_ms=since_ms)
         # A start in the future means that the wall clock was set back: count it as made just now.
         self._windows.rebuild((contact_id, now - max(now_ms - at_ms, 0)) for contact_id, at_ms in starts)
+        self._breaker.resume(store.read_unreadable(self._lease.instance_id))
         self._is_rebuilt = True
 
     def _judge(self, finished: Sequence[Finished], *, now_ms: int) -> tuple[list[Record], list[Rest | Stop]]:
@@ -564,7 +566,7 @@ class SendLoop:
             if now - one.latency_ms > self._slowed_at:  # those that were under way by then say nothing new
                 self._slowed_at = now
                 self._windows.slow_down()
-        rest = self._feel(one.outcome)
+        rest = self._feel(one)
         if rest:
             effects.append(rest)
         return verdict, effects
@@ -574,8 +576,16 @@ class SendLoop:
         if until - now <= SHORT_LIMIT_MS:
             self._limited_until = max(self._limited_until, until)
 
-    def _feel(self, outcome: Accepted | Rejected | NotSent | Ambiguous) -> Rest | None:
+    def _feel(self, one: Finished) -> Rest | None:
         """Tell the breaker; the rest it asks for, if any."""
+        outcome = one.outcome
+        now = self._clock.steady_ms()
+        if (
+            isinstance(outcome, NotSent | Ambiguous)
+            and self._breaker.is_probing
+            and now - one.latency_ms <= self._opened_at
+        ):
+            return None  # it was under way when the breaker opened: the same trouble, and no longer rest for it
         match outcome:
             case Accepted():
                 self._breaker.note_answer()
@@ -590,6 +600,7 @@ class SendLoop:
                 rest_ms = self._breaker.note_unreadable(outcome.details)
         if rest_ms <= 0.0:
             return None
+        self._opened_at = now
         return Rest(seconds=rest_ms / 1000, reason=self._breaker.reason or outcome.details)
 
     def _heads(self, store: QueueTurn) -> list[tuple[int, int]]:

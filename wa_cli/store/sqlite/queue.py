@@ -96,6 +96,11 @@ DROP: Final = """
     WHERE id = ?
 """
 
+READ_LAST_OUTCOMES: Final = """
+    SELECT started_at, outcome, error_code FROM (SELECT * FROM attempt ORDER BY id DESC LIMIT 200)
+    WHERE instance_id = ? ORDER BY id DESC LIMIT 50
+"""
+
 INSERT_DECISION: Final = "INSERT INTO decision (message_id, at, rule, details) VALUES (?, ?, ?, ?)"
 
 
@@ -372,6 +377,14 @@ class SqliteTurn:
                 starts.append((contact_id, started_at))
         starts.reverse()
         return starts
+
+    def read_unreadable(self, instance_id: int) -> list[int]:
+        started: list[int] = []
+        for started_at, outcome, error_code in self._connection.execute(READ_LAST_OUTCOMES, (instance_id,)):
+            if outcome != "ambiguous" or error_code == "worker_died":
+                break
+            started.append(started_at)
+        return started
 
 
 def _attempt_values(record: Record) -> tuple[object, ...]:
