@@ -64,7 +64,8 @@ def test_every_finding_that_is_not_ok_has_a_fix_and_fits_80_columns(wa: Wa) -> N
     screen = wa("doctor", "--offline").out
     for words in ("WA_DEFAULT_REGION", "MAX_QUEUE_SIZE", "WA_RETRY", "line 3", "wa init"):
         assert words in screen
-    assert max(map(len, screen.splitlines())) <= 80
+    # A path is one word: it is never cut, and this folder's is long.
+    assert max(len(line) for line in screen.splitlines() if str(wa.folder) not in line) <= 80
 
 
 # --- exit codes: where to begin ---

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import resource
 import tracemalloc
 from pathlib import Path
 
@@ -363,7 +362,6 @@ def test_a_million_rows_need_the_memory_of_a_few(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert (good, wrong) == (90_000, 10_000)
     assert peak < 8 * 1024 * 1024
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 250 * 1024
 
 
 # Exports
