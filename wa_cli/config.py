@@ -97,7 +97,7 @@ LIMIT_SETTINGS: Final[Mapping[str, str]] = {
     "MAX_NEW_PEOPLE_PER_DAY_PER_INSTANCE": "new_people_per_day",
 }
 
-LARGEST_COUNT: Final = 10**12
+LARGEST_COUNT: Final = 10**10  # so many days in milliseconds still fit into a column
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from world import SqliteIntake, World, ambiguous, line, open_world
 
 from wa_cli.domain.history import CancelScope
 from wa_cli.domain.message import OnUnknown, State
+from wa_cli.errors import Refused
 from wa_cli.ports import NewBatch
 from wa_cli.store.sqlite.intake import CHUNK_ROWS, REMOVED_ROWS
 from wa_cli.store.sqlite.owners import Owner
@@ -29,14 +30,11 @@ def world(tmp_path: Path) -> Iterator[World]:
         assert opened.find_faults() == []
 
 
-def _enqueue_and_die(world: World, lines: Iterable[NewMessage], *, read: int, key: str | None = None) -> None:
-    """Another process queues these and is killed once so many answers are out."""
-    listed = list(lines)
-    owner = Owner(world.database.path)
-    batch = NewBatch(
+def _batch(world: World, size: int, *, key: str | None = None, max_queue_size: int = 0) -> NewBatch:
+    return NewBatch(
         kind="file",
         instance_id=1,
-        size=len(listed),
+        size=size,
         start_at_ms=world.now_ms,
         at_words=None,
         delay_ms=0,
@@ -51,9 +49,16 @@ def _enqueue_and_die(world: World, lines: Iterable[NewMessage], *, read: int, ke
         lines_are_unique=True,
         duplicate_window_ms=DAY,
         key_days=7,
-        max_queue_size=0,
+        max_queue_size=max_queue_size,
     )
-    answers = SqliteIntake(world.database, owner).enqueue(batch, listed, now_ms=world.now_ms)
+
+
+def _enqueue_and_die(world: World, lines: Iterable[NewMessage], *, read: int, key: str | None = None) -> None:
+    """Another process queues these and is killed once so many answers are out."""
+    listed = list(lines)
+    owner = Owner(world.database.path)
+    intake = SqliteIntake(world.database, owner)
+    answers = intake.enqueue(_batch(world, len(listed), key=key), listed, now_ms=world.now_ms)
     for _answer in range(read):
         next(answers)
     owner.close()
@@ -167,3 +172,31 @@ def test_a_line_given_twice_goes_in_once_however_far_apart_also_when_words_are_m
     for options in ({"again": True}, {"key": "k"}):
         answers = world.enqueue(lines, **options)
         assert [number for number, answer in enumerate(answers) if answer.outcome == "duplicate"] == [second]
+
+
+def test_a_repeated_key_answers_for_every_message_of_a_long_call_once(world: World) -> None:
+    """Row H5: page by page, so that a million of them need no memory."""
+    lines = [line(number) for number in range(2 * CHUNK_ROWS + 1)]
+    first = [answer.message_id for answer in world.enqueue(lines, key="k")]
+    again = world.enqueue(lines, key="k")
+    assert [answer.message_id for answer in again] == first
+    assert {answer.outcome for answer in again} == {"duplicate"}
+
+
+def test_two_calls_at_once_do_not_pass_the_size_of_the_queue_together(world: World) -> None:
+    """The one that finds no room any more is taken back whole."""
+    size = 2 * CHUNK_ROWS + 10
+
+    def lines() -> Iterator[NewMessage]:
+        for number in range(size):
+            if number == size - 1:  # two chunks are read ahead, one of them is in: here the other call comes in
+                world.enqueue([line(number, "other") for number in range(100)], max_queue_size=size)
+            yield line(number)
+
+    with pytest.raises(Refused):
+        list(
+            SqliteIntake(world.database, world.owner).enqueue(
+                _batch(world, size, max_queue_size=size), lines(), now_ms=world.now_ms
+            )
+        )
+    assert world.states() == [State.QUEUED] * 100

@@ -65,6 +65,14 @@ FIND_DOUBLE: Final = """
     WHERE live_key.content_id = :content AND live_key.contact_id = :contact AND live_key.instance_id = :instance
 """
 
+READ_REPEATED: Final = """
+    SELECT message.id, contact.address, message.state, message.due_at FROM message
+    JOIN batch ON batch.id = ? JOIN contact ON contact.id = message.contact_id
+    WHERE message.id BETWEEN max(batch.first_message_id, ? + 1) AND batch.last_message_id
+        AND message.batch_id = batch.id
+    ORDER BY message.id LIMIT ?
+"""
+
 # A caller's key holds for its days after its message was due or left, whichever was later, and while it may leave yet.
 MAY_LEAVE_OR_LEFT: Final = """
     message.state IN ('queued', 'sending', 'unknown')
@@ -107,7 +115,7 @@ class SqliteIntake:
         with self._transaction(is_dry_run=is_dry_run) as connection:
             earlier = _find_caller_key(connection, batch, now_ms=now_ms)
             if earlier is None:
-                _check_room(connection, batch)
+                _check_room(connection, batch, batch.size)
                 batch_id = self._insert_batch(connection, batch, now_ms=now_ms, is_whole=not following)
                 entry = _Entry(batch, batch_id, position=_count_queued(connection), is_spread=bool(following))
                 results = entry.add(connection, chunk, now_ms=now_ms)
@@ -126,6 +134,7 @@ class SqliteIntake:
                 time.sleep(BREATH_SECONDS)
                 fold_log(self._database)
                 with self._transaction(is_dry_run=is_dry_run) as connection:
+                    _check_room(connection, batch, len(chunk))  # another call may have taken the room meanwhile
                     results = entry.add(connection, chunk, now_ms=now_ms)
                     _note_range(connection, batch_id, first=entry.first_id, last=entry.last_id)
                     if not following:  # all of it is here: from this commit on it may leave
@@ -218,17 +227,16 @@ class SqliteIntake:
             time.sleep(BREATH_SECONDS)
 
     def _repeat(self, batch_id: int) -> Iterator[Enqueued]:
-        with self._database.read() as connection:
-            rows = connection.execute(
-                """SELECT message.id, contact.address, message.state, message.due_at FROM message
-                JOIN batch ON batch.id = ? JOIN contact ON contact.id = message.contact_id
-                WHERE message.id BETWEEN batch.first_message_id AND batch.last_message_id
-                    AND message.batch_id = batch.id
-                ORDER BY message.id""",
-                (batch_id,),
-            ).fetchall()
-        for message_id, address, state, due_at in rows:
-            yield _duplicate(message_id, address, state, due_at)
+        """What became of an earlier call, a page at a time."""
+        after_id = 0
+        while True:
+            with self._database.read() as connection:
+                rows = connection.execute(READ_REPEATED, (batch_id, after_id, CHUNK_ROWS)).fetchall()
+            for message_id, address, state, due_at in rows:
+                yield _duplicate(message_id, address, state, due_at)
+            if len(rows) < CHUNK_ROWS:
+                return
+            after_id = rows[-1][0]
 
 
 class _Entry:
@@ -460,10 +468,10 @@ def _key_ends_at(batch: NewBatch, due_at_ms: int) -> int:
     return due_at_ms + batch.key_days * 86_400_000
 
 
-def _check_room(connection: sqlite3.Connection, batch: NewBatch) -> None:
-    if batch.max_queue_size and (waiting := _count_queued(connection)) + batch.size > batch.max_queue_size:
+def _check_room(connection: sqlite3.Connection, batch: NewBatch, size: int) -> None:
+    if batch.max_queue_size and (waiting := _count_queued(connection)) + size > batch.max_queue_size:
         raise Refused(
-            f"the queue is full: {waiting} waiting, {batch.size} more would pass MAX_QUEUE_SIZE={batch.max_queue_size}",
+            f"the queue is full: {waiting} waiting, {size} more would pass MAX_QUEUE_SIZE={batch.max_queue_size}",
             hint="nothing was queued; wait until some have left (`wa status`), or raise MAX_QUEUE_SIZE",
             code="queue_full",
         )
