@@ -122,7 +122,7 @@ def test_a_trace_id_that_is_none_is_left_out() -> None:
         ("  many   blanks ", "many blanks"),
     ],
 )
-def test_masking(words: str, masked: str) -> None:
+def test_a_line_for_the_log_keeps_no_secret_and_no_whole_number(words: str, masked: str) -> None:
     """Promise P11."""
     assert mask(words, secrets=("s3cret-token",)) == masked
 

@@ -46,10 +46,10 @@ def show(
         )
     elif origin:
         session.show_table(
-            ("name", "value", "origin"), [(setting.name, value, source) for setting, value, source in rows]
+            ("NAME", "VALUE", "ORIGIN"), [(setting.name, value, source) for setting, value, source in rows]
         )
     else:
-        session.show_table(("name", "value"), [(setting.name, value) for setting, value, _source in rows])
+        session.show_table(("NAME", "VALUE"), [(setting.name, value) for setting, value, _source in rows])
     for name in settings.unknown:
         meant = suggest_setting(name)
         session.warn(

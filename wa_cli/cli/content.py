@@ -82,7 +82,12 @@ def _read_text(text: str) -> str:
         return text
     if sys.stdin.isatty():
         sys.stderr.write("type the message; end with Ctrl-D\n")
-    return sys.stdin.read().rstrip("\n")
+    try:
+        return sys.stdin.read().rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"the text on stdin is not {error.encoding.upper()}", hint="save it as UTF-8", code="content"
+        ) from error
 
 
 def _kind_of_link(link: str) -> str:

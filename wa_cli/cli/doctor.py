@@ -95,19 +95,21 @@ def _examine_queue(settings: Settings) -> list[Finding]:
 
 
 def _show_people(session: Session, findings: list[Finding]) -> None:
+    import shutil
     import textwrap
 
+    room = min(max(shutil.get_terminal_size((80, 24)).columns, 40), 80) - 8
     group = ""
     for finding in sorted(findings, key=lambda one: [each.group for each in findings].index(one.group)):
         if finding.group != group:
             group = finding.group
             session.show(group)
-        lines = textwrap.wrap(clean_text(finding.message), 72, break_long_words=False, break_on_hyphens=False)
+        lines = textwrap.wrap(clean_text(finding.message), room, break_long_words=False, break_on_hyphens=False)
         session.show(f"  {finding.level:<4}  {lines[0]}")
         for line in lines[1:]:
             session.show(f"        {line}")
         if finding.fix:
-            fix = textwrap.wrap(clean_text(finding.fix), 69, break_long_words=False, break_on_hyphens=False)
+            fix = textwrap.wrap(clean_text(finding.fix), room - 3, break_long_words=False, break_on_hyphens=False)
             session.show(f"        -> {fix[0]}")
             for line in fix[1:]:
                 session.show(f"           {line}")

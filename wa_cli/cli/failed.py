@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from wa_cli.cli.message import format_local, history_document, message_document, open_settled, summarize
+from wa_cli.cli.message import format_listed, format_local, history_document, message_document, open_settled, summarize
 from wa_cli.cli.session import clean_text, session_of
 from wa_cli.errors import UsageError
 
@@ -65,14 +65,14 @@ def list_failed(
                 str(index),
                 f"m{row.id}",
                 row.address,
-                format_local(row.scheduled_at_ms, zone),
+                format_listed(row.scheduled_at_ms, zone),
                 row.error_code or "-",
                 row.error_details or row.reason or "-",
                 summarize(row),
             )
             for index, row in entries
         ),
-        keep=(0, 1, 2, 4),
+        keep=(0, 1, 2, 3, 4),
     )
     if size == 0:
         session.say("no failed messages")

@@ -31,7 +31,7 @@ def list_instances(context: typer.Context) -> None:
         session.show_json({"instances": [instance_document(report) for report in reports], "count": len(reports)})
         return
     session.show_table(
-        ("name", "state", "waiting", "sending", "sender", "reason"),
+        ("NAME", "STATE", "WAITING", "SENDING", "SENDER", "REASON"),
         [
             (
                 report.instance.name,
@@ -92,6 +92,8 @@ def _document(report: InstanceReport, counters: Counters, limits: list[LimitInFo
 def _show_people(
     session: Session, report: InstanceReport, counters: Counters, limits: list[LimitInForce], *, now_ms: int
 ) -> None:
+    from wa_cli.services.status import count
+
     instance = report.instance
     lines = [f"{instance.name}  {report.standing.replace('_', ' ')}  ({instance.transport})"]
     if report.reason:
@@ -110,7 +112,7 @@ def _show_people(
     lines.append(f"  messages   {report.waiting:,} waiting   {report.sending:,} sending")
     lines.append(
         f"  counters   {counters.sent_24h:,} sent in 24 h   {counters.sent_1h:,} in 1 h   "
-        f"{counters.failures_1h:,} failures in 1 h"
+        f"{count(counters.failures_1h, 'failure')} in 1 h"
     )
     lines.append("  limits")
     for limit in limits:

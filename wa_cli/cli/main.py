@@ -5,6 +5,7 @@ The modules of the commands are loaded when one of them is called, so `wa --help
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -16,7 +17,7 @@ import typer
 
 from wa_cli import __version__
 from wa_cli.cli.session import Session
-from wa_cli.errors import WaError
+from wa_cli.errors import StorageFull, WaError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,12 +109,23 @@ def run(arguments: Sequence[str]) -> int:
         code = _run_command(session, words)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has gone (`| head -1`): leave quietly, and keep Python from complaining at its end.
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()  # the reader has gone (`| head -1`): leave quietly
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _drop_stdout()
+        code = StorageFull.exit_code
+        hint = "free some space; the database is as the command left it, so look before you run it again"
+        _show_error(session, "no space left to write the output", hint, StorageFull.default_code, code)
     finally:
         session.close()
     return code
+
+
+def _drop_stdout() -> None:
+    """Keep Python from complaining at its end about what could not be written."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run_command(session: Session, words: Sequence[str]) -> int:

@@ -79,12 +79,12 @@ def list_messages(
                 format_message_id(row.id),
                 row.standing,
                 row.address,
-                format_local(row.due_at_ms, zone),
+                format_listed(row.due_at_ms, zone),
                 summarize(row),
             )
             for row in page
         ),
-        keep=(0, 1, 2),
+        keep=(0, 1, 2, 3),
     )
     if not page:
         session.say("no messages")
@@ -406,6 +406,14 @@ def summarize(row: MessageRow) -> str:
 def format_local(at_ms: int, zone: ZoneInfo) -> str:
     """`2022-01-01 05:30 IST`: a time in the user's zone, as the source systems print it (row R6)."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")
+
+
+def format_listed(at_ms: int, zone: ZoneInfo) -> str:
+    """A time in a table: a terminal is narrow and its reader knows the zone, so it stands there without."""
+    import sys
+
+    shown = format_local(at_ms, zone)
+    return shown[: len("2022-01-01 05:30")] if sys.stdout.isatty() else shown
 
 
 def _exact(at_ms: int, zone: ZoneInfo) -> str:

@@ -108,7 +108,7 @@ def _show_magic(session: Session) -> None:
         )
         return
     session.show_table(
-        ("ending", "fault", "what happens"),
+        ("ENDING", "FAULT", "WHAT HAPPENS"),
         [(magic.ending, str(magic.fault), magic.meaning) for magic in MAGIC_NUMBERS],
         keep=(0, 1),
     )

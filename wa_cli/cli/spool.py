@@ -18,7 +18,7 @@ class JsonSpool:
     """The rows of a long answer, kept on disk until its counts are known, so that memory stays bounded."""
 
     def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(max_size=4_000_000, mode="w+", encoding="utf-8")  # noqa: SIM115
+        self._file = tempfile.SpooledTemporaryFile(max_size=4_000_000, mode="w+", encoding="utf-8")  # noqa: SIM115 - __exit__ closes it
         self._is_empty = True
 
     def add(self, shape: dict[str, Any]) -> None:

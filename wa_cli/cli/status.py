@@ -5,6 +5,7 @@ A report, not a verdict: it exits 0 whatever it has to say.
 
 from __future__ import annotations
 
+import shutil
 import sys
 import textwrap
 import time
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from wa_cli.services.instances import InstanceReport
     from wa_cli.services.status import Trouble
 
-WIDTH: Final = 80
+WIDEST: Final = 80
 FAILURES_COUNTED: Final = 10_000
 
 
@@ -269,7 +270,7 @@ def report_lines(report: Report) -> list[str]:
     )
     if report.retries or report.limited_recipients:
         lines.append(
-            f"waits    {report.retries:,} for a retry   {report.limited_recipients:,} recipients for their limit"
+            f"pace     {report.retries:,} waiting for a retry   {report.limited_recipients:,} written to just now"
         )
     if report.troubles:
         lines += ["", "problems"]
@@ -302,7 +303,7 @@ def _instance_line(report: Report, one: InstanceReport, width: int) -> str:
         doing = f"next send in {describe_span(one.next_due_at_ms - report.at_ms)}"
     line = f"  {one.instance.name:<{width}}   {one.standing.replace('_', ' '):<10} {pace:<18} {doing}"
     line = clean_text(line)
-    return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
+    return line if len(line) <= _width() else line[: _width() - 1] + "…"
 
 
 def _most_a_minute(limits: Limits) -> int:
@@ -319,9 +320,13 @@ def _numbers(stats: dict[str, int], *words: tuple[str, str]) -> str:
 
 def _trouble_lines(message: str, hint: str) -> list[str]:
     line = f"  ! {message:<40}  {hint}"
-    if len(line) <= WIDTH:
+    if len(line) <= _width():
         return [line]
-    return [*textwrap.wrap(f"  ! {message}", WIDTH, subsequent_indent="    "), f"      {hint}"]
+    return [*textwrap.wrap(f"  ! {message}", _width(), subsequent_indent="    "), f"      {hint}"]
+
+
+def _width() -> int:
+    return min(max(shutil.get_terminal_size((WIDEST, 24)).columns, 40), WIDEST)
 
 
 def describe_span(ms: int) -> str:

@@ -73,6 +73,9 @@ def list_all(context: typer.Context) -> None:
     if not subgroups:
         session.hint("there is no subgroup yet: `wa subgroup create vip` makes one")
         return
+    from wa_cli.cli.message import format_listed
+
+    zone = session.settings.zone()
     session.show_table(
         ("NAME", "MEMBERS", "PEOPLE", "GROUPS", "CREATED"),
         [
@@ -81,7 +84,7 @@ def list_all(context: typer.Context) -> None:
                 str(sizes.subgroup.members),
                 str(sizes.people),
                 str(sizes.groups),
-                format_time(sizes.subgroup.created_at_ms) or "",
+                format_listed(sizes.subgroup.created_at_ms, zone),
             )
             for sizes in subgroups
         ],

@@ -13,26 +13,45 @@ LEAST_WIDTH: Final = 8
 
 
 def layout(headers: Sequence[str], rows: Sequence[Sequence[str]], *, keep: Sequence[int] = (0,)) -> list[str]:
-    """The lines of a table.  Columns in `keep` are never cut; of the others the widest gives way first."""
+    """The lines of a table.
+
+    keep: columns that are never cut.  Of the others the widest gives way first; when all are short and the terminal is
+    narrower still, they are left out from the right.
+    """
     from rich.cells import cell_len, set_cell_size
 
-    width = max(shutil.get_terminal_size((80, 24)).columns, 40)
     table = [list(headers), *[list(row) for row in rows]]
-    widths = [max(cell_len(row[column]) for row in table) for column in range(len(headers))]
-    while sum(widths) + len(GAP) * (len(widths) - 1) > width:
-        flexible = [column for column in range(len(widths)) if column not in keep and widths[column] > LEAST_WIDTH]
-        if not flexible:
-            break
-        widest = max(flexible, key=lambda column: widths[column])
-        widths[widest] -= 1
+    widths = _fit([max(cell_len(row[column]) for row in table) for column in range(len(headers))], keep)
     lines = []
     for row in table:
         cells = []
-        for column, cell in enumerate(row):
+        for column, width in widths.items():
+            cell = row[column]
             length = cell_len(cell)
-            if length > widths[column]:
-                cells.append(set_cell_size(cell, widths[column] - 1) + "…")
+            if length > width:
+                cells.append(set_cell_size(cell, width - 1) + "…")
             else:
-                cells.append(cell + " " * (widths[column] - length))
+                cells.append(cell + " " * (width - length))
         lines.append(GAP.join(cells).rstrip())
     return lines
+
+
+def _fit(wanted: Sequence[int], keep: Sequence[int]) -> dict[int, int]:
+    """The width of each column that is shown."""
+    room = max(shutil.get_terminal_size((80, 24)).columns, 40)
+    shown = list(range(len(wanted)))
+    while True:
+        widths = {column: wanted[column] for column in shown}
+        flexible = [column for column in shown if column not in keep]
+        while _total(widths) > room:
+            long = [column for column in flexible if widths[column] > LEAST_WIDTH]
+            if not long:
+                break
+            widths[max(long, key=widths.__getitem__)] -= 1
+        if _total(widths) <= room or not flexible:
+            return widths
+        shown.remove(flexible[-1])
+
+
+def _total(widths: dict[int, int]) -> int:
+    return sum(widths.values()) + len(GAP) * (len(widths) - 1)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
     from wa_cli.bootstrap import App
-    from wa_cli.ports import Instance, Record
+    from wa_cli.ports import Instance, Record, Sums
 
 log = logging.getLogger("wa.daemon")
 
@@ -83,7 +83,7 @@ async def run_daemon(app: App, instance: Instance) -> tuple[int, Holder | None]:
                         interrupts.call_on_first(sender.loop.stop)
                         try:
                             await _send(app, sender.loop, executor=executor)
-                            log.info("stopped: %d sent, %d failed", sender.loop.sums.sent, sender.loop.sums.failed)
+                            log.info("stopped: %s", _describe_sums(sender.loop.sums))
                             return 0, None
                         except LeaseLost as error:
                             log.warning("%s", error.message)
@@ -100,6 +100,11 @@ async def run_daemon(app: App, instance: Instance) -> tuple[int, Holder | None]:
         if scheduler.running:
             scheduler.shutdown(wait=False)
         executor.shutdown(wait=True)
+
+
+def _describe_sums(sums: Sums) -> str:
+    counts = {"failed": sums.failed, "to be retried": sums.retrying, "unknown": sums.unknown, "skipped": sums.skipped}
+    return ", ".join([f"{sums.sent} sent", *(f"{count} {name}" for name, count in counts.items() if count)])
 
 
 async def _send(app: App, loop: SendLoop, *, executor: ThreadPoolExecutor) -> None:

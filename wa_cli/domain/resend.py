@@ -82,7 +82,9 @@ def find_refusal(candidate: Candidate, *, force: bool, now_ms: int) -> str | Non
     if candidate.is_held_by_other and not candidate.holder_is_meant:
         return f"the same words to the same recipient are {candidate.holder_state} as m{candidate.holder_id}"
     if candidate.rule in PERMANENT_RULES and not force:
-        what = ": ".join(part for part in (candidate.error_code, candidate.error_details) if part)
+        # The details in brackets are for a support case; the history has them.
+        details = (candidate.error_details or "").partition(" [")[0]
+        what = ": ".join(part for part in (candidate.error_code, details) if part)
         return f"failed for good ({what or candidate.rule}); --force tries it all the same"
     return None
 

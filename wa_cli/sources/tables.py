@@ -257,7 +257,7 @@ def _check_encoding(encoding: str) -> None:
 
 def _choose_encoding(head: bytes, head_is_all: bool, wanted: str | None, name: str) -> _Encoding:
     if not head:
-        raise UsageError(f"{name} is empty", hint="put one recipient on each line")
+        raise UsageError(f"{name} is empty", hint="put one recipient or one row on each line")
     for magic, what, hint in _FOREIGN:
         if head.startswith(magic):
             raise UsageError(f"{name} {what}", hint=hint)

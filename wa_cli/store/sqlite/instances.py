@@ -20,7 +20,7 @@ class SqliteInstances:
 
     def find(self, name: str) -> Instance:
         with self._database.read() as connection:
-            row = connection.execute(f"SELECT {COLUMNS} FROM instance WHERE name = ?", (name,)).fetchone()  # noqa: S608
+            row = connection.execute(f"SELECT {COLUMNS} FROM instance WHERE name = ?", (name,)).fetchone()  # noqa: S608  # own words
         if row is None:
             known = [instance.name for instance in self.list_all()]
             raise NotFound(
@@ -32,7 +32,7 @@ class SqliteInstances:
 
     def list_all(self) -> list[Instance]:
         with self._database.read() as connection:
-            rows = connection.execute(f"SELECT {COLUMNS} FROM instance ORDER BY id").fetchall()  # noqa: S608
+            rows = connection.execute(f"SELECT {COLUMNS} FROM instance ORDER BY id").fetchall()  # noqa: S608  # own words
         return [_instance(row) for row in rows]
 
     def pause(self, instance_id: int, *, reason: str, now_ms: int) -> bool:
