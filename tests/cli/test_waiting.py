@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.stored import take_lease
+from tests.cli.stored import enqueue, take_lease
+from wa_cli.domain.retry import Stop
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Wa
@@ -50,3 +51,19 @@ def test_what_is_queued_for_a_paused_instance_names_the_pause_and_not_the_daemon
     answer = wa("send", "to", ADA, "--text", "two")
     assert "default is paused: counting heads" in answer.err
     assert "with pid" not in answer.err
+
+
+@pytest.mark.usefixtures("account")
+def test_an_instance_stopped_by_the_platform_names_what_to_do_about_it(wa: Wa, app: App) -> None:
+    """Not only that something has to be mended: the table of errors knows what."""
+    enqueue(app, ADA)
+    lease = take_lease(app)
+    with app.queue.turn() as turn:
+        stop = Stop(code="190", reason="the access token is no longer valid")
+        turn.apply_effect(lease.instance_id, stop, now_ms=app.clock.wall_ms())
+    app.leases.release(lease)
+    fix = "create a new token in Meta Business settings and set it as WHATSAPP_ACCESS_TOKEN"
+    (trouble,) = [one for one in wa("status", "--json").json()["problems"] if one["code"] == "instance_paused"]
+    assert trouble["hint"] == f"{fix}, then: wa instance resume default"
+    assert f"hint: {fix}, then `wa instance resume default`" in wa("send", "to", ADA, "--text", "two").err
+    assert max(map(len, wa("status").out.splitlines())) <= 80

@@ -108,9 +108,10 @@ def _exit_code_for(session: Session, instance: str, sums: Sums) -> int:
     """4 when the instance waits for a person, else 5 for unknown outcomes of this run, else 3 for failures."""
     from wa_cli.cli.waiting import say_paused
 
-    standing = session.open_app().instances.find(instance)
+    app = session.open_app()
+    standing = app.instances.find(instance)
     if standing.paused_at_ms is not None:
-        say_paused(session, standing)
+        say_paused(session, app, standing)
         if standing.paused_by != "person":
             return 4
     if sums.unknown:

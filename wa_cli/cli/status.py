@@ -147,8 +147,16 @@ def read_report(session: Session) -> Report:
         limits=limits,
         instances=instances,
         started_last_minute=started,
-        troubles=find_troubles(stats, instances, undismissed=undismissed, now_ms=now_ms),
+        troubles=find_troubles(
+            stats, instances, undismissed=undismissed, fixes=_find_fixes(app, instances), now_ms=now_ms
+        ),
     )
+
+
+def _find_fixes(app: App, instances: list[InstanceReport]) -> dict[str, str]:
+    codes = {one.instance.pause_code for one in instances if one.instance.pause_code is not None}
+    meanings = {code: app.explain_error(code) for code in codes}
+    return {code: meaning.hint for code, meaning in meanings.items() if meaning is not None and meaning.hint}
 
 
 def _report_without_database(session: Session) -> Report:
@@ -322,7 +330,10 @@ def _trouble_lines(message: str, hint: str) -> list[str]:
     line = f"  ! {message:<40}  {hint}"
     if len(line) <= _width():
         return [line]
-    return [*textwrap.wrap(f"  ! {message}", _width(), subsequent_indent="    "), f"      {hint}"]
+    return [
+        *textwrap.wrap(f"  ! {message}", _width(), subsequent_indent="    "),
+        *textwrap.wrap(hint, _width(), initial_indent="      ", subsequent_indent="      ", break_on_hyphens=False),
+    ]
 
 
 def _width() -> int:

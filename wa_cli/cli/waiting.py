@@ -90,7 +90,7 @@ def send_and_wait(session: Session, app: App, instance: Instance, batch_id: int,
     if exit_code:
         session.say("left before the end; what is queued stays queued")
     elif any(counts.get(state) for state in OPEN_STATES) and standing.paused_at_ms is not None:
-        say_paused(session, standing)
+        say_paused(session, app, standing)
         exit_code = 4
     elif counts.get("unknown"):
         session.hint("`wa reconcile` shows what is known about the unknown outcomes")
@@ -133,11 +133,13 @@ def _is_paused(app: App, instance: Instance) -> bool:
     return app.instances.find(instance.name).paused_at_ms is not None
 
 
-def say_paused(session: Session, standing: Instance) -> None:
-    """Why the instance stands still, and what to type about it."""
+def say_paused(session: Session, app: App, standing: Instance) -> None:
+    """Why the instance stands still, and what to do about it."""
     code = f" ({standing.pause_code})" if standing.pause_code else ""
     session.say(f"{standing.name} is paused: {clean_text(standing.pause_reason or 'by hand')}{code}")
-    first = "" if standing.paused_by == "person" else "mend that, then "
+    meaning = app.explain_error(standing.pause_code) if standing.pause_code else None
+    fix = meaning.hint if meaning is not None and meaning.hint else "mend that"
+    first = "" if standing.paused_by == "person" else f"{fix}, then "
     session.hint(f"{first}`wa instance resume {standing.name}`; nothing in the queue is lost")
 
 
@@ -146,7 +148,7 @@ def say_who_sends(session: Session, app: App, instance: Instance, *, count: int)
     standing = app.instances.find(instance.name)
     holder = app.leases.find_holder(instance.id, now_ms=app.clock.wall_ms())
     if standing.paused_at_ms is not None:
-        say_paused(session, standing)
+        say_paused(session, app, standing)
     elif holder is None:
         session.hint("nothing is sending: `wa run` starts the daemon, `wa drain` sends what is due once")
     elif holder.role == "daemon":

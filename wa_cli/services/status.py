@@ -23,11 +23,17 @@ class Trouble:
 
 
 def find_troubles(
-    stats: Mapping[str, int], instances: Sequence[InstanceReport], *, undismissed: int, now_ms: int
+    stats: Mapping[str, int],
+    instances: Sequence[InstanceReport],
+    *,
+    undismissed: int,
+    fixes: Mapping[str, str],
+    now_ms: int,
 ) -> list[Trouble]:
     """Everything a person should act on, the gravest first.
 
     stats: messages by the word that is shown for them.  undismissed: failed ones that are still on the list.
+    fixes: what a person can do about the code for which an instance was paused.
     """
     troubles = []
     for report in instances:
@@ -36,11 +42,12 @@ def find_troubles(
             # Stopped by a refusal of the platform's, or by wa itself when the clock leapt; paused by a person.
             was_stopped = report.instance.paused_by != "person"
             how = "stopped" if was_stopped else "paused"
+            fix = fixes.get(report.instance.pause_code or "", "mend that")
             troubles.append(
                 Trouble(
                     code="instance_paused",
                     message=f"{name} does not send, {how}: {report.reason}; {count(report.waiting, 'message')} waiting",
-                    hint=f"{'mend that, then: ' if was_stopped else ''}wa instance resume {name}",
+                    hint=f"{fix}, then: wa instance resume {name}" if was_stopped else f"wa instance resume {name}",
                 )
             )
         elif report.standing is Standing.NO_ACCOUNT:

@@ -488,6 +488,14 @@ def _note_range(connection: sqlite3.Connection, batch_id: int, *, first: int | N
     )
 
 
+# How a message that the same words would repeat is spoken of.
+_SAME_WORDS: Final = {
+    State.SENDING: "is on its way as",
+    State.SENT: "was sent as",
+    State.UNKNOWN: "may have been sent, nobody knows, as",
+}
+
+
 def _duplicate(message_id: int, address: str, state: str, due_at_ms: int | None) -> Enqueued:
     return Enqueued(
         message_id=message_id,
@@ -496,5 +504,5 @@ def _duplicate(message_id: int, address: str, state: str, due_at_ms: int | None)
         state=State(state),
         queue_position=None,
         due_at_ms=due_at_ms,
-        reason=f"the same message is {state} as {format_message_id(message_id)}",
+        reason=f"the same message {_SAME_WORDS.get(State(state), f'is {state} as')} {format_message_id(message_id)}",
     )
