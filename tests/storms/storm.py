@@ -59,7 +59,9 @@ POLICIES = (
     RetryPolicy(kind=RetryKind.EXPONENTIAL, base_seconds=1.0, cap_seconds=4.0),
 )
 UNKNOWN_WAIT_MS = 60_000
+# How long, and for how many looks at it, the queue may take to send what is left after the storm.
 MERCY_MS = 14 * 86_400_000
+MERCY_ROUNDS = 2_000
 # What every state may be shown for a message that the platform has accepted.
 MAY_BE_ACCEPTED = {State.SENT, State.UNKNOWN}
 
@@ -711,7 +713,9 @@ class Storm:
         process = self.process
         assert process is not None
         end = self.clock.steady_ms() + MERCY_MS
-        while self.clock.steady_ms() < end:
+        for _round in range(MERCY_ROUNDS):
+            if self.clock.steady_ms() > end:
+                break
             waiting = self.world.rows("SELECT min(due_at) FROM message WHERE state IN ('queued', 'sending')")[0][0]
             if waiting is None:
                 break
@@ -784,7 +788,7 @@ class Storm:
         if was_resent and asked.on_unknown is not OnUnknown.RESEND:
             self.faults.append(f"DUP: {name} was queued again though its policy is {asked.on_unknown}")
         if state in (State.QUEUED, State.SENDING):
-            self.faults.append(f"LOST: {name} is {state} ({reason}) two weeks after the storm")
+            self.faults.append(f"LOST: {name} is {state} ({reason}) long after the storm")
         if state is State.SENT and not acceptances:
             self.faults.append(f"LIE: {name} is sent and was never accepted")
         was_skipped_unknown = state is State.SKIPPED and asked.on_unknown is OnUnknown.SKIP
