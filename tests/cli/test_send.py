@@ -293,5 +293,12 @@ def test_immediate_jumps_the_queue(wa: Wa) -> None:
     assert lanes[EVA] < min(lanes[ADA], lanes[BEN])
 
 
+@pytest.mark.parametrize("text", ["-v", "--json", "--db", "-q"])
+def test_a_text_that_looks_like_a_global_flag_is_a_text(wa: Wa, text: str) -> None:
+    answer = wa("send", "to", ADA, "--text", text, "--json").json()
+    assert answer["queued"] == 1
+    assert rows(wa, "SELECT body FROM content") == [(f'{{"body":"{text}","type":"text"}}',)]
+
+
 def test_queueing_says_that_nothing_sends_yet(wa: Wa) -> None:
     assert "`wa run` starts the daemon" in wa("send", "to", ADA, "--text", "Hello").err

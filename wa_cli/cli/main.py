@@ -11,7 +11,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -20,7 +20,7 @@ from wa_cli.cli.session import Session
 from wa_cli.errors import StorageFull, WaError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 EPILOG: Final = """Exit codes: 0 done, 2 usage, 3 partly done, 4 an instance needs a person, 5 unknown outcomes,
 6 refused by a safety rule, 7 conflict, 8 temporary, 9 storage. Flags above may stand anywhere on the line."""
@@ -32,15 +32,24 @@ GLOBAL_SWITCHES: Final = frozenset(
 GLOBAL_VALUES: Final = frozenset(("--db", "--env-file"))
 
 
-def hoist_global_flags(arguments: Sequence[str]) -> list[str]:
-    """The same line with the global flags first.  What follows `--` is left alone."""
+def hoist_global_flags(
+    arguments: Sequence[str], takes_value: Callable[[str], bool] = lambda _option: False
+) -> list[str]:
+    """The same line with the global flags first.  What follows `--` is left alone.
+
+    takes_value: whether an option of some command wants a word after it; asked only where a global flag stands there,
+    since `--text -v` means a text.
+    """
     hoisted: list[str] = []
     rest: list[str] = []
     words = iter(arguments)
     for word in words:
         name, equals, _value = word.partition("=")
+        is_ours = word in GLOBAL_SWITCHES or name in GLOBAL_VALUES
         if word == "--":
             rest += [word, *words]
+        elif is_ours and rest and rest[-1].startswith("-") and takes_value(rest[-1]):
+            rest.append(word)
         elif word in GLOBAL_SWITCHES or (name in GLOBAL_VALUES and equals):
             hoisted.append(word)
         elif word in GLOBAL_VALUES:
@@ -50,6 +59,20 @@ def hoist_global_flags(arguments: Sequence[str]) -> list[str]:
         else:
             rest.append(word)
     return hoisted + rest
+
+
+def _takes_value(option: str) -> bool:
+    """Whether any command has an option of that name that wants a word after it."""
+    if "=" in option:
+        return False
+    waiting: list[Any] = list(getattr(typer.main.get_command(build_app()), "commands", {}).values())
+    while waiting:
+        command = waiting.pop()
+        waiting += getattr(command, "commands", {}).values()
+        for parameter in command.params:
+            if option in parameter.opts and not getattr(parameter, "is_flag", False):
+                return True
+    return False
 
 
 def _show_version(wanted: bool) -> None:
@@ -102,7 +125,7 @@ def build_app() -> typer.Typer:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line.  Returns its exit code; what it has to say is on stdout and stderr."""
-    words = hoist_global_flags(arguments)
+    words = hoist_global_flags(arguments, _takes_value)
     session = Session(json="--json" in words, debug="--debug" in words)
     code = 0
     try:
