@@ -223,6 +223,18 @@ def test_a_retry_is_due_later_and_counts_only_when_told_to(world: World) -> None
     assert world.row(message_id).attempts == 1
 
 
+def test_an_outcome_that_is_recorded_twice_moves_the_message_once(world: World) -> None:
+    """Promises P2, P3: a commit may have reached the disk although it was reported as failed, and is then repeated."""
+    (message_id,) = world.send_later("a")
+    lease = world.take_lease()
+    (due,), (attempt_id,) = start(world, lease)
+    refused = rejected(ErrorClass.DEAD_RECIPIENT)
+    for state in (State.FAILED, State.QUEUED):
+        record(world, due, attempt_id, refused, state)
+        row = world.row(message_id)
+        assert (row.state, row.attempts) == (State.FAILED, 1)
+
+
 def test_a_turn_that_raises_starts_nothing_and_records_nothing(world: World) -> None:
     """Promise P6."""
     world.send_later("a", "b")
