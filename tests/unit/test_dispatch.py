@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from world import (
     FOREVER_MS,
+    FakeClock,
     FakeTransport,
     InlineExecutor,
     TroubledQueue,
@@ -263,6 +264,22 @@ def test_a_second_message_to_the_same_person_waits_and_the_others_overtake_it(tm
         assert [posted.at_ms for posted in world.transport.posts] == [0, 0, 2_000, 4_000]
         assert world.decisions(ids[1]) == ["recipient_limit"]
         assert world.row(ids[1]).attempts == 1
+
+
+class SlowedClock(FakeClock):
+    """A wall clock that runs slow to be set right, as time servers do it: 500 parts in a million."""
+
+    def wall_ms(self) -> int:
+        return int(super().wall_ms() - self.steady_ms() * 500e-6)
+
+
+def test_a_drain_sits_out_a_short_limit_though_the_wall_clock_lags_behind_the_steady_one(tmp_path: Path) -> None:
+    """The limit ends on the steady clock, the message is due on the wall clock: between the two nothing may give up."""
+    with open_world(tmp_path, limits=Limits(recipient_gap_ms=6_000), clock=SlowedClock()) as world:
+        world.enqueue([line(1, "a"), line(1, "b")])
+        run(world.clock, world.new_loop().run(until_idle=True, patience_seconds=60.0))
+        assert world.transport.bodies == ["a", "b"]
+        assert world.transport.gaps_ms[0] >= 6_000
 
 
 def test_the_thirty_first_message_of_a_minute_to_one_number_leaves_in_the_next(tmp_path: Path) -> None:

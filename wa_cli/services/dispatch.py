@@ -56,6 +56,9 @@ LATENESS_FORGIVEN_MS: Final = 50.0
 LEAP_MS: Final = 300_000.0  # fault 31
 # A drain sits out a limit of one recipient when it is shorter than this: longer ones are another run's business.
 SHORT_LIMIT_MS: Final = 10_000.0
+# A limit ends on the steady clock and the message it put off is due on the wall clock, which is rounded to milliseconds
+# and may be running slow to be set right: so long after the limit's end the message may still not be due.
+CLOCKS_APART_MS: Final = 100.0
 ROWS_PER_LOOK: Final = 100
 # Messages put off or dropped in one turn, of one lane and in all: a backlog of expired ones may not hold the store for
 # minutes, nor one lane keep the others waiting.  Between two such turns the store is free for others for a while.
@@ -477,7 +480,7 @@ class SendLoop:
             if self._breaker.is_probing:
                 free = 0 if self._in_flight else min(free, 1)
             if is_paused or rests_until > now:
-                self._note_waiting(turn, self._heads(store), now_ms=now_ms)
+                self._note_waiting(turn, self._heads(store), now_ms=now_ms, now=now)
                 if not is_paused:
                     turn.wakes_at_ms = rests_until
             else:
@@ -638,11 +641,11 @@ class SendLoop:
             ]
         if len(chosen) >= free > 0 or free == 0:
             # No slot is left: the next landing wakes the loop.
-            self._note_waiting(turn, heads, now_ms=now_ms)
+            self._note_waiting(turn, heads, now_ms=now_ms, now=now)
             return
         if chosen or self._passed_over:
             heads = self._heads(store)
-        self._note_waiting(turn, heads, now_ms=now_ms)
+        self._note_waiting(turn, heads, now_ms=now_ms, now=now)
         if heads:
             first = min(
                 max(now + (head_ms - now_ms), self._lane_allowed_at(store, lane, now_ms=now_ms, now=now))
@@ -652,9 +655,9 @@ class SendLoop:
             if self._passed_over >= PASSED_OVER_PER_LANE:
                 turn.wakes_at_ms = max(turn.wakes_at_ms, now + BREATH_MS)
 
-    def _note_waiting(self, turn: Turn, heads: Sequence[tuple[int, int]], *, now_ms: int) -> None:
+    def _note_waiting(self, turn: Turn, heads: Sequence[tuple[int, int]], *, now_ms: int, now: float) -> None:
         turn.has_waiting = bool(heads)
-        is_limited = bool(heads) and self._clock.steady_ms() <= self._limited_until
+        is_limited = bool(heads) and now <= self._limited_until + CLOCKS_APART_MS
         turn.has_due = is_limited or any(due <= now_ms for _lane, due in heads)
 
     def _choose_from(
