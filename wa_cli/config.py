@@ -38,7 +38,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         meaning="the whole messages URL: https://graph.facebook.com/v25.0/PHONE_NUMBER_ID/messages",
     ),
     Setting(name="WHATSAPP_ACCESS_TOKEN", default="", kind="text", meaning="the token that sends", is_secret=True),
-    Setting(name="WHATSAPP_APP_SECRET", default="", kind="text", meaning="signs Meta's webhooks", is_secret=True),
+    Setting(
+        name="WHATSAPP_APP_SECRET",
+        default="",
+        kind="text",
+        meaning="signs Meta's webhooks; old and new one, comma-separated, while it is changed",
+        is_secret=True,
+    ),
     Setting(name="WHATSAPP_VERIFY_TOKEN", default="", kind="text", meaning="answers Meta's check", is_secret=True),
     Setting(
         name="WORKER_SECRET", default="", kind="text", meaning="lets a cron service run the worker", is_secret=True
@@ -55,6 +61,31 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         name="WA_LEASE_MS", default="30000", kind="ms:3000", meaning="when another host may take over a silent sender"
     ),
     Setting(name="WA_RETRY", default="ladder", kind="choice:ladder,exponential", meaning="when failures are retried"),
+    Setting(
+        name="WA_UNSIGNED_WEBHOOKS",
+        default="refuse",
+        kind="choice:refuse,loopback",
+        meaning="loopback: without an app secret, take webhooks from this machine",
+    ),
+    Setting(name="WA_WEBHOOK_DAYS", default="30", kind="count", meaning="how long raw webhooks are kept; 0: for ever"),
+    Setting(
+        name="WA_WINDOW",
+        default="warn",
+        kind="choice:warn,refuse,ignore",
+        meaning="free text to a person who has not written within 24 h",
+    ),
+    Setting(
+        name="WA_STOP_WORDS",
+        default="",
+        kind="text",
+        meaning="what opts a person out, comma-separated, beside the usual words",
+    ),
+    Setting(
+        name="WA_START_WORDS",
+        default="",
+        kind="text",
+        meaning="what opts a person in again, comma-separated, beside the usual words",
+    ),
     Setting(name="WA_MAX_ATTEMPTS", default="5", kind="count", meaning="attempts before a message has failed"),
     Setting(
         name="WA_DUPLICATE_WINDOW_HOURS", default="24", kind="count", meaning="how long equal words are a duplicate"

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from wa_cli.domain.event import Event
     from wa_cli.domain.message import Content, OnUnknown, State
     from wa_cli.domain.outcome import Outcome
     from wa_cli.domain.recipient import RecipientKind
@@ -75,6 +76,28 @@ class Transport(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class WebhookReader(Protocol):
+    """Reads one provider's webhooks: whether a body is genuine, and what it says."""
+
+    def is_genuine(self, body: bytes, signature: str | None) -> bool:
+        """Whether the signature header fits these very bytes and one of our secrets.  Takes the same time either way.
+
+        Without any secret nothing is genuine.
+        """
+        ...
+
+    def answer_challenge(self, query: Mapping[str, str]) -> str | None:
+        """What the provider's check of our address wants to hear, or None to refuse it."""
+        ...
+
+    def read(self, body: bytes) -> list[Event]:
+        """Every event of a body, in order; what cannot be read or changes nothing is an IgnoredEvent.
+
+        Raises: UsageError (code `webhook`) when the body as a whole is not one of the provider's.
+        """
+        ...
 
 
 # --- leases --------------------------------------------------------------------------------------------------------

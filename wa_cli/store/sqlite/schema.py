@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import sqlite3
 
 APPLICATION_ID: Final = 0x57414342  # "WACB": tells a wa database from any other SQLite file
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 # Times are milliseconds since 1970 in UTC.  A state is a word, so that the file can be read without wa.
 # The id of a subgroup is never used again (AUTOINCREMENT), since batches remember it after the subgroup is gone; its
@@ -237,6 +237,143 @@ VERSION_1: Final = (
     """,
 )
 
+# What WhatsApp tells us afterwards: webhooks, receipts, people who write, people who leave; and who may use the API.
+VERSION_2: Final = (
+    # Nobody writes to a person who has opted out, whatever the instance; read with the address just before a post.
+    "ALTER TABLE contact ADD COLUMN opted_out_at INTEGER",
+    "ALTER TABLE contact ADD COLUMN name TEXT",
+    "ALTER TABLE contact ADD COLUMN attributes TEXT",
+    "ALTER TABLE contact ADD COLUMN erased_at INTEGER",
+    "CREATE INDEX contact_opted_out ON contact (id) WHERE opted_out_at IS NOT NULL",
+    # The other names one person has: the number as WhatsApp spells it (`wa:5511...`), its own id (`user:BR.13...`).
+    """
+    CREATE TABLE contact_alias (
+        alias TEXT PRIMARY KEY,
+        contact_id INTEGER NOT NULL REFERENCES contact(id)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX contact_alias_contact ON contact_alias (contact_id)",
+    # Each change of mind, in the words it came in.  evidence names the event, so that a replay changes nothing.
+    """
+    CREATE TABLE consent (
+        id INTEGER PRIMARY KEY,
+        contact_id INTEGER NOT NULL REFERENCES contact(id),
+        at INTEGER NOT NULL,
+        change TEXT NOT NULL CHECK (change IN ('opt_out', 'opt_in')),
+        source TEXT NOT NULL CHECK (source IN ('message', 'preference', 'refusal', 'person', 'import', 'api')),
+        wording TEXT,
+        actor TEXT,
+        evidence TEXT
+    ) STRICT
+    """,
+    "CREATE INDEX consent_contact ON consent (contact_id)",
+    "CREATE UNIQUE INDEX consent_evidence ON consent (evidence) WHERE evidence IS NOT NULL",
+    # Digests of the addresses of people who had opted out when they were erased: nobody adds them again by mistake.
+    """
+    CREATE TABLE suppressed (
+        digest BLOB PRIMARY KEY,
+        at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    # Who wrote to which instance last; closed_at is when the platform said that the 24 h window was shut.
+    """
+    CREATE TABLE conversation (
+        instance_id INTEGER NOT NULL REFERENCES instance(id),
+        contact_id INTEGER NOT NULL REFERENCES contact(id),
+        last_inbound_at INTEGER,
+        closed_at INTEGER,
+        PRIMARY KEY (instance_id, contact_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # What people wrote, without the words: those are in the raw event, for as long as it is kept.
+    """
+    CREATE TABLE inbound (
+        id INTEGER PRIMARY KEY,
+        instance_id INTEGER NOT NULL REFERENCES instance(id),
+        contact_id INTEGER NOT NULL REFERENCES contact(id),
+        at INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        provider_message_id TEXT NOT NULL UNIQUE,
+        context_message_id TEXT
+    ) STRICT
+    """,
+    "CREATE INDEX inbound_contact ON inbound (contact_id)",
+    # Row Q4: each event as it came.  It is committed before it is answered, and read afterwards.
+    """
+    CREATE TABLE webhook_logs (
+        id INTEGER PRIMARY KEY,
+        received_at INTEGER NOT NULL,
+        provider TEXT NOT NULL,
+        is_signed INTEGER NOT NULL,
+        body BLOB NOT NULL,
+        status TEXT NOT NULL DEFAULT 'waiting' CHECK (status IN ('waiting', 'done', 'ignored', 'failed')),
+        events INTEGER,
+        details TEXT,
+        read_at INTEGER
+    ) STRICT
+    """,
+    "CREATE INDEX webhook_logs_waiting ON webhook_logs (id) WHERE status = 'waiting'",
+    # Each receipt once, however often it comes.  parked: it is about a post that is still on its way, or that nobody
+    # here knows (attempt_id is NULL then).
+    """
+    CREATE TABLE receipt (
+        id INTEGER PRIMARY KEY,
+        attempt_id INTEGER,
+        status TEXT NOT NULL CHECK (status IN ('sent', 'delivered', 'read', 'played', 'failed')),
+        participant TEXT NOT NULL DEFAULT '',
+        provider_message_id TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        received_at INTEGER NOT NULL,
+        rule TEXT NOT NULL,
+        error_class TEXT,
+        error_code TEXT,
+        details TEXT,
+        wait_seconds REAL,
+        max_attempts INTEGER
+    ) STRICT
+    """,
+    # The attempt leads, so that new receipts fall near each other in the index.
+    """
+    CREATE UNIQUE INDEX receipt_once ON receipt (attempt_id, status, participant, provider_message_id)
+    WHERE attempt_id IS NOT NULL
+    """,
+    """
+    CREATE UNIQUE INDEX receipt_unmatched ON receipt (provider_message_id, status, participant)
+    WHERE attempt_id IS NULL
+    """,
+    "CREATE INDEX receipt_parked ON receipt (id) WHERE rule = 'parked'",
+    "CREATE INDEX decision_double ON decision (message_id) WHERE rule = 'proven_duplicate'",
+    # Templates that the platform has paused or disabled: their messages wait.  until is NULL until somebody acts.
+    """
+    CREATE TABLE template_hold (
+        instance_id INTEGER NOT NULL REFERENCES instance(id),
+        name TEXT NOT NULL,
+        language TEXT NOT NULL,
+        since INTEGER NOT NULL,
+        until INTEGER,
+        reason TEXT NOT NULL,
+        PRIMARY KEY (instance_id, name, language)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # Since when webhooks come for an instance, and when the last one did: without them a closed window is not known.
+    "ALTER TABLE instance ADD COLUMN webhooks_since INTEGER",
+    "ALTER TABLE instance ADD COLUMN last_webhook_at INTEGER",
+    """
+    CREATE TABLE api_key (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        digest BLOB NOT NULL UNIQUE,
+        scopes TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        last_used_at INTEGER,
+        revoked_at INTEGER
+    ) STRICT
+    """,
+    "CREATE UNIQUE INDEX api_key_name ON api_key (name) WHERE revoked_at IS NULL",
+    # Who asked for a batch, as the caller of the API says: recorded, never trusted.
+    "ALTER TABLE batch ADD COLUMN actor TEXT",
+)
+
 
 def read_version(connection: sqlite3.Connection) -> int:
     """The schema version of the file, 0 when it holds none."""
@@ -260,6 +397,11 @@ def migrate(connection: sqlite3.Connection, *, install: str) -> None:
             "INSERT INTO instance (id, name, transport, created_at) VALUES (1, 'default', 'cloud_api', 0)"
         )
         database.conn.execute("INSERT INTO meta (key, value) VALUES ('install', ?)", (install,))
+
+    @migrations()
+    def version_2(database: Database) -> None:
+        for statement in VERSION_2:
+            database.conn.execute(statement)
 
     connection.execute("BEGIN IMMEDIATE")
     try:
