@@ -18,6 +18,14 @@ class ErrorClass(StrEnum):
     STOP = "stop"  # a person must act: pause the instance, keep the queue
 
 
+class Consequence(StrEnum):
+    """What a refusal says beyond its own message.  The transport knows the vendor's codes, the domain these words."""
+
+    OPTED_OUT = "opted_out"  # the person wants no more from us
+    WINDOW_CLOSED = "window_closed"  # they have not written within the vendor's window: templates only
+    TEMPLATE_HELD = "template_held"  # no message of this template is taken for now, or ever
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
     """A parsed success with a message id.  Never more than that: delivery is another matter."""
@@ -33,6 +41,7 @@ class Rejected:
     code: the vendor's code as text.  details: for people, with numbers and tokens already masked.
     wait_seconds: what the vendor or the error table asks for (Retry-After, hours), or None.
     max_attempts: the class's own cap on attempts, or None for the message's.
+    consequence: what it means for the recipient or the template beside this message, or None.
     """
 
     error_class: ErrorClass
@@ -41,6 +50,7 @@ class Rejected:
     http_status: int
     wait_seconds: float | None = None
     max_attempts: int | None = None
+    consequence: Consequence | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -329,7 +329,8 @@ VERSION_2: Final = (
         error_code TEXT,
         details TEXT,
         wait_seconds REAL,
-        max_attempts INTEGER
+        max_attempts INTEGER,
+        consequence TEXT
     ) STRICT
     """,
     # The attempt leads, so that new receipts fall near each other in the index.

@@ -106,6 +106,7 @@ def _read_refusal(
         http_status=http_status,
         wait_seconds=rule.wait_seconds,
         max_attempts=rule.max_attempts,
+        consequence=rule.consequence,
     )
 
 

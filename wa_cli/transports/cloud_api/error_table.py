@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from wa_cli.domain.outcome import ErrorClass
+from wa_cli.domain.outcome import Consequence, ErrorClass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,6 +42,7 @@ class ErrorRule:
     title: our words, one line.  fix: what the user should do, one line, or None when waiting is enough.
     wait_seconds: before the next attempt, or None for the queue's own back-off.
     max_attempts: the code's own cap, or None for the message's.  known: False for a code not in the table.
+    consequence: for the recipient or the template, beside this message.
     """
 
     code: int
@@ -52,6 +53,7 @@ class ErrorRule:
     max_attempts: int | None = None
     fix: str | None = None
     known: bool = True
+    consequence: Consequence | None = None
 
 
 _RETRY, _THROTTLE, _PAIR, _HOURS = ErrorClass.RETRY, ErrorClass.THROTTLE, ErrorClass.PAIR, ErrorClass.HOURS
@@ -210,7 +212,7 @@ MESSAGING = dict(
             131047,
             "more than 24 hours since the person last wrote",
             _DEAD_M,
-            {"fix": "send an approved template instead of free text"},
+            {"fix": "send an approved template instead of free text", "consequence": Consequence.WINDOW_CLOSED},
         ),
         (
             131049,
@@ -222,7 +224,10 @@ MESSAGING = dict(
             131050,
             "the person stopped marketing from this business",
             _DEAD_R,
-            {"fix": "respect it: `wa contact opt-out` keeps them out of campaigns"},
+            {
+                "fix": "nothing: they are on the list of those who opted out, and nobody writes to them",
+                "consequence": Consequence.OPTED_OUT,
+            },
         ),
         (
             131052,
@@ -259,9 +264,15 @@ TEMPLATES = dict(
             {
                 "wait_seconds": 3 * _HOUR,
                 "fix": "look at its feedback in WhatsApp Manager, or use another template",
+                "consequence": Consequence.TEMPLATE_HELD,
             },
         ),
-        (132016, "the template is disabled for good", _DEAD_M, {"fix": "make a new template"}),
+        (
+            132016,
+            "the template is disabled for good",
+            _DEAD_M,
+            {"fix": "make a new template", "consequence": Consequence.TEMPLATE_HELD},
+        ),
         (132018, "a template parameter is at fault", _DEAD_M, {"fix": _COUNT}),
         (132068, "the flow is blocked", _DEAD_M, {"fix": "repair the flow in WhatsApp Manager"}),
         (132069, "the flow is throttled", _HOURS, {"wait_seconds": _HOUR}),
