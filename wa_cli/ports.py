@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from wa_cli.domain.event import Event
+    from wa_cli.domain.event import Event, StatusEvent
     from wa_cli.domain.message import Content, OnUnknown, State
     from wa_cli.domain.outcome import Outcome
+    from wa_cli.domain.receipt import Receipt
     from wa_cli.domain.recipient import RecipientKind
     from wa_cli.domain.retry import Rest, Stop
 
@@ -162,6 +163,117 @@ class Sums:
     skipped: int = 0
 
 
+# --- receipts --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posted:
+    """One post and the message it was for, as they stand when a receipt comes.
+
+    outcome: as in the attempt's row, None while the post is on its way.  is_counted: it used up one of the message's
+    attempts.  attempts, refusals: of the message.  is_only: the message was posted this once.
+    """
+
+    attempt_id: int
+    message_id: int
+    instance_id: int
+    contact_id: int
+    outcome: str | None
+    is_counted: bool
+    provider_message_id: str | None
+    state: State
+    receipt: Receipt | None
+    reason: str | None
+    attempts: int
+    refusals: int
+    max_attempts: int
+    on_unknown: OnUnknown
+    is_only: bool
+
+
+class ReceiptTurn(Protocol):
+    """Receipts and what they do to messages, inside one transaction."""
+
+    def find_post(self, attempt_id: int) -> Posted | None: ...
+
+    def add_receipt(self, event: StatusEvent, *, attempt_id: int | None, rule: str, now_ms: int) -> int | None:
+        """Remember a receipt.  Returns its row, or None when it is known already."""
+        ...
+
+    def set_rule(self, receipt_id: int, rule: str) -> None: ...
+
+    def has_arrived(self, attempt_id: int) -> bool:
+        """Whether the message of this post was delivered, by any receipt so far."""
+        ...
+
+    def has_failed(self, attempt_id: int) -> bool:
+        """Whether a receipt has said that this post failed."""
+        ...
+
+    def find_other_outcomes(self, posted: Posted) -> frozenset[str]:
+        """The outcomes of the message's other posts."""
+        ...
+
+    def settle_attempt(
+        self,
+        posted: Posted,
+        *,
+        outcome: str,
+        is_counted: bool,
+        provider_message_id: str,
+        code: str | None,
+        details: str | None,
+    ) -> None:
+        """Write what a receipt proved over what was known of a post."""
+        ...
+
+    def advance(self, message_id: int, receipt: Receipt, *, now_ms: int) -> None:
+        """Move a sent message on."""
+        ...
+
+    def place(
+        self,
+        posted: Posted,
+        *,
+        state: State,
+        receipt: Receipt | None,
+        rule: str | None,
+        due_at_ms: int | None,
+        attempts: int,
+        refusals: int,
+        provider_message_id: str | None,
+        code: str | None,
+        details: str | None,
+        now_ms: int,
+    ) -> None:
+        """Put a message where a receipt shows that it belongs."""
+        ...
+
+    def note(self, message_id: int, rule: str, details: str | None, *, now_ms: int, once: bool = False) -> None:
+        """Write a decision into the message's history.  once: unless the same rule stands there already."""
+        ...
+
+    def apply_effect(self, instance_id: int, effect: Rest | Stop, *, now_ms: int) -> None: ...
+
+    def read_template(self, message_id: int) -> tuple[str, str] | None:
+        """(name, language) of the template that a message is made of, or None."""
+        ...
+
+    def hold_template(
+        self, instance_id: int, template: tuple[str, str], *, until_ms: int | None, reason: str, now_ms: int
+    ) -> None: ...
+
+    def lift_template(self, instance_id: int, template: tuple[str, str]) -> None: ...
+
+    def has_parked(self) -> bool:
+        """Whether any receipt waits for the record of its own post."""
+        ...
+
+    def read_parked(self, *, limit: int) -> list[tuple[int, StatusEvent, Posted]]:
+        """(receipt row, event, post) of those whose post has been recorded by now, oldest first."""
+        ...
+
+
 # --- the queue, as the send loop sees it ---------------------------------------------------------------------------
 
 
@@ -169,7 +281,7 @@ class Sums:
 class Due:
     """A waiting message that may leave now, as far as its due time goes.
 
-    twin_id: another message that holds the same idempotency key, or None.
+    twin_id: another message that holds the same idempotency key, or None.  has_opted_out: nobody writes to them.
     """
 
     message_id: int
@@ -185,6 +297,7 @@ class Due:
     refusals: int
     reason: str | None
     twin_id: int | None
+    has_opted_out: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,6 +362,15 @@ class QueueTurn(Protocol):
     def record(self, records: Sequence[Record], *, now_ms: int) -> None: ...
 
     def apply_effect(self, instance_id: int, effect: Rest | Stop, *, now_ms: int) -> None: ...
+
+    @property
+    def receipts(self) -> ReceiptTurn:
+        """Receipts, in this same transaction."""
+        ...
+
+    def read_held_templates(self, instance_id: int, *, now_ms: int) -> dict[tuple[str, str], int | None]:
+        """The templates that the platform does not take now, with the end of that where it is known."""
+        ...
 
     def lane_heads(self, instance_id: int) -> list[tuple[int, int]]:
         """(lane, due time of its first waiting message), in the order of lanes."""

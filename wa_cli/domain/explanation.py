@@ -37,6 +37,11 @@ RULE_WORDS: Final[Mapping[str, str]] = {
     "cancel_requested": "`wa message cancel` came while it was on its way: it is not tried again",
     "cancelled": "taken out of the queue by `wa message cancel`",
     "dismissed": "taken off the list of failures by `wa failed dismiss`",
+    "settled_by_receipt": "WhatsApp's receipt shows that it was accepted",
+    "failed_late": "WhatsApp took it and said later that it failed",
+    "proven_duplicate": "it went out twice, as WhatsApp's receipts prove",
+    "opted_out": "the person has opted out, so it is not sent",
+    "template_held": "put off: WhatsApp does not take this template now",
     "marked_sent": "a person said that it was sent",
     "marked_not_sent": "a person said that it was not sent",
 }
@@ -53,6 +58,8 @@ MOVING_RULES: Final = frozenset(
         "instance_stopped",
         "recipient_limit",
         "new_people_limit",
+        "template_held",
+        "failed_late",
         "resent",
     }
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import assert_never
+from typing import Final, assert_never
 
 from wa_cli.domain.message import State
 
@@ -16,6 +16,16 @@ class Receipt(StrEnum):
     READ = "read"
     PLAYED = "played"
     FAILED = "failed"
+
+
+# How far each receipt is: a failure weighs less than any arrival, so that the order they come in does not matter.
+RANK: Final = {Receipt.SENT: 1, Receipt.FAILED: 2, Receipt.DELIVERED: 3, Receipt.READ: 4, Receipt.PLAYED: 5}
+ARRIVALS: Final = (Receipt.DELIVERED, Receipt.READ, Receipt.PLAYED)
+
+
+def further(known: Receipt | None, news: Receipt) -> Receipt:
+    """Whichever of the two is further along: receipts only move a message forward (promise: the send protocol, 8)."""
+    return news if known is None or RANK[news] > RANK[known] else known
 
 
 class Standing(StrEnum):

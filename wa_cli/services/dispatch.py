@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from wa_cli.cuts import cut
-from wa_cli.domain.message import AttemptId, State
+from wa_cli.domain.message import AttemptId, State, Template
 from wa_cli.domain.outcome import Accepted, Ambiguous, NotSent, Rejected
 from wa_cli.domain.pacing import (
     SLOTS_AT_MOST,
@@ -30,6 +30,7 @@ from wa_cli.domain.pacing import (
 from wa_cli.domain.retry import Rest, RetryPolicy, Stop, judge
 from wa_cli.errors import StorageBroken, StorageError, Temporary, WaError
 from wa_cli.ports import Finished, Post, Record, Sums
+from wa_cli.services.receipts import apply_consequence, apply_parked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +60,8 @@ SHORT_LIMIT_MS: Final = 10_000.0
 # A limit ends on the steady clock and the message it put off is due on the wall clock, which is rounded to milliseconds
 # and may be running slow to be set right: so long after the limit's end the message may still not be due.
 CLOCKS_APART_MS: Final = 100.0
+# Messages of a template that is held without a known end are looked at again this often.
+TEMPLATE_LOOK_MS: Final = 3_600_000
 ROWS_PER_LOOK: Final = 100
 # Messages put off or dropped in one turn, of one lane and in all: a backlog of expired ones may not hold the store for
 # minutes, nor one lane keep the others waiting.  Between two such turns the store is free for others for a while.
@@ -182,6 +185,7 @@ class SendLoop:
         self._slowed_at = float("-inf")
         self._opened_at = float("-inf")  # when the breaker last asked for a rest
         self._passed_over = 0
+        self._held: dict[tuple[str, str], int | None] | None = None  # of this turn, once a template wants to leave
         self._is_stopping = False
         self._stopped_at_ms = 0.0
         self._is_abandoned = False
@@ -468,6 +472,7 @@ class SendLoop:
             if finished:
                 turn.records, effects = self._judge(finished, now_ms=now_ms)
                 store.record(turn.records, now_ms=now_ms)
+                self._follow_up(store, turn.records, now_ms=now_ms)
                 for effect in effects:
                     store.apply_effect(lease.instance_id, effect, now_ms=now_ms)
                     if isinstance(effect, Rest):
@@ -496,6 +501,22 @@ class SendLoop:
         self._lease_ends_at_ms = expires_at_ms
         self._lease_ends_steady_ms = now + (expires_at_ms - now_ms)
         return turn
+
+    def _follow_up(self, store: QueueTurn, records: Sequence[Record], *, now_ms: int) -> None:
+        """What the outcomes just recorded bring with them: for people and templates, and receipts that were faster."""
+        for record in records:
+            outcome = record.finished.outcome
+            if isinstance(outcome, Rejected) and outcome.consequence is not None:
+                apply_consequence(
+                    store.receipts,
+                    outcome,
+                    instance_id=self._lease.instance_id,
+                    message_id=record.finished.message_id,
+                    at_ms=now_ms,
+                    now_ms=now_ms,
+                )
+        if store.receipts.has_parked():
+            apply_parked(store.receipts, policy=self._policy, now_ms=now_ms)
 
     def _find_leap(self, now_ms: int, now: float) -> Stop | None:
         """A wall clock that leaps ahead makes much due at once that nobody meant to send now: ask first.
@@ -617,6 +638,7 @@ class SendLoop:
         chosen: list[tuple[Due, BatchTerms, Content]] = []
         spaced: set[int] = set()
         self._passed_over = 0
+        self._held = None
         heads = self._heads(store)
         for lane, head_ms in sorted(heads, key=lambda head: (priority_of(head[0]), head[1])):
             if len(chosen) >= free or self._windows.allowed_at(now) > now or self._passed_over >= PASSED_OVER_AT_MOST:
@@ -707,6 +729,9 @@ class SendLoop:
         if row.expires_at_ms is not None and row.expires_at_ms <= now_ms:
             store.drop(row, state=State.EXPIRED, rule="expired", details=None, now_ms=now_ms)
             return None
+        if row.has_opted_out:
+            store.drop(row, state=State.SKIPPED, rule="opted_out", details=None, now_ms=now_ms)
+            return None
         content = self._content(row.content_id)
         if content is None:
             details = "the stored words no longer match their checksum"
@@ -718,6 +743,14 @@ class SendLoop:
                 store.drop(
                     row, state=State.SKIPPED, rule="duplicate", details=f"m{row.twin_id} is {twin_state}", now_ms=now_ms
                 )
+                return None
+        if isinstance(content, Template):
+            if self._held is None:
+                self._held = store.read_held_templates(self._lease.instance_id, now_ms=now_ms)
+            template = (content.name, content.language)
+            if template in self._held:
+                until_ms = self._held[template] or now_ms + TEMPLATE_LOOK_MS
+                store.defer(row, until_ms=until_ms, rule="template_held", now_ms=now_ms)
                 return None
         allowed_at = self._windows.recipient_allowed_at(row.contact_id, now)
         rule = "recipient_limit"

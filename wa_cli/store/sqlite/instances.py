@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
+from wa_cli.domain.retry import Rest, Stop
 from wa_cli.errors import NotFound
 from wa_cli.ports import Instance
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from wa_cli.store.sqlite.database import Database
 
 # In the order of Instance's fields.
@@ -60,6 +63,25 @@ class SqliteInstances:
                 "SELECT count(*) FROM message WHERE state = 'sending' AND instance_id = ?", (instance_id,)
             ).fetchone()
         return int(row[0])
+
+
+def apply_effect(connection: sqlite3.Connection, instance_id: int, effect: Rest | Stop, *, now_ms: int) -> None:
+    """Rest or pause an instance, inside the caller's transaction."""
+    match effect:
+        case Rest():
+            connection.execute(
+                "UPDATE instance SET rests_until = max(rests_until, ?), rest_reason = ? WHERE id = ?",
+                (now_ms + round(effect.seconds * 1000), effect.reason, instance_id),
+            )
+        case Stop():
+            # The first reason stays: it is the one a person has to act on.
+            connection.execute(
+                """UPDATE instance SET paused_at = ?, paused_by = ?, pause_code = ?, pause_reason = ?
+                WHERE id = ? AND paused_at IS NULL""",
+                (now_ms, effect.by, effect.code, effect.reason, instance_id),
+            )
+        case _:
+            assert_never(effect)
 
 
 def _instance(row: tuple[int, str, str, int | None, str | None, str | None, str | None, int, str | None]) -> Instance:

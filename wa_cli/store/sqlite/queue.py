@@ -9,14 +9,16 @@ from wa_cli.domain.message import OnUnknown, State, content_hash, decode_content
 from wa_cli.domain.outcome import Accepted, Ambiguous, NotSent, Rejected
 from wa_cli.domain.pacing import batch_of
 from wa_cli.domain.recipient import RecipientKind
-from wa_cli.domain.retry import Rest, Stop
 from wa_cli.ports import BatchTerms, Due, InstanceStanding
+from wa_cli.store.sqlite.instances import apply_effect
+from wa_cli.store.sqlite.receipts import SqliteReceiptTurn
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator, Sequence
 
     from wa_cli.domain.message import Content
+    from wa_cli.domain.retry import Rest, Stop
     from wa_cli.ports import Finished, Lease, Record
     from wa_cli.store.sqlite.database import Database
 
@@ -30,7 +32,7 @@ FIRST_LANE: Final = """
 DUE_ROWS: Final = """
     SELECT m.id, m.contact_id, c.address, c.kind, m.content_id, m.batch_id, m.lane, m.due_at, m.expires_at,
         m.attempts, m.refusals, m.reason,
-        CASE WHEN k.message_id <> m.id AND k.again = 0 THEN k.message_id END
+        CASE WHEN k.message_id <> m.id AND k.again = 0 THEN k.message_id END, c.opted_out_at IS NOT NULL
     FROM message AS m
     JOIN contact AS c ON c.id = m.contact_id
     LEFT JOIN live_key AS k
@@ -265,21 +267,18 @@ class SqliteTurn:
         )
 
     def apply_effect(self, instance_id: int, effect: Rest | Stop, *, now_ms: int) -> None:
-        match effect:
-            case Rest():
-                self._connection.execute(
-                    "UPDATE instance SET rests_until = max(rests_until, ?), rest_reason = ? WHERE id = ?",
-                    (now_ms + round(effect.seconds * 1000), effect.reason, instance_id),
-                )
-            case Stop():
-                # The first reason stays: it is the one a person has to act on.
-                self._connection.execute(
-                    """UPDATE instance SET paused_at = ?, paused_by = ?, pause_code = ?, pause_reason = ?
-                    WHERE id = ? AND paused_at IS NULL""",
-                    (now_ms, effect.by, effect.code, effect.reason, instance_id),
-                )
-            case _:
-                assert_never(effect)
+        apply_effect(self._connection, instance_id, effect, now_ms=now_ms)
+
+    @property
+    def receipts(self) -> SqliteReceiptTurn:
+        return SqliteReceiptTurn(self._connection)
+
+    def read_held_templates(self, instance_id: int, *, now_ms: int) -> dict[tuple[str, str], int | None]:
+        rows = self._connection.execute(
+            "SELECT name, language, until FROM template_hold WHERE instance_id = ? AND (until IS NULL OR until > ?)",
+            (instance_id, now_ms),
+        )
+        return {(name, language): until for name, language, until in rows}
 
     def lane_heads(self, instance_id: int) -> list[tuple[int, int]]:
         # A batch whose enqueue has not ended is not there yet: nobody may send it, nor wait for it.
@@ -312,6 +311,7 @@ class SqliteTurn:
                 refusals=row[10],
                 reason=row[11],
                 twin_id=row[12],
+                has_opted_out=row[13] == 1,
             )
             for row in self._connection.execute(DUE_ROWS, (instance_id, lane, now_ms, limit))
         ]

@@ -1,0 +1,84 @@
+"""What the events of webhooks do: each goes to the service it concerns, all of a body inside one transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, assert_never
+
+from wa_cli.domain.event import (
+    AccountEvent,
+    IgnoredEvent,
+    InboundEvent,
+    NumberChangedEvent,
+    PreferenceEvent,
+    StatusEvent,
+    TemplateEvent,
+)
+from wa_cli.services.receipts import apply_parked, apply_status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from wa_cli.domain.event import Event
+    from wa_cli.domain.retry import RetryPolicy
+    from wa_cli.ports import ReceiptTurn
+
+# A restriction that is older says nothing any more about whether the instance may send now.
+RESTRICTION_LASTS_MS = 3_600_000
+
+
+class EventTurn(Protocol):
+    """One transaction in which events take effect."""
+
+    @property
+    def receipts(self) -> ReceiptTurn: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventTerms:
+    """What events are judged by.  numbers: the instance behind each of the provider's number ids."""
+
+    install: str
+    policy: RetryPolicy
+    numbers: Mapping[str, int]
+
+
+def settle(turn: EventTurn, events: Sequence[Event], *, terms: EventTerms, now_ms: int) -> Counter[str]:
+    """Let every event take its effect.  Doing so again changes nothing.  Returns how often what happened."""
+    sums: Counter[str] = Counter()
+    for event in events:
+        sums[_settle_one(turn, event, terms=terms, now_ms=now_ms)] += 1
+    if turn.receipts.has_parked():
+        apply_parked(turn.receipts, policy=terms.policy, now_ms=now_ms)
+    return sums
+
+
+def _settle_one(turn: EventTurn, event: Event, *, terms: EventTerms, now_ms: int) -> str:
+    match event:
+        case StatusEvent():
+            rule, _posted = apply_status(
+                turn.receipts, event, install=terms.install, policy=terms.policy, now_ms=now_ms
+            )
+            return rule
+        case TemplateEvent():
+            template = (event.name, event.language)
+            for instance_id in terms.numbers.values():
+                if event.held:
+                    turn.receipts.hold_template(
+                        instance_id, template, until_ms=event.until_ms, reason=event.reason, now_ms=now_ms
+                    )
+                else:
+                    turn.receipts.lift_template(instance_id, template)
+            return "template"
+        case AccountEvent():
+            if event.stop is not None and now_ms - event.at_ms < RESTRICTION_LASTS_MS:
+                for instance_id in terms.numbers.values():
+                    turn.receipts.apply_effect(instance_id, event.stop, now_ms=now_ms)
+            return "account"
+        case InboundEvent() | PreferenceEvent() | NumberChangedEvent():
+            return "people"
+        case IgnoredEvent():
+            return "ignored"
+        case _:
+            assert_never(event)

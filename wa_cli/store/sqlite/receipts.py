@@ -1,0 +1,256 @@
+"""Receipts, each once, and what they change about the messages they are of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from wa_cli.domain.event import StatusEvent
+from wa_cli.domain.message import OnUnknown, State, Template, decode_content
+from wa_cli.domain.outcome import Consequence, ErrorClass, Rejected
+from wa_cli.domain.receipt import ARRIVALS, Receipt
+from wa_cli.ports import Posted
+from wa_cli.store.sqlite.instances import apply_effect
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from wa_cli.domain.retry import Rest, Stop
+
+POSTED: Final = """
+    a.id, m.id, m.instance_id, m.contact_id, a.outcome, a.counted, a.provider_message_id, m.state, m.receipt, m.reason,
+        m.attempts, m.refusals, b.max_attempts, b.on_unknown,
+        NOT EXISTS (SELECT 1 FROM attempt WHERE message_id = m.id AND id <> a.id)
+    FROM attempt AS a JOIN message AS m ON m.id = a.message_id JOIN batch AS b ON b.id = m.batch_id
+"""
+FIND_POST: Final = f"SELECT {POSTED} WHERE a.id = ?"
+
+ADD_RECEIPT: Final = """
+    INSERT INTO receipt (attempt_id, status, participant, provider_message_id, at, received_at, rule,
+        error_class, error_code, details, wait_seconds, max_attempts, consequence)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+"""
+
+# Parked ones whose post has been recorded, or whose sender has died.
+READ_PARKED: Final = """
+    SELECT r.id, r.status, r.participant, r.provider_message_id, r.at, r.error_class, r.error_code, r.details,
+        r.wait_seconds, r.max_attempts, r.consequence, r.attempt_id
+    FROM receipt AS r JOIN attempt AS a ON a.id = r.attempt_id JOIN message AS m ON m.id = a.message_id
+    WHERE r.rule = 'parked' AND m.state <> 'sending' ORDER BY r.id LIMIT ?
+"""
+
+PLACE: Final = """
+    UPDATE message SET state = ?, receipt = ?, reason = ?, due_at = ifnull(?, due_at), attempts = ?, refusals = ?,
+        provider_message_id = ifnull(?, provider_message_id), error_code = ?, error_details = ?, changed_at = ?
+    WHERE id = ?
+"""
+
+_ARRIVED: Final = ", ".join(f"'{receipt}'" for receipt in ARRIVALS)
+
+
+class SqliteReceiptTurn:
+    """Implements ReceiptTurn on a transaction that somebody else has opened."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def find_post(self, attempt_id: int) -> Posted | None:
+        row = self._connection.execute(FIND_POST, (attempt_id,)).fetchone()
+        return None if row is None else _posted(row)
+
+    def add_receipt(self, event: StatusEvent, *, attempt_id: int | None, rule: str, now_ms: int) -> int | None:
+        refusal = event.refusal
+        added = self._connection.execute(
+            ADD_RECEIPT,
+            (
+                attempt_id,
+                event.receipt,
+                event.participant,
+                event.provider_message_id,
+                event.at_ms,
+                now_ms,
+                rule,
+                *(
+                    (None,) * 6
+                    if refusal is None
+                    else (
+                        refusal.error_class,
+                        refusal.code,
+                        refusal.details,
+                        refusal.wait_seconds,
+                        refusal.max_attempts,
+                        refusal.consequence,
+                    )
+                ),
+            ),
+        )
+        return added.lastrowid if added.rowcount == 1 else None
+
+    def set_rule(self, receipt_id: int, rule: str) -> None:
+        self._connection.execute("UPDATE receipt SET rule = ? WHERE id = ?", (rule, receipt_id))
+
+    def has_arrived(self, attempt_id: int) -> bool:
+        row = self._connection.execute(
+            f"SELECT 1 FROM receipt WHERE attempt_id = ? AND status IN ({_ARRIVED}) LIMIT 1",  # noqa: S608  # own words
+            (attempt_id,),
+        ).fetchone()
+        return row is not None
+
+    def has_failed(self, attempt_id: int) -> bool:
+        row = self._connection.execute(
+            "SELECT 1 FROM receipt WHERE attempt_id = ? AND status = 'failed' LIMIT 1", (attempt_id,)
+        ).fetchone()
+        return row is not None
+
+    def find_other_outcomes(self, posted: Posted) -> frozenset[str]:
+        rows = self._connection.execute(
+            "SELECT DISTINCT outcome FROM attempt WHERE message_id = ? AND id <> ? AND outcome IS NOT NULL",
+            (posted.message_id, posted.attempt_id),
+        )
+        return frozenset(outcome for (outcome,) in rows)
+
+    def settle_attempt(
+        self,
+        posted: Posted,
+        *,
+        outcome: str,
+        is_counted: bool,
+        provider_message_id: str,
+        code: str | None,
+        details: str | None,
+    ) -> None:
+        self._connection.execute(
+            """UPDATE attempt SET outcome = ?, counted = ?, error_code = ?, details = ?,
+                provider_message_id = ifnull(provider_message_id, ?) WHERE id = ?""",
+            (outcome, is_counted, code, details, provider_message_id, posted.attempt_id),
+        )
+
+    def advance(self, message_id: int, receipt: Receipt, *, now_ms: int) -> None:
+        self._connection.execute(
+            "UPDATE message SET receipt = ?, changed_at = ? WHERE id = ? AND state = 'sent'",
+            (receipt, now_ms, message_id),
+        )
+
+    def place(
+        self,
+        posted: Posted,
+        *,
+        state: State,
+        receipt: Receipt | None,
+        rule: str | None,
+        due_at_ms: int | None,
+        attempts: int,
+        refusals: int,
+        provider_message_id: str | None,
+        code: str | None,
+        details: str | None,
+        now_ms: int,
+    ) -> None:
+        self._connection.execute(
+            PLACE,
+            (
+                state,
+                receipt,
+                rule,
+                due_at_ms,
+                max(attempts, 0),
+                refusals,
+                provider_message_id,
+                code,
+                details,
+                now_ms,
+                posted.message_id,
+            ),
+        )
+
+    def note(self, message_id: int, rule: str, details: str | None, *, now_ms: int, once: bool = False) -> None:
+        if once:
+            known = self._connection.execute(
+                "SELECT 1 FROM decision WHERE message_id = ? AND rule = ?", (message_id, rule)
+            ).fetchone()
+            if known is not None:
+                return
+        self._connection.execute(
+            "INSERT INTO decision (message_id, at, rule, details) VALUES (?, ?, ?, ?)",
+            (message_id, now_ms, rule, details),
+        )
+
+    def apply_effect(self, instance_id: int, effect: Rest | Stop, *, now_ms: int) -> None:
+        apply_effect(self._connection, instance_id, effect, now_ms=now_ms)
+
+    def read_template(self, message_id: int) -> tuple[str, str] | None:
+        row = self._connection.execute(
+            "SELECT body FROM content WHERE id = (SELECT content_id FROM message WHERE id = ?)", (message_id,)
+        ).fetchone()
+        try:
+            content = decode_content(row[0])
+        except (KeyError, ValueError, TypeError):
+            return None
+        return (content.name, content.language) if isinstance(content, Template) else None
+
+    def hold_template(
+        self, instance_id: int, template: tuple[str, str], *, until_ms: int | None, reason: str, now_ms: int
+    ) -> None:
+        self._connection.execute(
+            """INSERT INTO template_hold (instance_id, name, language, since, until, reason) VALUES (?, ?, ?, ?, ?, ?)
+            ON CONFLICT DO UPDATE SET until = excluded.until, reason = excluded.reason""",
+            (instance_id, *template, now_ms, until_ms, reason),
+        )
+
+    def lift_template(self, instance_id: int, template: tuple[str, str]) -> None:
+        self._connection.execute(
+            "DELETE FROM template_hold WHERE instance_id = ? AND name = ? AND language = ?", (instance_id, *template)
+        )
+
+    def has_parked(self) -> bool:
+        return self._connection.execute("SELECT 1 FROM receipt WHERE rule = 'parked' LIMIT 1").fetchone() is not None
+
+    def read_parked(self, *, limit: int) -> list[tuple[int, StatusEvent, Posted]]:
+        parked = []
+        for row in self._connection.execute(READ_PARKED, (limit,)).fetchall():
+            posted = self.find_post(row[11])
+            if posted is not None:
+                parked.append((row[0], _event(row), posted))
+        return parked
+
+
+def _posted(row: tuple[Any, ...]) -> Posted:
+    return Posted(
+        attempt_id=row[0],
+        message_id=row[1],
+        instance_id=row[2],
+        contact_id=row[3],
+        outcome=row[4],
+        is_counted=bool(row[5]),
+        provider_message_id=row[6],
+        state=State(row[7]),
+        receipt=Receipt(row[8]) if row[8] else None,
+        reason=row[9],
+        attempts=row[10],
+        refusals=row[11],
+        max_attempts=row[12],
+        on_unknown=OnUnknown(row[13]),
+        is_only=bool(row[14]),
+    )
+
+
+def _event(row: tuple[Any, ...]) -> StatusEvent:
+    """A parked receipt as it came.  Its number and tag have done their work."""
+    refusal = None
+    if row[5] is not None:
+        refusal = Rejected(
+            error_class=ErrorClass(row[5]),
+            code=row[6],
+            details=row[7],
+            http_status=0,
+            wait_seconds=row[8],
+            max_attempts=row[9],
+            consequence=Consequence(row[10]) if row[10] else None,
+        )
+    return StatusEvent(
+        number_id="",
+        provider_message_id=row[3],
+        receipt=Receipt(row[1]),
+        at_ms=row[4],
+        participant=row[2],
+        refusal=refusal,
+    )
