@@ -260,10 +260,17 @@ class ReceiptTurn(Protocol):
         ...
 
     def hold_template(
-        self, instance_id: int, template: tuple[str, str], *, until_ms: int | None, reason: str, now_ms: int
-    ) -> None: ...
+        self, instance_id: int, template: tuple[str, str], *, at_ms: int, until_ms: int | None, reason: str
+    ) -> None:
+        """Hold a template from `at_ms` until it is lifted or, where that is known, until `until_ms`.
 
-    def lift_template(self, instance_id: int, template: tuple[str, str]) -> None: ...
+        What is known of a later moment stays; an `until_ms` that is not after `at_ms` lifts it.
+        """
+        ...
+
+    def is_news(self, topic: str, *, at_ms: int) -> bool:
+        """Whether nothing as late was heard about the topic; remembered from now on."""
+        ...
 
     def has_parked(self) -> bool:
         """Whether any receipt waits for the record of its own post."""

@@ -513,7 +513,6 @@ class SendLoop:
                     instance_id=self._lease.instance_id,
                     message_id=record.finished.message_id,
                     at_ms=now_ms,
-                    now_ms=now_ms,
                 )
         if store.receipts.has_parked():
             apply_parked(store.receipts, policy=self._policy, now_ms=now_ms)

@@ -64,15 +64,14 @@ def _settle_one(turn: EventTurn, event: Event, *, terms: EventTerms, now_ms: int
         case TemplateEvent():
             template = (event.name, event.language)
             for instance_id in terms.numbers.values():
-                if event.held:
-                    turn.receipts.hold_template(
-                        instance_id, template, until_ms=event.until_ms, reason=event.reason, now_ms=now_ms
-                    )
-                else:
-                    turn.receipts.lift_template(instance_id, template)
+                until_ms = event.until_ms if event.held else event.at_ms
+                turn.receipts.hold_template(
+                    instance_id, template, at_ms=event.at_ms, until_ms=until_ms, reason=event.reason
+                )
             return "template"
         case AccountEvent():
-            if event.stop is not None and now_ms - event.at_ms < RESTRICTION_LASTS_MS:
+            is_news = turn.receipts.is_news(f"account:{event.account_id}", at_ms=event.at_ms)
+            if is_news and event.stop is not None and now_ms - event.at_ms < RESTRICTION_LASTS_MS:
                 for instance_id in terms.numbers.values():
                     turn.receipts.apply_effect(instance_id, event.stop, now_ms=now_ms)
             return "account"

@@ -145,9 +145,7 @@ def _apply_failure(turn: ReceiptTurn, posted: Posted, event: StatusEvent, *, pol
     )
     if verdict.effect is not None and now_ms - event.at_ms < EFFECT_LASTS_MS:
         turn.apply_effect(posted.instance_id, verdict.effect, now_ms=now_ms)
-    apply_consequence(
-        turn, refusal, instance_id=posted.instance_id, message_id=posted.message_id, at_ms=event.at_ms, now_ms=now_ms
-    )
+    apply_consequence(turn, refusal, instance_id=posted.instance_id, message_id=posted.message_id, at_ms=event.at_ms)
     if posted.state not in (State.SENT, State.UNKNOWN):
         return "applied"  # it waits already, was closed by its policy, or was taken out: only its history changes
     turn.note(posted.message_id, "failed_late", f"{refusal.code}: {refusal.details}", now_ms=now_ms)
@@ -174,9 +172,7 @@ def _apply_failure(turn: ReceiptTurn, posted: Posted, event: StatusEvent, *, pol
     return "applied"
 
 
-def apply_consequence(
-    turn: ReceiptTurn, refusal: Rejected, *, instance_id: int, message_id: int, at_ms: int, now_ms: int
-) -> None:
+def apply_consequence(turn: ReceiptTurn, refusal: Rejected, *, instance_id: int, message_id: int, at_ms: int) -> None:
     """What a refusal means beyond its own message: for the template, for the person."""
     if refusal.consequence is Consequence.TEMPLATE_HELD:
         template = turn.read_template(message_id)
@@ -185,5 +181,5 @@ def apply_consequence(
             if refusal.error_class is ErrorClass.HOURS and refusal.wait_seconds:
                 until_ms = at_ms + round(refusal.wait_seconds * 1000)
             turn.hold_template(
-                instance_id, template, until_ms=until_ms, reason=f"{refusal.code} {refusal.details}", now_ms=now_ms
+                instance_id, template, at_ms=at_ms, until_ms=until_ms, reason=f"{refusal.code} {refusal.details}"
             )

@@ -188,18 +188,22 @@ class SqliteReceiptTurn:
         return (content.name, content.language) if isinstance(content, Template) else None
 
     def hold_template(
-        self, instance_id: int, template: tuple[str, str], *, until_ms: int | None, reason: str, now_ms: int
+        self, instance_id: int, template: tuple[str, str], *, at_ms: int, until_ms: int | None, reason: str
     ) -> None:
         self._connection.execute(
             """INSERT INTO template_hold (instance_id, name, language, since, until, reason) VALUES (?, ?, ?, ?, ?, ?)
-            ON CONFLICT DO UPDATE SET until = excluded.until, reason = excluded.reason""",
-            (instance_id, *template, now_ms, until_ms, reason),
+            ON CONFLICT DO UPDATE SET since = excluded.since, until = excluded.until, reason = excluded.reason
+            WHERE excluded.since > template_hold.since""",
+            (instance_id, *template, at_ms, until_ms, reason),
         )
 
-    def lift_template(self, instance_id: int, template: tuple[str, str]) -> None:
-        self._connection.execute(
-            "DELETE FROM template_hold WHERE instance_id = ? AND name = ? AND language = ?", (instance_id, *template)
+    def is_news(self, topic: str, *, at_ms: int) -> bool:
+        changed = self._connection.execute(
+            """INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value
+            WHERE CAST(excluded.value AS INTEGER) > CAST(meta.value AS INTEGER)""",
+            (f"heard:{topic}", str(at_ms)),
         )
+        return changed.rowcount == 1
 
     def has_parked(self) -> bool:
         return self._connection.execute("SELECT 1 FROM receipt WHERE rule = 'parked' LIMIT 1").fetchone() is not None
