@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from wa_cli import cuts
 from wa_cli.domain.pacing import PROFILES
@@ -16,18 +16,24 @@ from wa_cli.store.sqlite.database import Database
 from wa_cli.store.sqlite.owners import Owner
 
 if TYPE_CHECKING:
+    import sqlite3
+    from collections import Counter
+    from collections.abc import Sequence
     from pathlib import Path
 
     from wa_cli.config import Settings
+    from wa_cli.domain.event import Event
     from wa_cli.domain.finding import Finding
     from wa_cli.domain.pacing import Limits
     from wa_cli.ports import ContentRules, Instance, Problem, Transport
+    from wa_cli.services.events import EventTerms
     from wa_cli.store.sqlite.failures import SqliteFailures
     from wa_cli.store.sqlite.instances import SqliteInstances
     from wa_cli.store.sqlite.intake import SqliteIntake
     from wa_cli.store.sqlite.leases import SqliteLeases
     from wa_cli.store.sqlite.messages import SqliteMessages
     from wa_cli.store.sqlite.queue import SqliteQueue
+    from wa_cli.store.sqlite.receipts import SqliteReceipts
     from wa_cli.store.sqlite.subgroups import SqliteSubgroups
     from wa_cli.store.sqlite.upkeep import SqliteUpkeep
 
@@ -45,6 +51,13 @@ class SystemClock:
 
     def steady_ms(self) -> float:
         return time.clock_gettime_ns(STEADY_CLOCK) / 1e6 if STEADY_CLOCK is not None else time.monotonic_ns() / 1e6
+
+
+class OpenTurn(Protocol):
+    """A transaction of the store that is open."""
+
+    @property
+    def connection(self) -> sqlite3.Connection: ...
 
 
 @dataclass(slots=False, kw_only=True)
@@ -69,6 +82,32 @@ class App:
         from wa_cli.store.sqlite.queue import SqliteQueue
 
         return SqliteQueue(self.database)
+
+    @cached_property
+    def receipts(self) -> SqliteReceipts:
+        from wa_cli.store.sqlite.receipts import SqliteReceipts
+
+        return SqliteReceipts(self.database)
+
+    @cached_property
+    def event_terms(self) -> EventTerms:
+        """What the events of webhooks are judged by."""
+        from wa_cli.services.events import EventTerms
+
+        numbers = {}
+        if self.settings.text("WHATSAPP_API_URL"):
+            from wa_cli.transports.cloud_api.account import parse_api_url
+
+            number_id = parse_api_url(self.settings.text("WHATSAPP_API_URL")).phone_number_id
+            numbers[number_id] = self.find_instance().id
+        return EventTerms(install=self.database.read_install(), policy=self.retry_policy(), numbers=numbers)
+
+    def settle_events(self, turn: OpenTurn, events: Sequence[Event], *, now_ms: int) -> Counter[str]:
+        """Let the events of a webhook take effect inside that transaction.  Returns how often what happened."""
+        from wa_cli.services.events import settle
+        from wa_cli.store.sqlite.events import SqliteEventTurn
+
+        return settle(SqliteEventTurn(turn.connection), events, terms=self.event_terms, now_ms=now_ms)
 
     @cached_property
     def leases(self) -> SqliteLeases:

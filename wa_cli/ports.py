@@ -281,6 +281,20 @@ class ReceiptTurn(Protocol):
         ...
 
 
+class Receipts(Protocol):
+    def turn(self) -> AbstractContextManager[ReceiptTurn]: ...
+
+    def has_parked(self) -> bool: ...
+
+    def match_by_id(self, *, since_ms: int) -> int:
+        """Park the receipts whose post is known by its id alone, among posts since then.  Returns how many."""
+        ...
+
+    def forget_unmatched(self, *, before_ms: int) -> int:
+        """Drop the receipts of other people's messages that came before.  Returns how many."""
+        ...
+
+
 # --- the queue, as the send loop sees it ---------------------------------------------------------------------------
 
 

@@ -18,7 +18,8 @@ from wa_cli.domain.recipient import RecipientKind
 from wa_cli.domain.retry import Stop
 from wa_cli.ports import NewMessage
 from wa_cli.services.events import EventTerms, settle
-from wa_cli.store.sqlite.receipts import SqliteReceiptTurn
+from wa_cli.services.receipts import look_after
+from wa_cli.store.sqlite.receipts import SqliteReceipts, SqliteReceiptTurn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -417,6 +418,27 @@ def test_one_member_of_a_group_who_cannot_be_reached_does_not_fail_the_message(w
         receipt(world, 1, Receipt.FAILED, participant="15550100002", refusal=refused()),
     )
     assert world.row(message_id).standing is Standing.DELIVERED
+
+
+def test_a_receipt_without_a_tag_is_matched_by_the_id_of_the_post(world: World) -> None:
+    """Fault 75: it is kept until upkeep has held it against the posts, and applied once."""
+    message_id = sent_message(world)
+    tell(world, receipt(world, 1, Receipt.READ, tag=""), receipt(world, 1, Receipt.READ, tag="", wamid="wamid.foreign"))
+    receipts = SqliteReceipts(world.database)
+    assert look_after(receipts, policy=world.policy, now_ms=world.now_ms) == 1
+    assert world.row(message_id).standing is Standing.READ
+    assert look_after(receipts, policy=world.policy, now_ms=world.now_ms) == 0
+    world.clock.advance(2 * DAY)
+    look_after(receipts, policy=world.policy, now_ms=world.now_ms)
+    assert world.rows("SELECT provider_message_id, rule FROM receipt") == [("wamid.1", "applied")]
+
+
+def test_a_receipt_that_came_with_the_tag_and_without_it_counts_once(world: World) -> None:
+    message_id = sent_message(world)
+    tell(world, receipt(world, 1, Receipt.READ, tag=""), receipt(world, 1, Receipt.READ))
+    look_after(SqliteReceipts(world.database), policy=world.policy, now_ms=world.now_ms)
+    assert world.row(message_id).standing is Standing.READ
+    assert world.value("SELECT count(*) FROM receipt") == 1
 
 
 # --- templates and accounts ----------------------------------------------------------------------------------------

@@ -16,11 +16,14 @@ from wa_cli.domain.retry import judge
 if TYPE_CHECKING:
     from wa_cli.domain.event import StatusEvent
     from wa_cli.domain.retry import RetryPolicy
-    from wa_cli.ports import Posted, ReceiptTurn
+    from wa_cli.ports import Posted, Receipts, ReceiptTurn
 
 # A failure that is older says nothing any more about whether the instance may send now.
 EFFECT_LASTS_MS: Final = 3_600_000
 PARKED_A_TURN: Final = 500
+# Receipts that carry no tag of ours are held against the posts of two days, and kept for one.
+MATCHED_FOR_MS: Final = 172_800_000
+UNMATCHED_KEPT_MS: Final = 86_400_000
 
 NO_REASON: Final = Rejected(
     error_class=ErrorClass.DEAD_MESSAGE, code="failed", details="failed without a reason", http_status=0
@@ -68,6 +71,17 @@ def apply_parked(turn: ReceiptTurn, *, policy: RetryPolicy, now_ms: int) -> int:
             fresh = turn.find_post(posted.attempt_id) or posted  # an earlier one of these may have changed it
             turn.set_rule(receipt_id, _apply(turn, fresh, event, policy=policy, now_ms=now_ms))
         applied += len(parked)
+    return applied
+
+
+def look_after(receipts: Receipts, *, policy: RetryPolicy, now_ms: int) -> int:
+    """Upkeep: apply what was parked for a sender that died, and match what came without a tag.  Returns how many."""
+    receipts.match_by_id(since_ms=now_ms - MATCHED_FOR_MS)
+    applied = 0
+    if receipts.has_parked():
+        with receipts.turn() as turn:
+            applied = apply_parked(turn, policy=policy, now_ms=now_ms)
+    receipts.forget_unmatched(before_ms=now_ms - UNMATCHED_KEPT_MS)
     return applied
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from wa_cli.domain.event import StatusEvent
@@ -13,8 +14,10 @@ from wa_cli.store.sqlite.instances import apply_effect
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterator
 
     from wa_cli.domain.retry import Rest, Stop
+    from wa_cli.store.sqlite.database import Database
 
 POSTED: Final = """
     a.id, m.id, m.instance_id, m.contact_id, a.outcome, a.counted, a.provider_message_id, m.state, m.receipt, m.reason,
@@ -44,7 +47,55 @@ PLACE: Final = """
     WHERE id = ?
 """
 
+# Receipts without a tag of ours, of posts that have got their id since.  The posts are walked and the receipts looked
+# up: the ids of posts have no index, since it would cost every send.
+MATCH_BY_ID: Final = """
+    SELECT r.id, a.id FROM attempt AS a CROSS JOIN receipt AS r
+        ON r.provider_message_id = a.provider_message_id AND r.attempt_id IS NULL
+    WHERE a.id >= ? AND a.provider_message_id IS NOT NULL LIMIT ?
+"""
+MATCHED_A_TURN: Final = 500
+
 _ARRIVED: Final = ", ".join(f"'{receipt}'" for receipt in ARRIVALS)
+
+
+class SqliteReceipts:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @contextmanager
+    def turn(self) -> Iterator[SqliteReceiptTurn]:
+        with self._database.write() as connection:
+            yield SqliteReceiptTurn(connection)
+
+    def has_parked(self) -> bool:
+        with self._database.read() as connection:
+            return SqliteReceiptTurn(connection).has_parked()
+
+    def match_by_id(self, *, since_ms: int) -> int:
+        """Park the receipts whose post is known by its id alone, among posts since then.  Returns how many."""
+        with self._database.read() as connection:
+            row = connection.execute("SELECT 1 FROM receipt WHERE attempt_id IS NULL LIMIT 1").fetchone()
+            if row is None:
+                return 0
+            first = connection.execute(
+                "SELECT id FROM attempt WHERE started_at < ? ORDER BY id DESC LIMIT 1", (since_ms,)
+            ).fetchone()
+            pairs = connection.execute(MATCH_BY_ID, (first[0] if first else 0, MATCHED_A_TURN)).fetchall()
+        if not pairs:
+            return 0
+        with self._database.write() as connection:
+            connection.executemany(
+                "UPDATE OR REPLACE receipt SET attempt_id = ?, rule = 'parked' WHERE id = ? AND attempt_id IS NULL",
+                [(attempt_id, receipt_id) for receipt_id, attempt_id in pairs],
+            )
+        return len(pairs)
+
+    def forget_unmatched(self, *, before_ms: int) -> int:
+        """Drop the receipts of other people's messages.  Returns how many."""
+        with self._database.write() as connection:
+            gone = connection.execute("DELETE FROM receipt WHERE attempt_id IS NULL AND received_at < ?", (before_ms,))
+        return gone.rowcount
 
 
 class SqliteReceiptTurn:
