@@ -51,6 +51,26 @@ def test_unknown_outcomes_are_listed_with_their_evidence_and_exit_5(wa: Wa, app:
     assert "--mark sent" in words.err
 
 
+def test_explained_each_unknown_says_what_could_settle_it(wa: Wa, app: App) -> None:
+    """Promise P5: and `presumed` stands there only with the evidence for it."""
+    leave_unknown(wa, app, ADA)
+    words = wa("reconcile", "--explain")
+    assert words.exit == 5
+    assert "no webhook has ever come for this number" in words.out
+    assert "presumed" not in words.out
+    with app.database.write() as connection:
+        connection.execute("UPDATE attempt SET started_at = started_at - 3600000")
+        connection.execute(
+            "UPDATE instance SET webhooks_since = ?, last_webhook_at = ?", (0, app.clock.wall_ms() - 60_000)
+        )
+    words = wa("reconcile", "--explain")
+    assert "presumed  not sent" in words.out
+    assert "one that carries the tag settles it by itself" in words.out
+    (one,) = wa("reconcile", "--json").json()["unknown_messages"]
+    assert one["presumed_not_sent"] is True
+    assert wa("reconcile", "--mark", "sent", "m1", "--explain").exit == 2
+
+
 def test_without_unknown_outcomes_it_exits_0(wa: Wa, app: App) -> None:
     wa("send", "to", ADA, "--text", "Hello")
     post(app, "m1", ACCEPTED)

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from world import World, accepted, ambiguous, line, open_world, rejected
 
 from wa_cli.domain.event import AccountEvent, StatusEvent, TemplateEvent
+from wa_cli.domain.explanation import explain_receipt
 from wa_cli.domain.message import OnUnknown, State, Template, encode_content
 from wa_cli.domain.outcome import Consequence, ErrorClass, Rejected
-from wa_cli.domain.receipt import Receipt, Standing
+from wa_cli.domain.receipt import Receipt, Standing, presume_not_sent
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.domain.retry import Stop
 from wa_cli.ports import NewMessage
@@ -224,6 +225,21 @@ def test_a_late_failure_fails_a_sent_message_with_its_code(world: World) -> None
     assert [attempt.outcome for attempt in world.attempts(message_id)] == ["rejected"]
 
 
+def test_the_history_of_a_message_holds_every_receipt_and_what_it_did(world: World) -> None:
+    message_id = sent_message(world)
+    tell(world, receipt(world, 1, Receipt.DELIVERED), receipt(world, 1, Receipt.SENT))
+    tell(world, receipt(world, 1, Receipt.FAILED, refusal=refused()))
+    history = world.messages.read_history(message_id)
+    assert [(one.status, one.rule, one.error_code) for one in history.receipts] == [
+        (Receipt.DELIVERED, "applied", None),
+        (Receipt.SENT, "behind", None),
+        (Receipt.FAILED, "noted", "131026"),
+    ]
+    assert explain_receipt(history.receipts[2]) == (
+        "WhatsApp says failed, 131026: not delivered, noted and not applied, since it was delivered"
+    )
+
+
 def test_a_failure_after_a_delivery_is_noted_and_not_applied(world: World) -> None:
     """Fault 70."""
     message_id = sent_message(world)
@@ -345,6 +361,24 @@ def test_two_ids_for_one_post_are_a_proven_duplicate(world: World) -> None:
     message_id = sent_message(world)
     tell(world, receipt(world, 1, Receipt.DELIVERED, wamid="wamid.other"))
     assert world.decisions(message_id) == ["proven_duplicate"]
+
+
+@pytest.mark.parametrize(
+    ("since", "last", "now", "presumed"),
+    [
+        (None, None, HOUR, False),
+        (0, 20 * MINUTE, HOUR, True),
+        (0, 12 * MINUTE, HOUR, False),  # the last webhook came too soon after the post to say anything
+        (6 * MINUTE, 20 * MINUTE, HOUR, False),  # webhooks came only after the post
+    ],
+)
+def test_the_absence_of_a_receipt_says_something_only_while_webhooks_come(
+    since: int | None, last: int | None, now: int, presumed: bool
+) -> None:
+    """Point 3: presumed not sent is a label with its evidence."""
+    claim = presume_not_sent(5 * MINUTE, webhooks_since_ms=since, last_webhook_at_ms=last, now_ms=now)
+    assert claim is presumed
+    assert not presume_not_sent(None, webhooks_since_ms=since, last_webhook_at_ms=last, now_ms=now)
 
 
 # --- faster than our own record ------------------------------------------------------------------------------------

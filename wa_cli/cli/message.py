@@ -112,7 +112,7 @@ def _parse_standing(word: str | None) -> Standing | None:
 @app.command("show")
 def show(context: typer.Context, message_id: MessageIdArgument) -> None:
     """Show one message with its attempts."""
-    from wa_cli.domain.explanation import explain_attempt
+    from wa_cli.domain.explanation import explain_attempt, explain_receipt
     from wa_cli.domain.message import parse_message_id
 
     session = session_of(context)
@@ -138,6 +138,9 @@ def show(context: typer.Context, message_id: MessageIdArgument) -> None:
     fields += [
         (f"attempt {attempt.n}", f"{_exact(attempt.started_at_ms, zone)}  {explain_attempt(attempt)}")
         for attempt in history.attempts
+    ]
+    fields += [
+        ("receipt", f"{_exact(receipt.at_ms, zone)[:-4]}  {explain_receipt(receipt)}") for receipt in history.receipts
     ]
     _show_fields(session, fields)
     session.hint(f"`wa message explain m{row.id}` says why")
@@ -190,7 +193,7 @@ def explain(context: typer.Context, message_id: MessageIdArgument) -> None:
 
 def _events(history: History, queued_by: str) -> list[tuple[int, str, str]]:
     """(time, event, words) of everything that happened to a message, in order."""
-    from wa_cli.domain.explanation import explain_attempt, explain_rule
+    from wa_cli.domain.explanation import explain_attempt, explain_receipt, explain_rule
 
     row = history.message
     events = [(history.origin.created_at_ms, "queued", queued_by)]
@@ -199,6 +202,10 @@ def _events(history: History, queued_by: str) -> list[tuple[int, str, str]]:
         events.append((attempt.started_at_ms, f"attempt {attempt.n}", text))
     for decision in history.decisions:
         events.append((decision.at_ms, decision.rule, explain_rule(decision.rule, decision.details)))
+    for receipt in history.receipts:
+        # WhatsApp's clock knows whole seconds only: what it says came of a post cannot have come before it.
+        began = next((one.started_at_ms for one in history.attempts if one.id == receipt.attempt_id), receipt.at_ms)
+        events.append((max(receipt.at_ms, began), f"receipt {receipt.status}", explain_receipt(receipt)))
     events.sort(key=lambda event: event[0])  # stable: what happened in one millisecond keeps its order
     if row.reason is not None and all(row.reason != event for _at, event, _text in events):
         events.append((row.changed_at_ms, row.reason, explain_rule(row.reason)))
@@ -388,6 +395,17 @@ def history_document(history: History) -> dict[str, Any]:
                 "provider_message_id": attempt.provider_message_id,
             }
             for attempt in history.attempts
+        ],
+        "receipts": [
+            {
+                "status": receipt.status.value,
+                "at": format_time(receipt.at_ms),
+                "received_at": format_time(receipt.received_at_ms),
+                "rule": receipt.rule,
+                "error_code": receipt.error_code,
+                "details": receipt.details,
+            }
+            for receipt in history.receipts
         ],
         "decisions": [
             {"at": format_time(decision.at_ms), "rule": decision.rule, "details": decision.details}

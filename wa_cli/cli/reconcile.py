@@ -12,6 +12,7 @@ from wa_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from zoneinfo import ZoneInfo
 
     from wa_cli.bootstrap import App
     from wa_cli.services.reconcile import Settled
@@ -30,6 +31,9 @@ def reconcile(
     note: Annotated[
         str | None, typer.Option("--note", metavar="TEXT", help="How it was found out, for the history.")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what could still settle each, and what each choice risks.")
+    ] = False,
 ) -> None:
     """List the unknown outcomes with their evidence, or settle them.
 
@@ -44,8 +48,10 @@ def reconcile(
                 "say what these messages are: --mark sent or --mark not-sent",
                 hint="without arguments `wa reconcile` lists the unknown outcomes",
             )
-        _list(session, open_settled(session))
+        _list(session, open_settled(session), is_explained=explain)
         return
+    if explain:
+        raise UsageError("--explain goes with the list, not with --mark", hint="wa reconcile --explain")
     if mark not in ("sent", "not-sent"):
         raise UsageError(f"'{mark}' is no outcome", hint="--mark sent, or --mark not-sent")
     if not message_ids:
@@ -55,7 +61,7 @@ def reconcile(
     _mark(session, message_ids, was_sent=mark == "sent", note=note)
 
 
-def _list(session: Session, opened: App) -> None:
+def _list(session: Session, opened: App, *, is_explained: bool) -> None:
     from wa_cli.domain.message import format_message_id
 
     entries = _read_unknown(opened)
@@ -79,6 +85,11 @@ def _list(session: Session, opened: App) -> None:
         session.show(f"  evidence  {clean_text(one.code or '-')}{http}: {clean_text(one.details or '-')}")
         session.show(f"  tag       {one.tag or '-'}")
         session.show(f"  policy    --on-unknown {one.on_unknown}: {_POLICIES[one.on_unknown.value]}")
+        if _is_presumed_not_sent(one, now_ms=opened.clock.wall_ms()):
+            session.show("  presumed  not sent: webhooks came before the post and after it, and none of them is of it")
+        if is_explained:
+            for words in _explain(one, zone):
+                session.show(f"  {words}")
     if count == 0:
         session.say("no unknown outcomes")
         return
@@ -86,6 +97,29 @@ def _list(session: Session, opened: App) -> None:
     session.say(f"{count} unknown {noun}: look into the chat, or ask the person, then")
     session.hint("`wa reconcile --mark sent ID...` or `wa reconcile --mark not-sent ID...`")
     raise typer.Exit(5)
+
+
+def _is_presumed_not_sent(one: Evidence, *, now_ms: int) -> bool:
+    from wa_cli.domain.receipt import presume_not_sent
+
+    return presume_not_sent(
+        one.started_at_ms,
+        webhooks_since_ms=one.webhooks_since_ms,
+        last_webhook_at_ms=one.last_webhook_at_ms,
+        now_ms=now_ms,
+    )
+
+
+def _explain(one: Evidence, zone: ZoneInfo) -> Iterator[str]:
+    """What could still settle an unknown outcome, and what a person's choice risks; a line each."""
+    if one.webhooks_since_ms is None:
+        yield "receipts  none can come: no webhook has ever come for this number; `wa serve` takes them"
+    else:
+        last = format_local(one.last_webhook_at_ms or one.webhooks_since_ms, zone)
+        yield f"receipts  webhooks have come since {format_local(one.webhooks_since_ms, zone)}, the last {last};"
+        yield "          one that carries the tag settles it by itself, either way"
+    yield "sent      marks it done; if it never left, the person misses the message"
+    yield "not-sent  makes it a failure you can resend; if it did leave, a resend is the second one"
 
 
 _POLICIES: Final = {
@@ -150,6 +184,9 @@ def evidence_document(one: Evidence, *, now_ms: int) -> dict[str, Any]:
         "tag": one.tag,
         "on_unknown": one.on_unknown.value,
         "attempts": one.attempts,
+        "presumed_not_sent": _is_presumed_not_sent(one, now_ms=now_ms),
+        "webhooks_since": format_time(one.webhooks_since_ms),
+        "last_webhook_at": format_time(one.last_webhook_at_ms),
     }
 
 

@@ -11,7 +11,7 @@ from wa_cli.domain.receipt import Standing
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from wa_cli.domain.history import AttemptRow, History, Origin
+    from wa_cli.domain.history import AttemptRow, History, Origin, ReceiptRow
 
 # Rules as the store writes them, in words that say what the rule is.
 RULE_WORDS: Final[Mapping[str, str]] = {
@@ -63,6 +63,14 @@ MOVING_RULES: Final = frozenset(
         "resent",
     }
 )
+
+# What became of a receipt; one that was applied shows in the message itself.
+RECEIPT_WORDS: Final[Mapping[str, str]] = {
+    "applied": "",
+    "behind": "which was known or overtaken",
+    "noted": "noted and not applied, since it was delivered",
+    "parked": "to be applied with the record of its post",
+}
 
 OUTCOME_WORDS: Final[Mapping[str, str]] = {
     "accepted": "accepted",
@@ -172,6 +180,13 @@ def explain_attempt(attempt: AttemptRow) -> str:
     if not attempt.is_counted and attempt.outcome != "accepted":
         parts.append("does not count")
     return ", ".join(parts)
+
+
+def explain_receipt(receipt: ReceiptRow) -> str:
+    """What WhatsApp said about a post, and what that did."""
+    why = ": ".join(part for part in (receipt.error_code, receipt.details) if part)
+    words = RECEIPT_WORDS.get(receipt.rule, receipt.rule)
+    return ", ".join(part for part in (f"WhatsApp says {receipt.status}", why, words) if part)
 
 
 def explain_next(history: History, around: Surroundings) -> NextStep:

@@ -79,6 +79,23 @@ class DecisionRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptRow:
+    """What WhatsApp said about one post.  at_ms: by its clock, in whole seconds; received_at_ms: by ours.
+
+    rule: what became of it: `applied`, `behind`, `noted` or `parked`.
+    """
+
+    attempt_id: int
+    status: Receipt
+    at_ms: int
+    received_at_ms: int
+    rule: str
+    provider_message_id: str
+    error_code: str | None
+    details: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """The call that queued a message.
 
@@ -110,6 +127,7 @@ class History:
     origin: Origin
     attempts: tuple[AttemptRow, ...]
     decisions: tuple[DecisionRow, ...]
+    receipts: tuple[ReceiptRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

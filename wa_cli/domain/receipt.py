@@ -28,6 +28,23 @@ def further(known: Receipt | None, news: Receipt) -> Receipt:
     return news if known is None or RANK[news] > RANK[known] else known
 
 
+# How long after a post its receipt may take before its absence says anything: WhatsApp sends the first within seconds.
+RECEIPT_TAKES_MS: Final = 600_000
+
+
+def presume_not_sent(
+    started_at_ms: int | None, *, webhooks_since_ms: int | None, last_webhook_at_ms: int | None, now_ms: int
+) -> bool:
+    """Whether the absence of any receipt speaks against a post: they came before it, and still come long after it.
+
+    A label with its evidence, never a fact: only `--on-unknown` or a person acts on it.
+    """
+    if started_at_ms is None or webhooks_since_ms is None or last_webhook_at_ms is None:
+        return False
+    heard_long_enough = last_webhook_at_ms >= started_at_ms + RECEIPT_TAKES_MS
+    return webhooks_since_ms <= started_at_ms and heard_long_enough and now_ms >= started_at_ms + RECEIPT_TAKES_MS
+
+
 class Standing(StrEnum):
     """Where a message stands, as listings and counts show it.  Every message is in exactly one."""
 

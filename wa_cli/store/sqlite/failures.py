@@ -59,7 +59,7 @@ CLAIM_KEY: Final = """
 # The last attempt that nobody knows the outcome of is the evidence.
 READ_UNKNOWNS: Final = f"""
     SELECT {MESSAGE_COLUMNS}, b.on_unknown, a.id, a.started_at, a.error_code, a.details, a.http_status, a.latency_ms,
-        (SELECT count(*) FROM attempt WHERE message_id = m.id)
+        (SELECT count(*) FROM attempt WHERE message_id = m.id), i.webhooks_since, i.last_webhook_at
     FROM message AS m {MESSAGE_JOINS}
     LEFT JOIN attempt AS a ON a.id = (SELECT max(id) FROM attempt WHERE message_id = m.id AND outcome = 'ambiguous')
     WHERE m.state = 'unknown' AND m.id > ? ORDER BY m.id LIMIT ?
@@ -81,6 +81,7 @@ class Evidence:
     """What is known about a message of unknown outcome: its last attempt that got no verdict.
 
     started_at_ms, tag: None when a hand-edited file has no such attempt.  attempts: posts made for it so far.
+    webhooks_since_ms, last_webhook_at_ms: since when webhooks come for its instance and when the last did, or None.
     """
 
     message: MessageRow
@@ -92,6 +93,8 @@ class Evidence:
     http_status: int | None
     latency_ms: int | None
     attempts: int
+    webhooks_since_ms: int | None
+    last_webhook_at_ms: int | None
 
 
 class SqliteFailures:
@@ -331,7 +334,9 @@ def _candidate(row: tuple[Any, ...]) -> Candidate:
 
 
 def _evidence(row: tuple[Any, ...], *, install: str) -> Evidence:
-    on_unknown, attempt_id, started_at, code, details, http_status, latency_ms, attempts = row[COLUMN_COUNT:]
+    on_unknown, attempt_id, started_at, code, details, http_status, latency_ms, attempts, since, last = row[
+        COLUMN_COUNT:
+    ]
     return Evidence(
         message=message_row(row),
         on_unknown=OnUnknown(on_unknown),
@@ -342,4 +347,6 @@ def _evidence(row: tuple[Any, ...], *, install: str) -> Evidence:
         http_status=http_status,
         latency_ms=latency_ms,
         attempts=attempts,
+        webhooks_since_ms=since,
+        last_webhook_at_ms=last,
     )

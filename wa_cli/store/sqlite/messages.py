@@ -6,7 +6,16 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from wa_cli.domain.history import AttemptRow, Cancelled, DecisionRow, History, MessageFilter, MessageRow, Origin
+from wa_cli.domain.history import (
+    AttemptRow,
+    Cancelled,
+    DecisionRow,
+    History,
+    MessageFilter,
+    MessageRow,
+    Origin,
+    ReceiptRow,
+)
 from wa_cli.domain.message import OnUnknown, State, content_hash, decode_content
 from wa_cli.domain.pacing import PRIORITY_NORMAL, PRIORITY_URGENT, lane_of
 from wa_cli.domain.receipt import Receipt, Standing, derive_standing, pairs_of
@@ -43,6 +52,11 @@ MESSAGE_JOINS: Final = """
 READ_ATTEMPTS: Final = """
     SELECT id, started_at, epoch, outcome, counted, latency_ms, http_status, error_code, details, provider_message_id
     FROM attempt WHERE message_id = ? ORDER BY id
+"""
+
+READ_RECEIPTS: Final = """
+    SELECT attempt_id, status, at, received_at, rule, provider_message_id, error_code, details FROM receipt
+    WHERE attempt_id IN (SELECT id FROM attempt WHERE message_id = ?) ORDER BY at, id
 """
 
 READ_ORIGIN: Final = """
@@ -151,6 +165,19 @@ class SqliteMessages:
                     for at, rule, details in connection.execute(
                         "SELECT at, rule, details FROM decision WHERE message_id = ? ORDER BY id", (message_id,)
                     )
+                ),
+                receipts=tuple(
+                    ReceiptRow(
+                        attempt_id=row[0],
+                        status=Receipt(row[1]),
+                        at_ms=row[2],
+                        received_at_ms=row[3],
+                        rule=row[4],
+                        provider_message_id=row[5],
+                        error_code=row[6],
+                        details=row[7],
+                    )
+                    for row in connection.execute(READ_RECEIPTS, (message_id,))
                 ),
             )
 
