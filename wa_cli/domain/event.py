@@ -1,7 +1,8 @@
 """What a provider tells us afterwards, in our words: receipts, people who write, templates and numbers that change.
 
 A transport's webhook reader makes these of the provider's JSON; the services act on them.  Addresses are E.164 with
-the plus, times are milliseconds since 1970 in UTC, details are masked already.
+the plus, times are milliseconds since 1970 in UTC, details are masked already.  `at_ms` is 0 where the provider does
+not say when; an address is spelled as the provider spells it, which for some countries is not how it was written to.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class StatusEvent:
     """How far one message has come.
 
     number_id: the provider's id of our number.  tag: what we sent with the post, where the provider echoes it.
-    participant: the member of a group that the receipt is of, "" otherwise.  refusal: with `failed` only.
+    person: whom it was for, None for a group.  participant: the member of a group that the receipt is of, ""
+    otherwise.  refusal: with `failed` only.
     """
 
     number_id: str

@@ -98,6 +98,10 @@ OWN_CODES: Final[Mapping[str, tuple[str, str | None]]] = {
     "closed_without_answer": ("the connection closed after it was written", "`wa reconcile` settles it"),
     "connection_reset": ("the connection broke after it was begun", "`wa reconcile` settles it"),
     "answer_cut": ("the answer broke off", "`wa reconcile` settles it"),
+    "failed": ("WhatsApp says that it failed, and not why", "`wa resend` sends it again"),
+    "account_restricted": ("Meta has restricted the account", "open WhatsApp Manager: it says why and how to appeal"),
+    "account_disabled": ("Meta has disabled the account, or is about to", "open WhatsApp Manager and appeal"),
+    "account_deleted": ("the business account is gone or no longer connected", "set up another account with `wa init`"),
     "lease_ran_out": ("its sender slept past its lease before the post began", None),
     "overslept": ("its sender slept between the start and the post", None),
 }

@@ -6,9 +6,9 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from wa_cli.domain.outcome import Accepted, Ambiguous, Rejected
-from wa_cli.transports.cloud_api.error_table import classify
-from wa_cli.transports.cloud_api.masking import MAX_DETAILS_CHARS, mask
+from wa_cli.domain.outcome import Accepted, Ambiguous
+from wa_cli.transports.cloud_api.masking import mask
+from wa_cli.transports.cloud_api.refusal import read_code, read_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 # The Graph API has been seen to name its JSON text/javascript.
 _JSON_TYPES = re.compile(r"(?:application|text)/(?:[a-z0-9.\-]+\+)?(?:json|javascript)\Z", re.I)
 _MESSAGE_ID = re.compile(r"[\x21-\x7e]{1,512}\Z")
-_TRACE_ID = re.compile(r"[A-Za-z0-9_\-]{1,64}\Z")
 
 
 def read_answer(
@@ -48,11 +47,10 @@ def read_answer(
     if error is not None:
         if message_id is not None:
             return _no_verdict(http_status, "contradictory", "the answer holds an error and a message id")
-        code = _as_code(error.get("code")) if isinstance(error, dict) else None
-        if code is None:
+        if not isinstance(error, dict) or read_code(error.get("code")) is None:
             words = mask(json.dumps(error, ensure_ascii=False), secrets=secrets, limit=200)
             return _no_verdict(http_status, "error_without_code", f"an error without a code: {words}")
-        return _read_refusal(code, error, http_status, headers, secrets, now)
+        return read_refusal(error, http_status=http_status, headers=headers, secrets=secrets, now=now)
     if not 200 <= http_status < 300:
         return _no_verdict(http_status, _name_unread(http_status), "the answer is JSON without an error object")
     if message_id is None:
@@ -70,67 +68,6 @@ def _find_message_id(shape: Any) -> str | None:
         return None
     message_id = messages[0].get("id")
     return message_id if isinstance(message_id, str) and _MESSAGE_ID.match(message_id) else None
-
-
-def _read_refusal(
-    code: int,
-    error: dict[str, Any],
-    http_status: int,
-    headers: Mapping[str, str],
-    secrets: tuple[str, ...],
-    now: datetime | None,
-) -> Rejected:
-    subcode = _as_code(error.get("error_subcode"))
-    is_transient = error.get("is_transient")
-    words = _collect_words(error)
-    rule = classify(
-        code,
-        subcode,
-        http_status,
-        is_transient if isinstance(is_transient, bool) else None,
-        headers,
-        details=words,
-        now=now,
-    )
-    ending = f" ({rule.title})" if not rule.known else ""
-    trace_id = error.get("fbtrace_id")
-    if isinstance(trace_id, str) and _TRACE_ID.match(trace_id):
-        ending += f" [fbtrace_id {trace_id}]"  # what Meta's support asks for first, so the cut spares it
-    if subcode is not None:
-        ending = f" [subcode {subcode}]{ending}"
-    details = mask(words, secrets=secrets, limit=MAX_DETAILS_CHARS - len(ending))
-    return Rejected(
-        error_class=rule.error_class,
-        code=str(code),
-        details=(details or rule.title) + ending,
-        http_status=http_status,
-        wait_seconds=rule.wait_seconds,
-        max_attempts=rule.max_attempts,
-        consequence=rule.consequence,
-    )
-
-
-def _collect_words(error: dict[str, Any]) -> str:
-    """Everything the vendor wrote for people, each sentence once.  error_data is a dict or a bare string."""
-    extra = error.get("error_data")
-    if isinstance(extra, dict):
-        extra = extra.get("details")
-    words: list[str] = []
-    for part in (error.get("message"), extra, error.get("error_user_title"), error.get("error_user_msg")):
-        if isinstance(part, str):
-            plain = re.sub(r"^\(#\d+\)\s*", "", part.strip(), count=1)  # the code has a field of its own
-            if plain and plain not in words:
-                words.append(plain)
-    return ": ".join(words)
-
-
-def _as_code(value: Any) -> int | None:
-    """A vendor's code: an integer, or one spelled as a string."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value, re.ASCII):
-        return int(value)
-    return None
 
 
 def _name_unread(http_status: int) -> str:

@@ -475,7 +475,8 @@ def classify(
 ) -> ErrorRule:
     """The rule for a parsed error, with its wait as this answer asks for it.
 
-    Decides by code and subcode; by the HTTP status only for a code the table does not know.
+    Decides by code and subcode; by the HTTP status only for a code the table does not know.  http_status: 0 for an
+    error that came in a webhook.
     details: Meta's free text, read for one thing: whether 131009 is about the recipient.
     now: aware UTC, for a Retry-After that is a date; the clock's when None.
     """
@@ -516,7 +517,7 @@ def _guess_rule(code: int, http_status: int, is_transient: bool | None) -> Error
         error_class, wait_seconds, max_attempts = ErrorClass.DEAD_MESSAGE, None, None
     return ErrorRule(
         code=code,
-        title=f"a code this wa does not know, judged by HTTP {http_status}",
+        title="a code this wa does not know" + (f", judged by HTTP {http_status}" if http_status else ""),
         error_class=error_class,
         wait_seconds=wait_seconds,
         max_attempts=max_attempts,
