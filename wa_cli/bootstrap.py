@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.event import Event
     from wa_cli.domain.finding import Finding
     from wa_cli.domain.pacing import Limits
-    from wa_cli.ports import ContentRules, Instance, Problem, Transport
+    from wa_cli.ports import ContentRules, Instance, Problem, Transport, WebhookReader
     from wa_cli.services.events import EventTerms
     from wa_cli.store.sqlite.failures import SqliteFailures
     from wa_cli.store.sqlite.instances import SqliteInstances
@@ -189,6 +189,18 @@ class App:
             access_token=self.settings.text("WHATSAPP_ACCESS_TOKEN"),
             concurrency=self.concurrency() or 256,
             read_timeout_seconds=self.settings.count("WA_READ_TIMEOUT_MS") / 1000,
+        )
+
+    def webhook_reader(self, instance: Instance) -> WebhookReader:
+        """What reads the webhooks of the instance's provider.  Without an app secret no body is genuine to it."""
+        if instance.transport != "cloud_api":
+            raise _unknown_transport(instance)
+        from wa_cli.transports.cloud_api.webhook import CloudApiWebhooks
+
+        secrets = self.settings.text("WHATSAPP_APP_SECRET").split(",")
+        return CloudApiWebhooks(
+            secrets=tuple(secret.strip() for secret in secrets if secret.strip()),
+            verify_token=self.settings.text("WHATSAPP_VERIFY_TOKEN") or None,
         )
 
     def explain_error(self, code: str) -> Problem | None:
