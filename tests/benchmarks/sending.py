@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tests.benchmarks.measuring import Figure, cpu_seconds, percentile, run_apart, take_turns
 from tests.benchmarks.server import serving
 from tests.benchmarks.world import TOKEN, WORDS, address, app_for, daemon, queue_messages
+from wa_cli.daemon.loops import run_in_loop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tests.benchmarks.server import Server
 
 IN_FLIGHT = 50
+BARE = "bare aiohttp loop on uvloop"
 HEADERS = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
 
 
@@ -44,7 +46,7 @@ def drain_once(path: Path, url: str, count: int, concurrency: int = IN_FLIGHT) -
     """Queue so many, then send them with the real loop.  Seconds and processor seconds of the sending alone."""
     with closing(app_for(path, url, WA_CONCURRENCY=str(concurrency))) as app:
         queue_messages(app, count)
-        return asyncio.run(_drain(app, count))
+        return run_in_loop(_drain(app, count))
 
 
 async def _drain(app: Any, count: int) -> dict[str, float]:
@@ -66,8 +68,11 @@ async def _drain(app: Any, count: int) -> dict[str, float]:
     return {"seconds": took, "cpu": cpu}
 
 
-def bare_once(url: str, count: int, concurrency: int = IN_FLIGHT) -> dict[str, float]:
-    """The same posts by so many plain aiohttp coroutines that remember nothing."""
+def bare_once(url: str, count: int, concurrency: int = IN_FLIGHT, *, on_asyncio: bool = False) -> dict[str, float]:
+    """The same posts by so many plain aiohttp coroutines that remember nothing.
+
+    On uvloop, as wa itself; on_asyncio: on asyncio's own loop.
+    """
 
     async def loop() -> dict[str, float]:
         import aiohttp
@@ -90,7 +95,7 @@ def bare_once(url: str, count: int, concurrency: int = IN_FLIGHT) -> dict[str, f
             raise RuntimeError(f"{accepted} of {count} posts were accepted")
         return {"seconds": took, "cpu": cpu}
 
-    return asyncio.run(loop())
+    return asyncio.run(loop()) if on_asyncio else run_in_loop(loop())
 
 
 def seam_once(url: str, count: int, concurrency: int = IN_FLIGHT) -> dict[str, float]:
@@ -120,23 +125,24 @@ def seam_once(url: str, count: int, concurrency: int = IN_FLIGHT) -> dict[str, f
         await transport.close()
         return {"seconds": took, "cpu": cpu}
 
-    return asyncio.run(loop())
+    return run_in_loop(loop())
 
 
 def measure_drain(bench: Bench) -> Iterator[Figure]:
     """Messages a second with every start and outcome on the disk, 50 in flight."""
     count = bench.size.drained
-    cpu: dict[str, list[float]] = {"wa": [], "bare": [], "seam": []}
+    cpu: dict[str, list[float]] = {"wa": [], "bare": [], "asyncio": [], "seam": []}
     with serving() as server:
 
         def sample(name: str, taken: dict[str, float]) -> float:
             cpu[name].append(taken["cpu"] / count * 1e6)
             return count / taken["seconds"]
 
-        wa, bare, seam = take_turns(
+        wa, bare, on_asyncio, seam = take_turns(
             bench.size.repeats,
             lambda: sample("wa", run_apart(drain_once, bench.new_path(), server.url, count)),
             lambda: sample("bare", run_apart(bare_once, server.url, count)),
+            lambda: sample("asyncio", run_apart(bare_once, server.url, count, on_asyncio=True)),
             lambda: sample("seam", run_apart(seam_once, server.url, count)),
         )
     used = {name: statistics.median(values) for name, values in cpu.items()}
@@ -144,16 +150,23 @@ def measure_drain(bench: Bench) -> Iterator[Figure]:
         name="drain, 50 in flight",
         value=wa,
         unit="msg/s",
-        against="bare aiohttp loop",
+        against=BARE,
         yardstick=bare,
         bar=">= 0.75",
         note="every start and outcome on the disk, synchronous=FULL",
     )
     yield Figure(
+        name="drain, 50 in flight, against asyncio's loop",
+        value=wa,
+        unit="msg/s",
+        against="bare aiohttp loop without uvloop",
+        yardstick=on_asyncio,
+    )
+    yield Figure(
         name="transport alone, 50 in flight",
         value=seam,
         unit="msg/s",
-        against="bare aiohttp loop",
+        against=BARE,
         yardstick=bare,
         note=f"no store; processor {used['seam']:.0f} us a post",
     )
@@ -161,7 +174,7 @@ def measure_drain(bench: Bench) -> Iterator[Figure]:
         name="drain, processor a message",
         value=used["wa"],
         unit="us",
-        against="bare aiohttp loop",
+        against=BARE,
         yardstick=used["bare"],
         note="steadier than the rate when the machine has other work",
     )
@@ -203,7 +216,7 @@ def bare_paced_once(url: str, count: int, rate: int) -> dict[str, float]:
             await asyncio.gather(*tasks)
             return {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}
 
-    return asyncio.run(loop())
+    return run_in_loop(loop())
 
 
 def _spacing(arrivals: list[tuple[str, int]], rate: int) -> tuple[float, float, float]:
@@ -247,7 +260,7 @@ def measure_paced(bench: Bench) -> Iterator[Figure]:
             wa = [statistics.median(values) for values in zip(*rounds["wa"], strict=True)]
             bare = [statistics.median(values) for values in zip(*rounds["bare"], strict=True)]
             most = max(one[3] for one in rounds["wa"])
-            against = "bare aiohttp, absolute schedule"
+            against = "bare aiohttp on uvloop, absolute schedule"
             yield Figure(
                 name=f"paced {rate}/s, delivered",
                 value=wa[1],

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from scripted_server import Exchange, RawServer, ScriptedServer, format_answer, trusting_context
 
+from wa_cli.daemon.loops import find_loop_factory
 from wa_cli.domain.message import Text
 from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, NotSent, Rejected
 from wa_cli.domain.recipient import RecipientKind
@@ -27,6 +28,20 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from wa_cli.domain.outcome import Outcome
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop] | None] = {"asyncio": None, "uvloop": find_loop_factory()}
+
+
+@pytest.fixture(autouse=True, params=LOOPS)
+def _loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test here runs on both kinds of loop that wa sends on."""
+    if request.param == "asyncio":
+        return
+    factory = LOOPS[request.param]
+    if factory is None:
+        pytest.skip(f"there is no {request.param} here")
+    monkeypatch.setattr(asyncio.events, "new_event_loop", factory)
+
 
 TOKEN = "EAAcanaryTOKENcanary0123456789"
 NUMBER = "+6581234567"

@@ -28,11 +28,10 @@ def run(
     chosen = app.find_instance(instance)
     app.check_account()
 
-    import asyncio
-
+    from wa_cli.daemon.loops import run_in_loop
     from wa_cli.daemon.service import run_daemon
 
-    code, holder = asyncio.run(run_daemon(app, chosen))
+    code, holder = run_in_loop(run_daemon(app, chosen))
     if holder is not None:
         if session.json:
             since = format_time(holder.since_ms)

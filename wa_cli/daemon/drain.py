@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from wa_cli.daemon.loops import run_in_loop
 from wa_cli.daemon.sending import Interrupts, look_after_queue, new_writer_thread, open_sender, watch_file
 from wa_cli.errors import Temporary
 from wa_cli.ports import Holder, Sums
@@ -52,7 +53,7 @@ def drain(
 
     until_settled: with only_batch, stay until every message of the batch has an outcome, however far it is scheduled.
     """
-    return asyncio.run(
+    return run_in_loop(
         _drain(
             app,
             instance,

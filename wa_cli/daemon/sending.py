@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from wa_cli.daemon.loops import ring_later
 from wa_cli.errors import Temporary, WaError
 from wa_cli.ports import Holder, Lease
 from wa_cli.services.dispatch import Alarm, SendLoop
@@ -122,7 +123,7 @@ async def open_sender(
                     only_batch=only_batch,
                     start_limit=start_limit,
                     on_progress=on_progress,
-                    alarm=alarm,
+                    alarm=alarm or ring_later,
                 ),
             )
         finally:

@@ -7,6 +7,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from wa_cli.daemon.loops import ring_later
 from wa_cli.daemon.sending import (
     Interrupts,
     look_after_queue,
@@ -134,7 +135,7 @@ def _alarm_of(scheduler: AsyncIOScheduler) -> Callable[[float, Callable[[], None
 
     def set_alarm(seconds: float, ring: Callable[[], None]) -> Callable[[], None]:
         if seconds < SHORTEST_JOB_SECONDS:
-            return asyncio.get_running_loop().call_later(seconds, ring).cancel
+            return ring_later(seconds, ring)
         at = datetime.now(UTC) + timedelta(seconds=seconds)
 
         async def fire() -> None:
