@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from rich.cells import cell_len
 
 from tests.processes import clean_environment
+from wa_cli.cli.session import fold
 from wa_cli.cli.table import layout
 
 if TYPE_CHECKING:
@@ -84,11 +87,27 @@ def test_every_table_has_its_headers_in_capitals(wa: Wa, monkeypatch: pytest.Mon
 
         def flush(self) -> None: ...
 
-    import contextlib
-
     wa("subgroup", "create", "vip")
     for line in ("subgroup list", "message list", "failed list", "instance list", "config show", "sandbox --magic"):
         terminal = Terminal()
         with contextlib.redirect_stdout(terminal):  # type: ignore[type-var]  # it has what is written to
             wa(*line.split())
         assert terminal.lines[0] == terminal.lines[0].upper(), line
+
+
+def test_a_long_hint_breaks_between_words_on_a_terminal_and_never_inside_a_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    line = "hint: `wa resend 0` sends one again, `wa resend --all` all; `wa failed show 0 --and more words` says why"
+    monkeypatch.setenv("COLUMNS", "60")
+    with contextlib.redirect_stderr(Terminal()):
+        folded = fold(line)
+    assert all(len(part) <= 60 for part in folded.splitlines())
+    assert "`wa failed show 0 --and more words`" in folded
+    assert " ".join(folded.split()) == line
+    with contextlib.redirect_stderr(io.StringIO()):
+        assert fold(line) == line

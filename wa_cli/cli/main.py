@@ -182,7 +182,7 @@ def _run_command(session: Session, words: Sequence[str]) -> int:
 
 
 def _show_error(session: Session, message: str, hint: str | None, code: str, exit_code: int) -> None:
-    from wa_cli.cli.session import clean_text
+    from wa_cli.cli.session import clean_text, fold
 
     if session.json:
         document = {"error": {"code": code, "message": message, "hint": hint, "exit": exit_code}}
@@ -190,7 +190,7 @@ def _show_error(session: Session, message: str, hint: str | None, code: str, exi
         return
     sys.stderr.write(f"error: {clean_text(message)}\n")
     if hint:
-        sys.stderr.write(f"hint: {clean_text(hint)}\n")
+        sys.stderr.write(fold(f"hint: {clean_text(hint)}") + "\n")
 
 
 def _open_missing_streams() -> None:

@@ -113,7 +113,8 @@ class Session:
             sys.stderr.write(line + "\n")
 
     def hint(self, line: str) -> None:
-        self.say(f"hint: {line}")
+        """What to type next."""
+        self.say(fold(f"hint: {line}"))
 
     def warn(self, line: str) -> None:
         sys.stderr.write(f"warning: {line}\n")
@@ -148,6 +149,23 @@ def session_of(context: typer.Context) -> Session:
     if not isinstance(session, Session):
         raise UsageError("no session", hint="run the `wa` command")
     return session
+
+
+def fold(line: str) -> str:
+    """A line of talk, broken between words where a terminal is too narrow for it; unchanged elsewhere.
+
+    A command in backticks stays in one piece, so that it can be copied.
+    """
+    if not sys.stderr.isatty():
+        return line
+    import re
+    import shutil
+    import textwrap
+
+    width = max(shutil.get_terminal_size((80, 24)).columns, 40)
+    whole = re.sub(r"`[^`]*`", lambda command: command[0].replace(" ", "\0"), line)
+    lines = textwrap.wrap(whole, width, subsequent_indent="      ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace("\0", " ")
 
 
 def clean_text(text: object) -> str:
