@@ -60,6 +60,14 @@ def test_messages_get_rising_ids_positions_and_due_times(world: World) -> None:
     assert later[0].message_id > answers[2].message_id
 
 
+def test_an_urgent_message_has_only_urgent_ones_ahead_of_it(world: World) -> None:
+    """Rows S1, S3: the position is the one it will leave in."""
+    world.enqueue([line(1), line(2), line(3)])
+    assert [answer.queue_position for answer in world.enqueue([line(4), line(5)], immediate=True)] == [1, 2]
+    assert [answer.queue_position for answer in world.enqueue([line(6)], immediate=True)] == [3]
+    assert [answer.queue_position for answer in world.enqueue([line(7)])] == [7]
+
+
 def test_a_line_that_cannot_be_sent_is_kept_with_its_reason_and_takes_no_place_in_the_spacing(world: World) -> None:
     """Promise P12."""
     answers = world.enqueue([line(1), line(2, skip_reason="groups cannot be reached"), line(3)], delay_ms=2_000)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from wa_cli.cuts import cut
 from wa_cli.domain.message import State, content_hash, format_message_id
-from wa_cli.domain.pacing import lane_of
+from wa_cli.domain.pacing import PRIORITY_URGENT, lane_of
 from wa_cli.errors import Conflict, Refused, Temporary, WaError
 from wa_cli.ports import Enqueued
 from wa_cli.store.sqlite.contacts import find_or_add_contacts
@@ -117,7 +117,7 @@ class SqliteIntake:
             if earlier is None:
                 _check_room(connection, batch, batch.size)
                 batch_id = self._insert_batch(connection, batch, now_ms=now_ms, is_whole=not following)
-                entry = _Entry(batch, batch_id, position=_count_queued(connection), is_spread=bool(following))
+                entry = _Entry(batch, batch_id, position=_count_ahead(connection, batch), is_spread=bool(following))
                 results = entry.add(connection, chunk, now_ms=now_ms)
                 _note_range(connection, batch_id, first=entry.first_id, last=entry.last_id)
         if earlier is not None:
@@ -479,6 +479,17 @@ def _check_room(connection: sqlite3.Connection, batch: NewBatch, size: int) -> N
 
 def _count_queued(connection: sqlite3.Connection) -> int:
     row = connection.execute("SELECT ifnull(sum(n), 0) FROM tally WHERE state = 'queued'").fetchone()
+    return int(row[0])
+
+
+def _count_ahead(connection: sqlite3.Connection, batch: NewBatch) -> int:
+    """How many messages that wait go before those of a new batch: an urgent one has only urgent ones ahead of it."""
+    if batch.priority != PRIORITY_URGENT:
+        return _count_queued(connection)
+    row = connection.execute(
+        "SELECT count(*) FROM message WHERE state = 'queued' AND instance_id = ? AND lane < ?",
+        (batch.instance_id, lane_of(PRIORITY_URGENT + 1, 0)),
+    ).fetchone()
     return int(row[0])
 
 
