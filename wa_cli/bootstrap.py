@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.intake import SqliteIntake
     from wa_cli.store.sqlite.leases import SqliteLeases
     from wa_cli.store.sqlite.messages import SqliteMessages
+    from wa_cli.store.sqlite.people import SqlitePeople
     from wa_cli.store.sqlite.queue import SqliteQueue
     from wa_cli.store.sqlite.receipts import SqliteReceipts
     from wa_cli.store.sqlite.subgroups import SqliteSubgroups
@@ -146,10 +147,22 @@ class App:
         return SqliteSubgroups(self.database)
 
     @cached_property
+    def people(self) -> SqlitePeople:
+        from wa_cli.store.sqlite.people import SqlitePeople
+
+        return SqlitePeople(self.database)
+
+    @cached_property
     def upkeep(self) -> SqliteUpkeep:
         from wa_cli.store.sqlite.upkeep import SqliteUpkeep
 
         return SqliteUpkeep(self.database)
+
+    def wish_words(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The words of WA_STOP_WORDS and WA_START_WORDS, as `services.people` takes them."""
+        from wa_cli.domain.consent import parse_words
+
+        return parse_words(self.settings.text("WA_STOP_WORDS")), parse_words(self.settings.text("WA_START_WORDS"))
 
     def has_account(self) -> bool:
         """Whether the settings name a Cloud API account to send with."""

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from wa_cli.domain.event import Event, StatusEvent
+    from wa_cli.domain.consent import Change
+    from wa_cli.domain.event import Event, InboundEvent, Person, StatusEvent
     from wa_cli.domain.message import Content, OnUnknown, State
     from wa_cli.domain.outcome import Outcome
     from wa_cli.domain.receipt import Receipt
@@ -556,4 +557,38 @@ class Intake(Protocol):
 
     def last_batch_id(self) -> int | None:
         """The batch of the last `enqueue`, or the earlier one that a repeated key stands for."""
+        ...
+
+
+# --- people --------------------------------------------------------------------------------------------------------
+
+
+class PeopleTurn(Protocol):
+    """What is learned about people, inside one transaction.  All of it may come again, late, and in any order."""
+
+    def resolve(self, person: Person, *, now_ms: int) -> int:
+        """The contact that an event is about; unknown people become contacts.
+
+        Found by the address, by another spelling of it that WhatsApp uses, then by the provider's id of the person.
+        """
+        ...
+
+    def learn(self, contact_id: int, person: Person) -> None:
+        """Remember the names that a provider has for somebody who is known here already."""
+        ...
+
+    def note_inbound(self, instance_id: int, contact_id: int, event: InboundEvent) -> bool:
+        """They wrote: once by the provider's message id, their last word only forward.  False: it was known."""
+        ...
+
+    def note_window_closed(self, instance_id: int, contact_id: int, *, at_ms: int) -> None:
+        """The platform refused free text since they had not written for a day (code 131047)."""
+        ...
+
+    def record_consent(self, contact_id: int, change: Change) -> bool:
+        """Enter a change of mind; the latest one by its own time is in force.  False: its evidence was known."""
+        ...
+
+    def link(self, old_id: int, new_id: int, *, at_ms: int) -> None:
+        """The person behind the old contact is the new one from that moment on."""
         ...

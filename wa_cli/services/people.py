@@ -1,0 +1,112 @@
+"""Use case: what people tell us by WhatsApp.  They wrote, they want no more, they want it again, they have moved.
+
+Every function works inside a transaction that its caller has opened.  All may come twice, late and in any order, and
+the end is the same: what was said later, by its own time, is in force.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from wa_cli.domain.consent import Change, Source, Wish, read_wish
+
+if TYPE_CHECKING:
+    from wa_cli.domain.event import InboundEvent, NumberChangedEvent, Person, PreferenceEvent
+    from wa_cli.ports import PeopleTurn
+
+LONGEST_WORDING: Final = 200  # characters of a text that a provider writes; a wish by message is shorter
+
+
+def apply_inbound(
+    turn: PeopleTurn,
+    event: InboundEvent,
+    *,
+    instance_id: int,
+    stop_words: frozenset[str] = frozenset(),
+    start_words: frozenset[str] = frozenset(),
+    now_ms: int,
+) -> Wish | None:
+    """Somebody wrote: it opens their window, and may be a wish to leave or to come back.  Returns the wish.
+
+    A wish holds for all instances.  stop_words, start_words: beside the usual ones, from `parse_words`.
+    """
+    contact_id = turn.resolve(event.person, now_ms=now_ms)
+    turn.note_inbound(instance_id, contact_id, event)
+    wish = read_wish(event.words, event.payload, stop_words=stop_words, start_words=start_words)
+    if wish is not None:
+        change = Change(
+            wish=wish,
+            source=Source.MESSAGE,
+            at_ms=event.at_ms,
+            wording=_wording(event.words, event.payload),
+            actor=_actor(event.person),
+            evidence=event.provider_message_id,
+        )
+        turn.record_consent(contact_id, change)
+    return wish
+
+
+def apply_preference(turn: PeopleTurn, event: PreferenceEvent, *, now_ms: int) -> Wish:
+    """Somebody told WhatsApp itself whether they want our marketing.  Returns the wish."""
+    contact_id = turn.resolve(event.person, now_ms=now_ms)
+    wish = Wish.OPT_IN if event.wants else Wish.OPT_OUT
+    change = Change(
+        wish=wish,
+        source=Source.PREFERENCE,
+        at_ms=event.at_ms,
+        wording=_wording(event.wording, None),
+        actor=_actor(event.person),
+        # It has no id of its own: the same person cannot say the same thing twice at one moment.
+        evidence=f"preference:{_name(event.person)}:{event.at_ms}:{wish}",
+    )
+    turn.record_consent(contact_id, change)
+    return wish
+
+
+def apply_refusal(turn: PeopleTurn, contact_id: int, *, at_ms: int, wording: str, evidence: str) -> None:
+    """The platform refused a message since the person wants none (code 131050): that is their word too.
+
+    evidence: the provider's id of the refused message, or the tag of its attempt.
+    """
+    change = Change(
+        wish=Wish.OPT_OUT,
+        source=Source.REFUSAL,
+        at_ms=at_ms,
+        wording=_wording(wording, None),
+        evidence=f"refusal:{evidence}",
+    )
+    turn.record_consent(contact_id, change)
+
+
+def apply_number_change(turn: PeopleTurn, event: NumberChangedEvent, *, now_ms: int) -> None:
+    """Somebody has another number.
+
+    What they said under the old one is theirs under the new one: who had left stays away.  Memberships and attributes
+    move along.  The old contact stays with its history, and with its opt-out until its next owner says otherwise; what
+    that one writes later is not theirs.  Nothing is ever sent to another number than the one that was asked for.
+    """
+    new = event.new
+    if new.address is not None and new.user_id == event.old.user_id:
+        new = replace(new, user_id=None)  # it would lead to the old contact
+    old_id = turn.resolve(event.old, now_ms=now_ms)
+    new_id = turn.resolve(new, now_ms=now_ms)
+    turn.link(old_id, new_id, at_ms=event.at_ms)
+
+
+def _actor(person: Person) -> str | None:
+    """Who is heard by their id alone is that person under every number they will have."""
+    return f"user:{person.user_id}" if person.address is None else None
+
+
+def _name(person: Person) -> str:
+    return person.address or f"user:{person.user_id}"
+
+
+def _wording(words: str | None, payload: str | None) -> str | None:
+    """What was said, as it is kept: the words, and of a button what it carries, where that is something else."""
+    if words and payload and payload.casefold() != words.casefold():
+        kept = f"{words} [{payload}]"
+    else:
+        kept = words or payload or ""
+    return kept.strip()[:LONGEST_WORDING] or None
