@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.pacing import Limits
     from wa_cli.ports import ContentRules, Instance, Problem, Transport, WebhookReader
     from wa_cli.services.events import EventTerms
+    from wa_cli.services.webhooks import ReadSums
     from wa_cli.store.sqlite.failures import SqliteFailures
     from wa_cli.store.sqlite.instances import SqliteInstances
     from wa_cli.store.sqlite.intake import SqliteIntake
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.receipts import SqliteReceipts
     from wa_cli.store.sqlite.subgroups import SqliteSubgroups
     from wa_cli.store.sqlite.upkeep import SqliteUpkeep
+    from wa_cli.store.sqlite.webhooks import SqliteWebhooks
 
 DEFAULT_INSTANCE: Final = "default"
 # A clock that goes on while a laptop sleeps: then a leap of the wall clock against it is somebody setting the time.
@@ -89,6 +91,31 @@ class App:
         from wa_cli.store.sqlite.receipts import SqliteReceipts
 
         return SqliteReceipts(self.database)
+
+    @cached_property
+    def webhooks(self) -> SqliteWebhooks:
+        from wa_cli.store.sqlite.webhooks import SqliteWebhooks
+
+        return SqliteWebhooks(self.database)
+
+    def read_webhooks(self, *, limit: int, are_fresh: bool = True) -> ReadSums:
+        """Read the webhooks that wait, at most `limit` of them, and let them take effect.
+
+        are_fresh: they came just now from the provider, and so prove that webhooks come.
+        """
+        from functools import partial
+
+        from wa_cli.services.webhooks import read_waiting
+
+        now_ms = self.clock.wall_ms()
+        return read_waiting(
+            self.webhooks,
+            self.webhook_reader(self.find_instance()),
+            partial(self.settle_events, now_ms=now_ms),
+            numbers=self.event_terms.numbers if are_fresh else {},
+            now_ms=now_ms,
+            limit=limit,
+        )
 
     @cached_property
     def event_terms(self) -> EventTerms:

@@ -6,10 +6,10 @@ Times that cross the store's ports are whole milliseconds since 1970 in UTC and 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from wa_cli.domain.consent import Change
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.receipt import Receipt
     from wa_cli.domain.recipient import RecipientKind
     from wa_cli.domain.retry import Rest, Stop
+    from wa_cli.domain.webhook import WebhookStatus
 
 
 class Clock(Protocol):
@@ -162,6 +163,70 @@ class Sums:
     retrying: int = 0
     unknown: int = 0
     skipped: int = 0
+
+
+# --- webhooks --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewWebhook:
+    """A body as it came.  is_signed: it bore the signature of one of our secrets."""
+
+    received_at_ms: int
+    provider: str
+    is_signed: bool
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredWebhook:
+    """A webhook that waits to be read."""
+
+    id: int
+    received_at_ms: int
+    body: bytes
+
+
+class WebhookTurn(Protocol):
+    """One transaction in which webhooks take effect: what they did and that they were read, together or not at all."""
+
+    def keep_waiting(self, webhook_ids: Sequence[int]) -> set[int]:
+        """Those of them that still wait: another process may have read them meanwhile."""
+        ...
+
+    def attempt(self, work: Callable[[], object]) -> Exception | None:
+        """Do the work; what fails by its own fault is undone and returned, and the transaction goes on.
+
+        Raises: what says that the store is in trouble.
+        """
+        ...
+
+    def note_arrival(self, instance_id: int, *, at_ms: int) -> None:
+        """Webhooks come for this instance: one did at that moment."""
+        ...
+
+    def finish(
+        self, webhook_id: int, *, status: WebhookStatus, events: int | None, details: str | None, now_ms: int
+    ) -> None: ...
+
+
+AnyWebhookTurn = TypeVar("AnyWebhookTurn", bound=WebhookTurn, covariant=True)
+
+
+class Webhooks(Protocol[AnyWebhookTurn]):
+    def append(self, arrived: Sequence[NewWebhook]) -> list[int]:
+        """Keep these bodies; all of them are on the disk when this returns their ids."""
+        ...
+
+    def read_waiting(self, *, after_id: int, limit: int, most_bytes: int) -> list[StoredWebhook]:
+        """The next ones that wait, in the order they came, at least one of them if there is any."""
+        ...
+
+    def turn(self) -> AbstractContextManager[AnyWebhookTurn]: ...
+
+    def prune(self, *, before_ms: int, most: int) -> int:
+        """Forget those that were read and came before that, at most so many.  Returns how many."""
+        ...
 
 
 # --- receipts --------------------------------------------------------------------------------------------------------
