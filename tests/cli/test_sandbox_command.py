@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import signal
 import socket
@@ -57,6 +59,48 @@ def test_it_prints_two_lines_for_the_environment_and_leaves_on_a_signal(wa: Wa, 
         assert "Traceback" not in process.stderr.read()
 
 
+def test_with_a_webhook_url_it_prints_what_the_receiver_needs_to_know(wa: Wa) -> None:
+    """Row Q5."""
+    with running(wa, "--webhook-url", "http://127.0.0.1:1/hook", "--ladder-speed", "0") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        lines = [process.stdout.readline().strip() for _ in range(4)]
+        assert lines[2:] == ["WHATSAPP_APP_SECRET=sandbox-app-secret", "WHATSAPP_VERIFY_TOKEN=sandbox-verify-token"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        assert "webhooks go to http://127.0.0.1:1/hook" in process.stderr.read()
+
+
+def test_a_secret_of_ones_own_signs_and_is_shown_nowhere(wa: Wa, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 84."""
+    monkeypatch.setenv("WHATSAPP_APP_SECRET", "canary-one,canary-two")
+    monkeypatch.setenv("MY_TOKEN", "canary-three")
+    with socket.create_server(("127.0.0.1", 0)) as receiver:
+        receiver.settimeout(20)
+        url = f"http://127.0.0.1:{receiver.getsockname()[1]}/hook"
+        flags = ("--webhook-url", url, "--app-secret-env", "WHATSAPP_APP_SECRET", "--verify-token-env", "MY_TOKEN")
+        with running(wa, *flags, "--json") as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            printed = process.stdout.readline()
+            address = json.loads(printed)
+            assert (address["webhook_url"], address["app_secret"], address["verify_token"]) == (url, None, None)
+            order = {"field": "account_update", "value": {}}
+            assert httpx.post(f"{address['url']}/sandbox/events", json=order, trust_env=False).status_code == 200
+            connection, _ = receiver.accept()
+            with connection:
+                connection.settimeout(20)
+                raw = b""
+                while not raw.endswith(b"}]}"):
+                    raw += connection.recv(65536)
+                head, _, body = raw.partition(b"\r\n\r\n")
+                signature = hmac.new(b"canary-one", body, hashlib.sha256).hexdigest()
+                assert f"X-Hub-Signature-256: sha256={signature}".encode() in head
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(10) == 0
+            assert "canary" not in printed + process.stdout.read() + process.stderr.read()
+
+
 def test_wa_itself_sends_to_it(wa: Wa, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(wa, "--ledger", "ledger.jsonl", "--json") as process:
         assert process.stdout is not None
@@ -86,6 +130,13 @@ def test_the_magic_numbers_are_listed(wa: Wa) -> None:
         (("--chaos", "nonsense=0.5"), 2),
         (("--port", "70000"), 2),
         (("--latency", "-1"), 2),
+        (("--webhook-url", "http://example.org/hook"), 6),
+        (("--webhook-url", "nonsense"), 2),
+        (("--ladder-speed", "-1"), 2),
+        (("--app-secret-env", "NO_SUCH_VARIABLE"), 2),
+        (("--set", "read_share=2"), 2),
+        (("--set", "colour=red"), 2),
+        (("--set", "app_secret=inline"), 2),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wa: Wa, flags: tuple[str, ...], code: int) -> None:

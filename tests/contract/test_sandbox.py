@@ -609,6 +609,8 @@ async def test_every_magic_number_does_what_the_table_says(magic: Any) -> None:
                 assert (seen, entry.verdict) == ("500 json", "rejected:131000")
             case FaultKind.REDIRECT:
                 assert (seen, entry.verdict) == ("307 nothing", "redirected")
+            case FaultKind.LATER | FaultKind.UNTIL | FaultKind.STOP:
+                assert (seen, entry.verdict) == ("200 json", "accepted")
             case FaultKind.SLOW:
                 assert (seen, entry.verdict) == ("silence", "accepted")
             case _:

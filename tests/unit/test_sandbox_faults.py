@@ -45,6 +45,14 @@ from wa_cli.sandbox.graph_errors import KNOWN_ERRORS
         "503_empty",
         "lost:503_empty",
         "redirect",
+        "later:131026",
+        "later:131026@sent",
+        "later:131026@delivered",
+        "until:none",
+        "until:read",
+        "stop",
+        "stop:button",
+        "stop:preferences",
     ],
 )
 def test_a_fault_reads_back_as_it_was_written(spelling: str) -> None:
@@ -76,6 +84,16 @@ def test_a_fault_reads_back_as_it_was_written(spelling: str) -> None:
         "lost:slow:1",
         "lost:redirect",
         "lost:lost:hang",
+        "later",
+        "later:",
+        "later:131026@read",
+        "later:131026@",
+        "until",
+        "until:failed",
+        "stop:",
+        "stop:now",
+        "lost:later:131026",
+        "lost:stop",
     ],
 )
 def test_a_fault_that_makes_no_sense_is_refused_with_a_hint(spelling: str) -> None:
@@ -85,7 +103,7 @@ def test_a_fault_that_makes_no_sense_is_refused_with_a_hint(spelling: str) -> No
 
 
 def test_every_kind_of_fault_has_a_spelling() -> None:
-    arguments = {"reject": ":131026", "flaky": ":1", "slow": ":1"}
+    arguments = {"reject": ":131026", "flaky": ":1", "slow": ":1", "later": ":131026", "until": ":sent"}
     for kind in FaultKind:
         assert parse_fault(kind.value + arguments.get(kind.value, "")).kind is kind
 
@@ -106,6 +124,15 @@ def test_magic_codes_stand_in_the_table_except_the_one_nobody_knows() -> None:
         magic.ending for magic in MAGIC_NUMBERS if magic.fault.code is not None and magic.fault.code not in KNOWN_ERRORS
     ]
     assert unknown == ["9999"]
+
+
+def test_a_code_that_comes_later_has_the_ending_of_the_one_that_comes_at_once_behind_91() -> None:
+    by_ending = {magic.ending: magic.fault for magic in MAGIC_NUMBERS}
+    later = {ending: fault for ending, fault in by_ending.items() if fault.kind is FaultKind.LATER and not fault.word}
+    assert len(later) == 8
+    for ending, fault in later.items():
+        assert ending.startswith("91")
+        assert str(fault.code).endswith(ending[2:])
 
 
 def test_an_ordinary_number_means_nothing() -> None:

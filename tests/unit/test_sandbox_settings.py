@@ -10,7 +10,7 @@ import pytest
 
 from wa_cli.errors import Refused, UsageError
 from wa_cli.sandbox.__main__ import read_arguments
-from wa_cli.sandbox.admin import describe_settings, list_magic, read_settings
+from wa_cli.sandbox.admin import describe_settings, list_magic, read_assignments, read_settings
 from wa_cli.sandbox.faults import MAGIC_NUMBERS
 from wa_cli.sandbox.graph_errors import KNOWN_ERRORS, GraphError, encode_error, status_of
 from wa_cli.sandbox.ledger import LedgerEntry, summarise
@@ -45,11 +45,45 @@ def test_an_address_others_can_reach_is_refused_unless_allowed(host: str) -> Non
         {"throttle_http_status": 418},
         {"ledger_keep": -1},
         {"chaos": {"bang": 0.5}},
+        {"webhook_url": ""},
+        {"webhook_url": "ftp://127.0.0.1/x"},
+        {"webhook_url": "http://"},
+        {"webhook_url": "http://[::1"},
+        {"webhook_url": "http://127.0.0.1:99999/x"},
+        {"webhook_url": "http://name:word@127.0.0.1/x"},
+        {"webhook_url": "http://127.0.0.1/a b"},
+        {"app_secret": ""},
+        {"verify_token": "a\nb"},
+        {"sent_after_seconds": (2.0, 1.0)},
+        {"read_after_seconds": (-1.0, 1.0)},
+        {"read_share": 1.1},
+        {"webhook_duplicates": float("nan")},
+        {"undelivered_share": 0.6, "delivered_skipped_share": 0.6},
+        {"ladder_speed": -1},
+        {"webhook_batch": 0},
+        {"webhook_batch": 1001},
+        {"webhook_connections": 0},
+        {"webhook_retry_seconds": 0},
+        {"webhook_retry_factor": 0.5},
+        {"deliveries_keep": -1},
     ],
 )
 def test_a_setting_that_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         check_settings(SandboxSettings(**wrong))
+
+
+@pytest.mark.parametrize("url", ["http://example.org/hook", "https://192.168.1.7/x", "http://10.0.0.1:80/"])
+def test_webhooks_stay_on_this_machine_unless_allowed(url: str) -> None:
+    with pytest.raises(Refused, match="leave this machine") as raised:
+        check_settings(SandboxSettings(webhook_url=url))
+    assert "--allow-remote" in (raised.value.hint or "")
+    check_settings(SandboxSettings(webhook_url=url, allow_remote=True))
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/x?a=b", "https://localhost/x", "http://[::1]:8080/"])
+def test_a_webhook_url_on_this_machine_is_allowed(url: str) -> None:
+    check_settings(SandboxSettings(webhook_url=url))
 
 
 def test_flags_without_values_are_the_defaults() -> None:
@@ -61,7 +95,9 @@ def test_flags_reach_their_settings() -> None:
         "--port 8099 --token t --phone-number-id 7 --waba-id 8 --ledger l.jsonl --fsync --ledger-keep 5 --throughput 0 "
         "--pair-seconds 1.5 --pair-burst 3 --strict-pair --latency-ms 20 --chaos hang=0.1 --chaos lost:reset=0.2 "
         "--seed 9 --no-magic --strict-templates --state locked --token-expires-after 4 --throttle-http-status 400 "
-        "--retry-after 3 --allow-remote --host 0.0.0.0"
+        "--retry-after 3 --allow-remote --host 0.0.0.0 --webhook-url http://127.0.0.1:1/x --app-secret s "
+        "--verify-token v --ladder-speed 50 --strict-window --set read_share=1 --set webhook_batch=7 "
+        "--set verified_name=Shop --set keepalive_seconds=5"
     )
     assert read_arguments(flags.split()) == SandboxSettings(
         host="0.0.0.0",
@@ -86,7 +122,25 @@ def test_flags_reach_their_settings() -> None:
         token_expires_after=4,
         throttle_http_status=400,
         retry_after_seconds=3,
+        webhook_url="http://127.0.0.1:1/x",
+        app_secret="s",
+        verify_token="v",
+        ladder_speed=50.0,
+        strict_window=True,
+        read_share=1.0,
+        webhook_batch=7,
+        verified_name="Shop",
+        keepalive_seconds=5.0,
     )
+
+
+@pytest.mark.parametrize(
+    "pair", ["read_share", "read_share=often", "colour=red", "app_secret=s", "token=t", "read_share=7", "clock=1"]
+)
+def test_an_assignment_that_sets_nothing_is_refused(pair: str) -> None:
+    """Fault 84: a secret has no place in a flag that shows in `ps`."""
+    with pytest.raises(UsageError):
+        check_settings(read_assignments(SandboxSettings(), [pair]))
 
 
 def test_settings_shown_as_json_can_be_given_back_whole() -> None:
@@ -94,9 +148,11 @@ def test_settings_shown_as_json_can_be_given_back_whole() -> None:
         chaos={"hang": 0.5},
         allowed_recipients=frozenset({"1", "2"}),
         templates=(SandboxTemplate(name="a", body="{{1}}"),),
+        webhook_url="http://127.0.0.1:1/x",
+        read_after_seconds=(0.0, 0.5),
     )
     shown = json.loads(json.dumps(describe_settings(settings)))
-    assert "token" not in shown
+    assert not {"token", "app_secret", "verify_token"} & set(shown)
     for name in ("host", "port", "allow_remote", "ledger_path", "fsync_ledger", "ledger_keep", "keepalive_seconds"):
         shown.pop(name)
     assert read_settings(settings, shown) == settings
@@ -120,6 +176,13 @@ def test_settings_shown_as_json_can_be_given_back_whole() -> None:
         {"chaos": ["hang"]},
         {"allowed_recipients": [1]},
         {"token_expires_after": "soon"},
+        {"webhook_url": 5},
+        {"app_secret": None},
+        {"read_after_seconds": 5},
+        {"read_after_seconds": [1, 2, 3]},
+        {"read_share": "0.5"},
+        {"webhook_batch": 1.5},
+        {"strict_window": 1},
     ],
 )
 def test_a_change_of_another_type_is_refused(changes: object) -> None:

@@ -1,7 +1,7 @@
 """`python -m wa_cli.sandbox`: a sandbox as a process of its own, for tests and foreign clients.
 
 When it listens, one JSON line on stdout says where:
-{"url", "messages_url", "token", "phone_number_id", "waba_id", "pid"}.
+{"url", "messages_url", "token", "phone_number_id", "waba_id", "webhook_url", "app_secret", "verify_token", "pid"}.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wa_cli.errors import WaError
+from wa_cli.sandbox.admin import read_assignments
 from wa_cli.sandbox.faults import parse_chaos
 from wa_cli.sandbox.runner import run_sandbox
 from wa_cli.sandbox.settings import NumberState, SandboxSettings
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def read_arguments(arguments: Sequence[str]) -> SandboxSettings:
-    """The settings that flags mean.  Raises: SystemExit on bad flags, UsageError on bad chaos."""
+    """The settings that flags mean.  Raises: SystemExit on bad flags, UsageError on bad chaos or a bad --set."""
     standard = SandboxSettings()
     parser = argparse.ArgumentParser(prog="python -m wa_cli.sandbox", description="A local WhatsApp Cloud API.")
     add = parser.add_argument
@@ -57,8 +58,14 @@ def read_arguments(arguments: Sequence[str]) -> SandboxSettings:
     add("--token-expires-after", type=int, metavar="N", help="posts until the token has expired")
     add("--throttle-http-status", type=int, choices=(400, 429), default=standard.throttle_http_status)
     add("--retry-after", type=int, metavar="SECONDS", help="send Retry-After when throttling")
+    add("--webhook-url", metavar="URL", help="post statuses and events there; on this machine")
+    add("--app-secret", default=standard.app_secret, help="signs the webhooks")
+    add("--verify-token", default=standard.verify_token, help="what the receiver is asked to know")
+    add("--ladder-speed", type=float, default=standard.ladder_speed, help="times faster than life; 0 waits for nothing")
+    add("--strict-window", action="store_true", help="free text needs an answer of the person within 24 h (131047)")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting, webhook_duplicates=0.1")
     given = parser.parse_args(arguments)
-    return SandboxSettings(
+    settings = SandboxSettings(
         host=given.host,
         port=given.port,
         allow_remote=given.allow_remote,
@@ -81,10 +88,16 @@ def read_arguments(arguments: Sequence[str]) -> SandboxSettings:
         token_expires_after=given.token_expires_after,
         throttle_http_status=given.throttle_http_status,
         retry_after_seconds=given.retry_after,
+        webhook_url=given.webhook_url,
+        app_secret=given.app_secret,
+        verify_token=given.verify_token,
+        ladder_speed=given.ladder_speed,
+        strict_window=given.strict_window,
     )
+    return read_assignments(settings, given.set)
 
 
-def describe_address(sandbox: Sandbox) -> dict[str, str | int]:
+def describe_address(sandbox: Sandbox) -> dict[str, str | int | None]:
     """What a client needs to know, as JSON."""
     return {
         "url": sandbox.url,
@@ -92,6 +105,9 @@ def describe_address(sandbox: Sandbox) -> dict[str, str | int]:
         "token": sandbox.settings.token,
         "phone_number_id": sandbox.settings.phone_number_id,
         "waba_id": sandbox.settings.waba_id,
+        "webhook_url": sandbox.settings.webhook_url,
+        "app_secret": sandbox.settings.app_secret,
+        "verify_token": sandbox.settings.verify_token,
         "pid": os.getpid(),
     }
 

@@ -20,6 +20,14 @@ looks the same from outside.
     empty_200          accepted, answered 200 with nothing
     503_empty          accepted, answered 503 with nothing, as an edge does whose back end went on alone
     redirect           not accepted: 307 to another path, where anything that arrives is a client's mistake
+
+The rest needs a webhook URL to be noticed: the post is accepted and answered as usual, the matter is what comes after.
+
+    later:CODE         fails by webhook with that code and nothing else; `later:131026@sent` fails after a `sent`,
+                       `@delivered` after a `delivered`, where a receiver has to leave the message as it is
+    until:STATUS       no status after that one comes: `none`, `sent`, `delivered`, or `read`, which is all of them
+    stop               delivered, then the person answers STOP; `stop:button` taps a button that says so,
+                       `stop:preferences` stops marketing messages in the menu of the chat
 """
 
 from __future__ import annotations
@@ -52,7 +60,15 @@ class FaultKind(StrEnum):
     EMPTY_200 = "empty_200"
     EMPTY_503 = "503_empty"
     REDIRECT = "redirect"
+    LATER = "later"
+    UNTIL = "until"
+    STOP = "stop"
 
+
+# What a message may have come to before it fails, how far it may come, and how a person says stop.
+LATER_AFTER = ("sent", "delivered")
+UNTIL_WHAT = ("none", "sent", "delivered", "read")
+STOP_HOW = ("button", "preferences")
 
 REFUSING = frozenset({FaultKind.REJECT, FaultKind.THROTTLE, FaultKind.PAIR, FaultKind.ERROR_500, FaultKind.FLAKY})
 MAY_BE_LOST = frozenset(
@@ -72,8 +88,9 @@ MAY_BE_LOST = frozenset(
 class Fault:
     """One thing that goes wrong.  Build it with `parse_fault`, which checks that kind and argument fit.
 
-    code, http_status, subcode: of `reject`.  seconds: of `slow`.  times: of `flaky`.  cut_at: bytes of the
-    body that `cut_body` lets through, None for half.  is_lost: the post vanishes instead of being accepted.
+    code, http_status, subcode: of `reject`; code also of `later`.  seconds: of `slow`.  times: of `flaky`.
+    cut_at: bytes of the body that `cut_body` lets through, None for half.  word: after what `later` fails, how
+    far `until` goes, how `stop` is said.  is_lost: the post vanishes instead of being accepted.
     """
 
     kind: FaultKind
@@ -83,6 +100,7 @@ class Fault:
     seconds: float | None = None
     times: int | None = None
     cut_at: int | None = None
+    word: str | None = None
     is_lost: bool = False
 
     def __str__(self) -> str:
@@ -93,12 +111,16 @@ class Fault:
                 text += f"/{self.subcode}"
             if self.http_status is not None:
                 text += f"@{self.http_status}"
+            if self.word is not None:
+                text += f"@{self.word}"
         elif self.seconds is not None:
             text += f":{self.seconds:g}"
         elif self.times is not None:
             text += f":{self.times}"
         elif self.cut_at is not None:
             text += f":{self.cut_at}"
+        elif self.word is not None:
+            text += f":{self.word}"
         return f"lost:{text}" if self.is_lost else text
 
 
@@ -141,6 +163,15 @@ def parse_fault(text: str) -> Fault:
                 fault = Fault(kind=kind, seconds=seconds)
             case FaultKind.CUT_BODY:
                 fault = Fault(kind=kind, cut_at=_read_int(argument, 0, 10_000) if separator else None, is_lost=is_lost)
+            case FaultKind.LATER:
+                code, at, word = argument.partition("@")
+                fault = Fault(
+                    kind=kind, code=_read_int(code, 0, 9_999_999), word=_read_word(word, LATER_AFTER) if at else None
+                )
+            case FaultKind.UNTIL:
+                fault = Fault(kind=kind, word=_read_word(argument, UNTIL_WHAT))
+            case FaultKind.STOP:
+                fault = Fault(kind=kind, word=_read_word(argument, STOP_HOW) if separator else None)
             case _:
                 if separator:
                     raise ValueError(argument)
@@ -148,7 +179,7 @@ def parse_fault(text: str) -> Fault:
     except ValueError:
         raise UsageError(
             f"'{text}' is not a fault of the sandbox: its argument does not fit",
-            hint="write it like reject:131026, flaky:2, slow:1.5, cut_body:20, hang",
+            hint="write it like reject:131026, flaky:2, slow:1.5, cut_body:20, later:131026, until:sent, hang",
         ) from None
     return fault
 
@@ -158,6 +189,12 @@ def _read_int(text: str, lowest: int, highest: int) -> int:
     if not lowest <= number <= highest:
         raise ValueError(text)
     return number
+
+
+def _read_word(text: str, known: tuple[str, ...]) -> str:
+    if text not in known:
+        raise ValueError(text)
+    return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +211,8 @@ def _magic(ending: str, fault: str, meaning: str) -> MagicNumber:
 
 
 # Four digits from 9001 up: lists of made-up numbers usually count from 0001 and stay below.  Where there is
-# a code or an HTTP status to remember, its last digits are the ending.
+# a code or an HTTP status to remember, its last digits are the ending; with 91 in front of them the same code
+# comes later, by webhook.
 MAGIC_NUMBERS: tuple[MagicNumber, ...] = (
     _magic("9001", "flaky:1", "fails once with 131000, then is accepted"),
     _magic("9002", "flaky:2", "fails twice with 131000, then is accepted"),
@@ -194,7 +232,17 @@ MAGIC_NUMBERS: tuple[MagicNumber, ...] = (
     _magic("9053", "reject:131053", "the media could not be used"),
     _magic("9056", "pair", "too many messages to this person"),
     _magic("9057", "reject:131057", "the number is in maintenance"),
+    _magic("9115", "later:132015", "accepted, then dropped: the template is paused"),
+    _magic("9126", "later:131026", "accepted, then undeliverable: not on WhatsApp"),
     _magic("9132", "reject:132001", "no such template in this language"),
+    _magic("9142", "later:131042", "accepted, then a payment problem"),
+    _magic("9147", "later:131047", "accepted, but 24 h since the person wrote are over"),
+    _magic("9149", "later:131049", "accepted, then held back for the person's attention"),
+    _magic("9150", "later:131050", "accepted, but the person stopped marketing messages"),
+    _magic("9153", "later:131053", "accepted, then the media could not be fetched"),
+    _magic("9172", "later:130472", "accepted, but the person is in an experiment"),
+    _magic("9180", "later:131000@sent", "sent, then something went wrong"),
+    _magic("9181", "later:131026@delivered", "delivered, and then reported as failed"),
     _magic("9190", "reject:190", "the token has expired"),
     _magic("9200", "html_200", "accepted, but a page of HTML comes back"),
     _magic("9204", "empty_200", "accepted, but an empty 200 comes back"),
@@ -210,6 +258,13 @@ MAGIC_NUMBERS: tuple[MagicNumber, ...] = (
     _magic("9503", "503_empty", "accepted, but an empty 503 comes back"),
     _magic("9602", "slow:2", "accepted, answered after 2 s"),
     _magic("9610", "slow:10", "accepted, answered after 10 s"),
+    _magic("9700", "stop", "delivered, then the person answers STOP"),
+    _magic("9701", "stop:button", "delivered, then the person taps a stop button"),
+    _magic("9702", "stop:preferences", "delivered, then the person stops marketing"),
+    _magic("9710", "until:none", "accepted, and no status ever comes"),
+    _magic("9711", "until:sent", "sent, and never delivered"),
+    _magic("9712", "until:delivered", "delivered, and never read"),
+    _magic("9713", "until:read", "always delivered and read"),
     _magic("9999", "reject:999999", "a code nobody has heard of"),
 )
 

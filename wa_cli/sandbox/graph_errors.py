@@ -123,6 +123,7 @@ KNOWN_ERRORS: dict[int, tuple[int, str, int | None]] = {
     2388024: (400, "Template name and language exist already", None),
     2494100: (400, "Phone number is in maintenance", None),
 }
+UNKNOWN_TITLE = "An error outside the published table"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +152,7 @@ def status_of(error: GraphError, *, throttle_http_status: int = 429) -> int:
 def encode_error(error: GraphError) -> bytes:
     """The refusal as Meta writes it: `{"error": {message, type, code, error_data, fbtrace_id, ...}}`."""
     known = KNOWN_ERRORS.get(error.code)
-    title = error.message or (known[1] if known else "An error outside the published table")
+    title = error.message or (known[1] if known else UNKNOWN_TITLE)
     shape: dict[str, object] = {
         "message": f"(#{error.code}) {title}",
         "type": "OAuthException",

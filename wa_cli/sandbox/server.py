@@ -1,7 +1,7 @@
 """The local WhatsApp: a loopback server that answers as Meta's Cloud API does, and remembers every post.
 
 One `Sandbox` is one business account.  It knows nothing of the rest of `wa`; any client written for the
-Cloud API may use it.  `/sandbox/...` is its own admin API, see `admin`.
+Cloud API may use it, and any receiver its webhooks.  `/sandbox/...` is its own admin API, see `admin`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from aiohttp import web
 from wa_cli.errors import StorageError, UsageError
 from wa_cli.sandbox.account import find_object
 from wa_cli.sandbox.admin import answer_admin
+from wa_cli.sandbox.deliveries import Deliveries, Delivery
 from wa_cli.sandbox.faults import REFUSING, Chaos, Fault, FaultKind, ScriptedFaults, find_magic_fault
 from wa_cli.sandbox.graph_errors import (
     THROTTLE_CODES,
@@ -31,9 +32,12 @@ from wa_cli.sandbox.graph_errors import (
     encode_error,
     status_of,
 )
+from wa_cli.sandbox.inbound import Incoming, describe_answer, read_events, read_messages, read_preferences
+from wa_cli.sandbox.ladder import Rung, draw_rungs
 from wa_cli.sandbox.ledger import Ledger, LedgerEntry
 from wa_cli.sandbox.limits import PairLimit, ThroughputWindow
 from wa_cli.sandbox.message_checks import find_body_error, read_content, read_recipient, read_type
+from wa_cli.sandbox.people import People
 from wa_cli.sandbox.settings import (
     FIXED_ONCE_RUNNING,
     NumberState,
@@ -41,9 +45,11 @@ from wa_cli.sandbox.settings import (
     check_settings,
     is_loopback,
 )
-from wa_cli.sandbox.template_checks import find_template_error
+from wa_cli.sandbox.template_checks import find_template, find_template_error
+from wa_cli.sandbox.webhook_bodies import AcceptedMessage, Update, describe_pricing, describe_status
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
 DEFAULT_VERSION = "v25.0"
@@ -51,6 +57,9 @@ REDIRECT_PATH = "/sandbox/redirected"
 _JSON = "application/json; charset=UTF-8"
 _BACKLOG = 1024
 _SECONDS_TO_FINISH = 2.0
+
+_WINDOW_CLOSED = Fault(kind=FaultKind.LATER, code=131047)
+_MARKETING_STOPPED = Fault(kind=FaultKind.LATER, code=131050)
 
 _STATE_CODES: dict[NumberState, int] = {
     NumberState.UNREGISTERED: 133010,
@@ -81,7 +90,7 @@ class _Listener(web.Server):
 class Sandbox:
     """A business account on a local port.  `async with Sandbox(settings) as sandbox:` or start and stop it.
 
-    url, messages_url: known once started.  ledger: every post so far, live, oldest first.
+    url, messages_url: known once started.  ledger: every post so far, live, oldest first.  deliveries: the webhooks.
     """
 
     def __init__(self, settings: SandboxSettings | None = None) -> None:
@@ -95,6 +104,7 @@ class Sandbox:
         self._listener: _Listener | None = None
         self._waiting: list[asyncio.Future[None]] = []
         self._url = ""
+        self._deliveries = Deliveries(lambda: self._settings, self.now, self._describe_rung)
         self._begin()
 
     @property
@@ -120,6 +130,20 @@ class Sandbox:
     @property
     def last_seq(self) -> int:
         return self._book.last_seq
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """The webhooks so far, oldest first: how often each was tried, and with what answer."""
+        return self._deliveries.list_all()
+
+    @property
+    def last_delivery_seq(self) -> int:
+        return self._deliveries.last_seq
+
+    @property
+    def updates_waiting(self) -> int:
+        """Statuses and events that have neither been delivered nor given up, those due later included."""
+        return self._deliveries.waiting
 
     @property
     def scripted_faults(self) -> int:
@@ -153,6 +177,9 @@ class Sandbox:
         self._settings = settings
         if settings.seed != before.seed or settings.chaos != before.chaos:
             self._chance = random.Random(settings.seed)  # noqa: S311 - chaos has to be repeatable
+        if settings.seed != before.seed:
+            self._fate = random.Random(settings.seed)  # noqa: S311
+            self._deliveries.draw_anew()
         limits = (
             "throughput_per_second",
             "pair_seconds",
@@ -166,12 +193,63 @@ class Sandbox:
         if settings.token_expires_after != before.token_expires_after:
             self._authorised = 0
         self._read_settings()
+        self._deliveries.go_on()
 
     def reset(self) -> None:
-        """Forget entries, queued faults and everything measured.  Settings, ledger file and seq go on."""
+        """Forget entries, queued faults, webhooks, people and everything measured.
+
+        Settings, ledger file and both seq go on.
+        """
         self._book.forget()
         self._scripted.clear()
+        self._deliveries.clear()
         self._begin()
+
+    def receive(self, orders: object) -> list[str]:
+        """Let people write to the business; orders: see `inbound`.  Returns the ids of their messages.
+
+        Raises: UsageError when one order cannot be understood, or nobody listens; then nothing was sent.
+        """
+        return [
+            incoming.update.item["id"]
+            for incoming in self._take_in(read_messages(orders, self._settings, now=self.now()))
+        ]
+
+    def receive_preferences(self, orders: object) -> int:
+        """Let people stop or resume marketing; orders: see `inbound`.  Returns how many.  Raises: as `receive`."""
+        return len(self._take_in(read_preferences(orders, self._settings, now=self.now())))
+
+    def receive_events(self, orders: object) -> int:
+        """Let the platform report events; orders: see `inbound`.  Returns how many.  Raises: as `receive`."""
+        updates = read_events(orders)
+        self._need_webhook_url()
+        self._deliveries.tell(updates)
+        return len(updates)
+
+    def replay(self, seq: int, *, times: int = 1) -> list[Delivery]:
+        """Send the bytes of an earlier webhook again.  Raises: UsageError when it is not remembered."""
+        self._need_webhook_url()
+        delivery = self._deliveries.find(seq)
+        if delivery is None:
+            raise UsageError(f"there is no delivery {seq}", hint="GET /sandbox/deliveries lists them")
+        return self._deliveries.replay(delivery, times)
+
+    async def verify_webhook(self, verify_token: str | None = None) -> dict[str, Any]:
+        """Ask the receiver for the challenge: {"verified", "http_status", "reason"}.
+
+        verify_token: another one than the settings', to see it refused.  Raises: UsageError without a webhook URL.
+        """
+        url = self._need_webhook_url()
+        challenge = str(1_000_000_000 + int.from_bytes(os.urandom(4), "big"))
+        return await self._deliveries.ask_challenge(url, verify_token or self._settings.verify_token, challenge)
+
+    async def wait_for_deliveries(self, seq: int) -> None:
+        """Return once the delivery numbered `seq` exists, delivered or not."""
+        await self._deliveries.wait_for(seq)
+
+    async def wait_until_quiet(self) -> None:
+        """Return once every status and event has been delivered or given up."""
+        await self._deliveries.wait_until_quiet()
 
     async def wait_for_posts(self, seq: int) -> None:
         """Return once the entry numbered `seq` is in the ledger."""
@@ -205,10 +283,15 @@ class Sandbox:
         host, self._port = self._runner.addresses[0][:2]
         port = self._port
         self._url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self._deliveries.start()
 
     async def stop(self) -> None:
-        """Close every connection, also those that wait for an answer, and the ledger file.  Entries stay readable."""
+        """Close every connection, also those that wait for an answer, and the ledger file.  Entries stay readable.
+
+        Webhooks still to be sent are held, and go out when the same sandbox starts again.
+        """
         runner, self._runner = self._runner, None
+        await self._deliveries.stop()
         if self._listener is not None:
             for gone in self._listener.gone.values():
                 if not gone.done():
@@ -228,6 +311,8 @@ class Sandbox:
 
     def _begin(self) -> None:
         self._chance = random.Random(self._settings.seed)  # noqa: S311 - chaos has to be repeatable
+        self._fate = random.Random(self._settings.seed)  # noqa: S311
+        self._people = People()
         self._flaky: dict[str, int] = {}
         self._authorised = 0
         self._begin_limits()
@@ -302,6 +387,8 @@ class Sandbox:
             # The ledger must have a message before it counts; without room for it nothing is accepted.
             return self._refusal(GraphError(code=131016, details=problem.message), version)
         await self._wait_latency()
+        if post.told is not None:
+            await asyncio.wait([post.told], timeout=self._settings.webhook_timeout_seconds)
         if fault is None:
             return self._json(body, version)
         return await self._spoil(request, fault, body, version)
@@ -309,13 +396,78 @@ class Sandbox:
     def _accept(self, post: _Post, fault: Fault | None) -> bytes:
         """Take a message on: the one place where a post becomes an accepted message, with its id and its entry.
 
-        What follows an acceptance (status events, their webhooks) starts from the entry written here.
+        What follows an acceptance (statuses, their webhooks) starts here, whatever becomes of the answer.
         """
         recipient = post.recipient or ""
         wamid = _draw_wamid(recipient)
         self._record(post, "accepted", wamid=wamid, fault=fault)
         self._pairs.charge((post.number, recipient), post.received_at)
+        if self._settings.webhook_url is not None:
+            self._follow(post, recipient, wamid, fault)
         return self._encode_acceptance(post, wamid)
+
+    def _follow(self, post: _Post, recipient: str, wamid: str, fault: Fault | None) -> None:
+        settings = self._settings
+        people = self._people
+        body = post.body or {}
+        is_group = body.get("recipient_type") == "group"
+        is_window_open = people.is_window_open(post.number, recipient, post.received_at)
+        category = "service"
+        if post.kind == "template":
+            template = find_template(body["template"], settings.templates)
+            category = template.category.lower() if template is not None else "utility"
+        if fault is None or fault.kind not in (FaultKind.LATER, FaultKind.UNTIL, FaultKind.STOP):
+            if category == "service" and settings.strict_window and not is_window_open:
+                fault = _WINDOW_CLOSED
+            elif category == "marketing" and people.has_stopped(recipient):
+                fault = _MARKETING_STOPPED
+        message = AcceptedMessage(
+            wamid=wamid,
+            accepted_at=post.received_at,
+            phone_number_id=post.number,
+            recipient=recipient,
+            tag=post.tag,
+            pricing=describe_pricing(
+                f"group_{category}" if is_group else category, is_window_open=is_window_open, at=post.received_at
+            ),
+            contact=None if is_group else people.describe(recipient),
+        )
+        rungs = draw_rungs(settings, self._fate, fault, only_sent=post.kind == "reaction")
+        is_early = bool(settings.webhook_before_answer) and self._fate.random() < settings.webhook_before_answer
+        post.told = self._deliveries.follow(message, rungs, before_answer=is_early)
+
+    def _describe_rung(self, message: AcceptedMessage, rung: Rung) -> Update:
+        """The update of a rung when its time has come; an answer of the person counts from then on."""
+        if not rung.status.startswith("stop"):
+            return describe_status(message, rung)
+        user_id = self._people.user_id_of(message.recipient)
+        if rung.status == "stop:preferences":
+            self._people.note_preference(user_id, wants_marketing=False)
+        else:
+            self._people.note_message(message.phone_number_id, user_id, self.now())
+        business = self._settings.display_phone_number
+        return describe_answer(message, rung.status, at=message.accepted_at + rung.after, business=business)
+
+    def _take_in(self, incoming: Sequence[Incoming]) -> Sequence[Incoming]:
+        self._need_webhook_url()
+        now = self.now()
+        for one in incoming:
+            sender = one.sender
+            self._people.note_name(sender.number, sender.user_id, sender.name)
+            if one.opens_window:
+                self._people.note_message(one.update.phone_number_id or "", sender.user_id, now)
+            if one.wants_marketing is not None:
+                self._people.note_preference(sender.user_id, wants_marketing=one.wants_marketing)
+        self._deliveries.tell([one.update for one in incoming])
+        return incoming
+
+    def _need_webhook_url(self) -> str:
+        url = self._settings.webhook_url
+        if url is None:
+            raise UsageError(
+                "nobody listens: no webhook URL is set", hint='POST /sandbox/settings {"webhook_url": "..."}'
+            )
+        return url
 
     def _record(self, post: _Post, verdict: str, *, wamid: str | None = None, fault: Fault | None = None) -> None:
         self._book.append(
@@ -442,6 +594,8 @@ class Sandbox:
         """Answer a post that was accepted (or lost) in the way the fault says."""
         transport = request.transport
         match fault.kind:
+            case FaultKind.LATER | FaultKind.UNTIL | FaultKind.STOP:
+                return self._json(body, version)
             case FaultKind.SLOW:
                 await self._wait_unless_gone(request, fault.seconds)
                 return self._json(body, version)
@@ -579,7 +733,7 @@ class _Post:
         "received_at",
         "recipient",
         "tag",
-        "version",
+        "told",
     )
 
     def __init__(self, *, number: str | None, body: dict[str, Any] | None, received_at: float = 0.0) -> None:
@@ -591,6 +745,8 @@ class _Post:
         self.content: str | None = None
         self.tag: str | None = None
         self.is_read_mark = False
+        # Ends when the first status has been tried at the receiver, where that comes before the answer.
+        self.told: asyncio.Future[None] | None = None
 
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))

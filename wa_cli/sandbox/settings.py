@@ -1,4 +1,4 @@
-"""How one sandbox behaves: address, token, number, limits, chaos and clock, as one value."""
+"""How one sandbox behaves: address, token, number, limits, webhooks, chaos and clock, as one value."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from wa_cli.errors import Refused, UsageError
 from wa_cli.sandbox.faults import Chaos
@@ -82,6 +83,23 @@ class SandboxSettings:
     keepalive_seconds: how long an idle connection stays open.
     ledger_keep: entries held in memory, None for all.
     clock: epoch seconds; clock_offset_seconds is added to it, so that hours can pass at once.
+
+    webhook_url: where statuses and events are posted, None for nowhere; on this machine unless allow_remote.
+    app_secret: signs webhooks.  verify_token: what the receiver is asked to know.
+    sent_after_seconds, delivered_after_seconds, read_after_seconds: (least, most) from one status to the next.
+    read_share: of the delivered.  delivered_skipped_share: read comes with no delivered before it.
+    undelivered_share: no more than sent ever comes.
+    ladder_speed: so many times faster than life; 0 lifts every wait.
+    strict_window: free text to somebody who has not written within 24 h fails by webhook with 131047.
+    webhook_batch: most updates in one POST.  webhook_gather_ms: how long a due update waits for company.
+    webhook_connections: POSTs at once.  webhook_timeout_seconds: for one POST, answer included.
+    webhook_retry_seconds: a POST not answered 200 is repeated at once, then after this wait, then each time
+        webhook_retry_factor times later, until webhook_give_up_seconds have passed.
+    webhook_duplicates, webhook_reordering, webhook_drops, webhook_before_answer: probabilities that an update
+        comes twice, that two statuses of a message change places, that a POST is lost on its way (and repeated),
+        that the first status of a message arrives before the answer to its post.
+    webhook_extra_delay_seconds: each update is late by up to this.
+    deliveries_keep: webhook deliveries held in memory; those still under way always are.
     """
 
     host: str = "127.0.0.1"
@@ -117,7 +135,34 @@ class SandboxSettings:
     ledger_keep: int | None = None
     clock: Callable[[], float] = time.time
     clock_offset_seconds: float = 0.0
+    webhook_url: str | None = None
+    app_secret: str = "sandbox-app-secret"  # noqa: S105 - signs nothing but this local server's webhooks
+    verify_token: str = "sandbox-verify-token"  # noqa: S105
+    sent_after_seconds: tuple[float, float] = (0.05, 0.4)
+    delivered_after_seconds: tuple[float, float] = (0.3, 3.0)
+    read_after_seconds: tuple[float, float] = (2.0, 60.0)
+    read_share: float = 0.6
+    delivered_skipped_share: float = 0.02
+    undelivered_share: float = 0.01
+    ladder_speed: float = 1.0
+    strict_window: bool = False
+    webhook_batch: int = 100
+    webhook_gather_ms: float = 20.0
+    webhook_connections: int = 8
+    webhook_timeout_seconds: float = 10.0
+    webhook_retry_seconds: float = 1.0
+    webhook_retry_factor: float = 2.0
+    webhook_give_up_seconds: float = 7 * 86_400.0
+    webhook_duplicates: float = 0.01
+    webhook_reordering: float = 0.0
+    webhook_drops: float = 0.0
+    webhook_before_answer: float = 0.0
+    webhook_extra_delay_seconds: float = 0.0
+    deliveries_keep: int = 10_000
 
+
+# What nobody is shown.
+SECRETS = frozenset({"token", "app_secret", "verify_token"})
 
 # What a running sandbox cannot change any more: its sockets and its file are open.
 FIXED_ONCE_RUNNING = frozenset(
@@ -146,6 +191,69 @@ def check_settings(settings: SandboxSettings) -> None:
     if settings.ledger_keep is not None and settings.ledger_keep < 0:
         raise UsageError("ledger_keep is below zero", hint="leave it out to keep every entry")
     Chaos(settings.chaos)
+    _check_webhooks(settings)
+
+
+def _check_webhooks(settings: SandboxSettings) -> None:
+    if settings.webhook_url is not None:
+        _check_webhook_url(settings.webhook_url, allow_remote=settings.allow_remote)
+    if not settings.app_secret:
+        raise UsageError("the app secret is empty", hint="leave it out to use the default")
+    if not settings.verify_token or not settings.verify_token.isascii() or not settings.verify_token.isprintable():
+        raise UsageError("the verify token must be printable ASCII", hint="leave it out to use the default")
+    for name in ("sent_after_seconds", "delivered_after_seconds", "read_after_seconds"):
+        least, most = getattr(settings, name)
+        if not 0 <= least <= most < 1e9:
+            raise UsageError(f"{name} is not a least and a most from 0", hint="[0.3, 3]")
+    for name in (
+        "read_share",
+        "delivered_skipped_share",
+        "undelivered_share",
+        "webhook_duplicates",
+        "webhook_reordering",
+        "webhook_drops",
+        "webhook_before_answer",
+    ):
+        if not 0 <= getattr(settings, name) <= 1:
+            raise UsageError(f"{name} is not a probability", hint="0 to 1, such as 0.01")
+    if settings.undelivered_share + settings.delivered_skipped_share > 1:
+        raise UsageError("undelivered_share and delivered_skipped_share add up to more than 1", hint="0.01 and 0.02")
+    for name, least, most in (
+        ("ladder_speed", 0, 1e9),
+        ("webhook_batch", 1, 1000),  # the platform's own bound
+        ("webhook_gather_ms", 0, 60_000),
+        ("webhook_connections", 1, 1000),
+        ("webhook_timeout_seconds", 0.01, 3600),
+        # Above zero: a receiver that is down must not be asked in a tight circle.
+        ("webhook_retry_seconds", 0.01, 86_400),
+        ("webhook_retry_factor", 1, 100),
+        ("webhook_give_up_seconds", 0, 1e9),
+        ("webhook_extra_delay_seconds", 0, 86_400),
+        ("deliveries_keep", 0, 1e9),
+    ):
+        if not least <= getattr(settings, name) <= most:
+            raise UsageError(f"{name} is out of reach", hint=f"{least:g} to {most:g}")
+
+
+def _check_webhook_url(url: str, *, allow_remote: bool) -> None:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        parts, host = urlsplit(""), None
+    if (
+        parts.scheme not in ("http", "https")
+        or not host
+        or parts.username is not None
+        or not (url.isascii() and url.isprintable() and " " not in url)
+    ):
+        raise UsageError(
+            "the webhook URL is not a web address", hint="http://127.0.0.1:8080/api/webhooks/whatsapp/status"
+        )
+    if not allow_remote and not is_loopback(host):
+        raise Refused(
+            f"webhooks to {host} would leave this machine", hint="use 127.0.0.1, or allow it with --allow-remote"
+        )
 
 
 def is_loopback(host: str) -> bool:

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 BODY_LIMIT = 1024
 
 
+def find_template(template: Mapping[str, Any], owned: Sequence[SandboxTemplate]) -> SandboxTemplate | None:
+    """The account's own template that a well-formed `template` object names, or None."""
+    name, language = template["name"], template["language"]["code"]
+    return next((one for one in owned if one.name == name and one.language == language), None)
+
+
 def find_template_error(
     template: Mapping[str, Any], owned: Sequence[SandboxTemplate], *, is_strict: bool
 ) -> GraphError | None:
