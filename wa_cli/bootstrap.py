@@ -120,6 +120,7 @@ class App:
     @cached_property
     def event_terms(self) -> EventTerms:
         """What the events of webhooks are judged by."""
+        from wa_cli.domain.consent import parse_words
         from wa_cli.services.events import EventTerms
 
         numbers = {}
@@ -128,7 +129,13 @@ class App:
 
             number_id = parse_api_url(self.settings.text("WHATSAPP_API_URL")).phone_number_id
             numbers[number_id] = self.find_instance().id
-        return EventTerms(install=self.database.read_install(), policy=self.retry_policy(), numbers=numbers)
+        return EventTerms(
+            install=self.database.read_install(),
+            policy=self.retry_policy(),
+            numbers=numbers,
+            stop_words=parse_words(self.settings.text("WA_STOP_WORDS")),
+            start_words=parse_words(self.settings.text("WA_START_WORDS")),
+        )
 
     def settle_events(self, turn: OpenTurn, events: Sequence[Event], *, now_ms: int) -> Counter[str]:
         """Let the events of a webhook take effect inside that transaction.  Returns how often what happened."""
@@ -136,6 +143,18 @@ class App:
         from wa_cli.store.sqlite.events import SqliteEventTurn
 
         return settle(SqliteEventTurn(turn.connection), events, terms=self.event_terms, now_ms=now_ms)
+
+    def look_after_receipts(self) -> int:
+        """Upkeep: apply the receipts that waited for a record or a match.  Returns how many."""
+        from wa_cli.services.receipts import look_after
+        from wa_cli.store.sqlite.events import open_event_turn
+
+        return look_after(
+            self.receipts,
+            lambda: open_event_turn(self.database),
+            policy=self.retry_policy(),
+            now_ms=self.clock.wall_ms(),
+        )
 
     @cached_property
     def leases(self) -> SqliteLeases:

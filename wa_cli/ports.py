@@ -348,8 +348,6 @@ class ReceiptTurn(Protocol):
 
 
 class Receipts(Protocol):
-    def turn(self) -> AbstractContextManager[ReceiptTurn]: ...
-
     def has_parked(self) -> bool: ...
 
     def match_by_id(self, *, since_ms: int) -> int:
@@ -407,6 +405,7 @@ class Finished:
 
     attempt_id: int
     message_id: int
+    contact_id: int
     address: str
     lane: int
     outcome: Outcome
@@ -453,6 +452,11 @@ class QueueTurn(Protocol):
     @property
     def receipts(self) -> ReceiptTurn:
         """Receipts, in this same transaction."""
+        ...
+
+    @property
+    def people(self) -> PeopleTurn:
+        """What is learned about people, in this same transaction."""
         ...
 
     def read_held_templates(self, instance_id: int, *, now_ms: int) -> dict[tuple[str, str], int | None]:

@@ -57,6 +57,7 @@ def finish(app: App, due: Due, attempt_id: int, outcome: Outcome) -> None:
         finished = Finished(
             attempt_id=attempt_id,
             message_id=due.message_id,
+            contact_id=due.contact_id,
             address=due.address,
             lane=due.lane,
             outcome=outcome,

@@ -86,6 +86,7 @@ def finish(app: App, started: Sequence[tuple[Due, int]], outcome: Outcome) -> No
         finished = Finished(
             attempt_id=attempt_id,
             message_id=due.message_id,
+            contact_id=due.contact_id,
             address=due.address,
             lane=due.lane,
             outcome=outcome,

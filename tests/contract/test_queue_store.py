@@ -51,6 +51,7 @@ def finished(due: Due, attempt_id: int, outcome: Outcome) -> Finished:
     return Finished(
         attempt_id=attempt_id,
         message_id=due.message_id,
+        contact_id=due.contact_id,
         address=due.address,
         lane=due.lane,
         outcome=outcome,

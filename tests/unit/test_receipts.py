@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from world import World, accepted, ambiguous, line, open_world, rejected
 
-from wa_cli.domain.event import AccountEvent, StatusEvent, TemplateEvent
+from wa_cli.domain.event import AccountEvent, InboundEvent, Person, StatusEvent, TemplateEvent
 from wa_cli.domain.explanation import explain_receipt
 from wa_cli.domain.message import OnUnknown, State, Template, encode_content
 from wa_cli.domain.outcome import Consequence, ErrorClass, Rejected
@@ -18,9 +19,10 @@ from wa_cli.domain.receipt import Receipt, Standing, presume_not_sent
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.domain.retry import Stop
 from wa_cli.ports import NewMessage
+from wa_cli.services import receipts
 from wa_cli.services.events import EventTerms, settle
-from wa_cli.services.receipts import look_after
-from wa_cli.store.sqlite.receipts import SqliteReceipts, SqliteReceiptTurn
+from wa_cli.store.sqlite.events import open_event_turn
+from wa_cli.store.sqlite.receipts import SqliteReceipts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,18 +38,21 @@ HOUR = 3_600_000
 DAY = 86_400_000
 
 
-class Turn:
-    """An event turn on a transaction of the world's store."""
-
-    def __init__(self, world: World, connection: object) -> None:
-        self.receipts = SqliteReceiptTurn(connection)  # type: ignore[arg-type]
-
-
 def tell(world: World, *events: Event) -> dict[str, int]:
     """Let events take effect, in one transaction.  How often what happened."""
     terms = EventTerms(install=world.database.read_install(), policy=world.policy, numbers={"1": 1})
-    with world.database.write() as connection:
-        return dict(settle(Turn(world, connection), events, terms=terms, now_ms=world.now_ms))
+    with open_event_turn(world.database) as turn:
+        return dict(settle(turn, events, terms=terms, now_ms=world.now_ms))
+
+
+def look_after(world: World) -> int:
+    """What upkeep does between sends."""
+    return receipts.look_after(
+        SqliteReceipts(world.database),
+        lambda: open_event_turn(world.database),
+        policy=world.policy,
+        now_ms=world.now_ms,
+    )
 
 
 def receipt(
@@ -458,19 +463,18 @@ def test_a_receipt_without_a_tag_is_matched_by_the_id_of_the_post(world: World) 
     """Fault 75: it is kept until upkeep has held it against the posts, and applied once."""
     message_id = sent_message(world)
     tell(world, receipt(world, 1, Receipt.READ, tag=""), receipt(world, 1, Receipt.READ, tag="", wamid="wamid.foreign"))
-    receipts = SqliteReceipts(world.database)
-    assert look_after(receipts, policy=world.policy, now_ms=world.now_ms) == 1
+    assert look_after(world) == 1
     assert world.row(message_id).standing is Standing.READ
-    assert look_after(receipts, policy=world.policy, now_ms=world.now_ms) == 0
+    assert look_after(world) == 0
     world.clock.advance(2 * DAY)
-    look_after(receipts, policy=world.policy, now_ms=world.now_ms)
+    look_after(world)
     assert world.rows("SELECT provider_message_id, rule FROM receipt") == [("wamid.1", "applied")]
 
 
 def test_a_receipt_that_came_with_the_tag_and_without_it_counts_once(world: World) -> None:
     message_id = sent_message(world)
     tell(world, receipt(world, 1, Receipt.READ, tag=""), receipt(world, 1, Receipt.READ))
-    look_after(SqliteReceipts(world.database), policy=world.policy, now_ms=world.now_ms)
+    look_after(world)
     assert world.row(message_id).standing is Standing.READ
     assert world.value("SELECT count(*) FROM receipt") == 1
 
@@ -531,6 +535,81 @@ def test_a_restricted_account_pauses_the_number_once(world: World) -> None:
     world.instances.resume(1)
     tell(world, event)
     assert world.instances.list_all()[0].paused_at_ms is None
+
+
+# --- people ----
+
+
+def test_a_refusal_for_an_opt_out_keeps_every_later_message_from_that_person(world: World) -> None:
+    """131050, in the answer and in a receipt: an opt-out, with the platform's words."""
+    opted_out = refused(code="131050", consequence=Consequence.OPTED_OUT)
+    ids = world.send_later("a", "b", "c")
+    world.transport.script[:] = [opted_out, accepted(2), accepted(3)]
+    world.drain()
+    tell(world, receipt(world, 2, Receipt.FAILED, refusal=opted_out))
+    assert world.rows("SELECT source, change FROM consent") == [("refusal", "opt_out")] * 2
+    later = world.send_later("d", "e", "f")
+    world.drain()
+    assert [world.row(message_id).reason for message_id in later] == ["opted_out", "opted_out", None]
+    assert [world.state(message_id) for message_id in ids] == [State.FAILED, State.FAILED, State.SENT]
+
+
+def test_a_refusal_for_a_closed_window_is_remembered_for_that_person(world: World) -> None:
+    """131047."""
+    sent_message(world)
+    closed = refused(ErrorClass.DEAD_MESSAGE, "131047", consequence=Consequence.WINDOW_CLOSED)
+    tell(world, receipt(world, 1, Receipt.FAILED, refusal=closed))
+    assert world.value("SELECT closed_at FROM conversation") == world.now_ms
+
+
+def test_a_person_who_writes_stop_is_written_to_no_more_and_start_takes_it_back(world: World) -> None:
+    """Point 4, on the way from the event to the queue."""
+    ada = Person(address="+6590000001", name="Ada")
+    ids = world.send_later("a", "b", in_ms=HOUR)
+
+    def says(words: str, number: int) -> InboundEvent:
+        return InboundEvent(
+            number_id="1",
+            provider_message_id=f"wamid.in{number}",
+            at_ms=world.now_ms + number,
+            person=ada,
+            kind="text",
+            words=words,
+        )
+
+    assert tell(world, says("please stop by at six", 1), says("Stop!", 2)) == {"inbound": 1, "opt_out": 1}
+    world.drain(whole_schedule=True)
+    assert [world.state(message_id) for message_id in ids] == [State.SKIPPED, State.SENT]
+    assert tell(world, says("START", 3), says("Stop!", 2)) == {"opt_in": 1, "opt_out": 1}
+    (again,) = world.send_later("c")
+    world.drain()
+    assert world.state(again) is State.SENT
+
+
+def test_the_way_whatsapp_spells_a_number_leads_to_the_same_person(world: World) -> None:
+    """A receipt carries the number as WhatsApp has it; what that number writes later is theirs."""
+    sent_message(world)
+    event = receipt(world, 1, Receipt.DELIVERED)
+    other = Person(address="+65900000010", user_id="SG.1")
+    tell(world, replace(event, person=other))
+    inbound = InboundEvent(
+        number_id="1", provider_message_id="wamid.in", at_ms=world.now_ms, person=other, kind="text", words="STOP"
+    )
+    tell(world, inbound)
+    assert world.rows("SELECT address FROM contact WHERE opted_out_at IS NOT NULL") == [("+6590000001",)]
+
+
+def test_what_is_written_to_a_number_that_is_not_ours_changes_nothing(world: World) -> None:
+    event = InboundEvent(
+        number_id="2",
+        provider_message_id="wamid.in",
+        at_ms=1,
+        person=Person(address="+6590000001"),
+        kind="text",
+        words="STOP",
+    )
+    assert tell(world, event) == {"foreign": 1}
+    assert world.value("SELECT count(*) FROM contact") == 0
 
 
 # --- people who have opted out -------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from wa_cli.daemon.loops import ring_later
 from wa_cli.errors import Temporary, WaError
 from wa_cli.ports import Holder, Lease
 from wa_cli.services.dispatch import Alarm, SendLoop
-from wa_cli.services.receipts import look_after
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -165,7 +164,7 @@ def look_after_queue(app: App) -> None:
     now_ms = app.clock.wall_ms()
     app.database.checkpoint()
     app.intake.sweep_abandoned()
-    settled = look_after(app.receipts, policy=app.retry_policy(), now_ms=now_ms)
+    settled = app.look_after_receipts()
     expired = app.queue.expire(now_ms=now_ms)
     wait_ms = round(app.retry_policy().resend_unknown_seconds * 1000)
     requeued = app.queue.requeue_unknown(older_than_ms=now_ms - wait_ms, now_ms=now_ms)

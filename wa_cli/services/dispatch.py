@@ -413,6 +413,7 @@ class SendLoop:
             Finished(
                 attempt_id=start.attempt_id,
                 message_id=due.message_id,
+                contact_id=due.contact_id,
                 lane=due.lane,
                 address=due.address,
                 outcome=outcome,
@@ -507,15 +508,18 @@ class SendLoop:
         for record in records:
             outcome = record.finished.outcome
             if isinstance(outcome, Rejected) and outcome.consequence is not None:
+                finished = record.finished
                 apply_consequence(
-                    store.receipts,
+                    store,
                     outcome,
                     instance_id=self._lease.instance_id,
-                    message_id=record.finished.message_id,
+                    contact_id=finished.contact_id,
+                    message_id=finished.message_id,
+                    evidence=f"attempt {finished.attempt_id}",
                     at_ms=now_ms,
                 )
         if store.receipts.has_parked():
-            apply_parked(store.receipts, policy=self._policy, now_ms=now_ms)
+            apply_parked(store, policy=self._policy, now_ms=now_ms)
 
     def _find_leap(self, now_ms: int, now: float) -> Stop | None:
         """A wall clock that leaps ahead makes much due at once that nobody meant to send now: ask first.

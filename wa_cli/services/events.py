@@ -15,6 +15,7 @@ from wa_cli.domain.event import (
     StatusEvent,
     TemplateEvent,
 )
+from wa_cli.services.people import apply_inbound, apply_number_change, apply_preference
 from wa_cli.services.receipts import apply_parked, apply_status
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from wa_cli.domain.event import Event
     from wa_cli.domain.retry import RetryPolicy
-    from wa_cli.ports import ReceiptTurn
+    from wa_cli.ports import PeopleTurn, ReceiptTurn
 
 # A restriction that is older says nothing any more about whether the instance may send now.
 RESTRICTION_LASTS_MS = 3_600_000
@@ -34,14 +35,22 @@ class EventTurn(Protocol):
     @property
     def receipts(self) -> ReceiptTurn: ...
 
+    @property
+    def people(self) -> PeopleTurn: ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventTerms:
-    """What events are judged by.  numbers: the instance behind each of the provider's number ids."""
+    """What events are judged by.
+
+    numbers: the instance behind each of the provider's number ids.  stop_words, start_words: beside the usual ones.
+    """
 
     install: str
     policy: RetryPolicy
     numbers: Mapping[str, int]
+    stop_words: frozenset[str] = frozenset()
+    start_words: frozenset[str] = frozenset()
 
 
 def settle(turn: EventTurn, events: Sequence[Event], *, terms: EventTerms, now_ms: int) -> Counter[str]:
@@ -50,16 +59,16 @@ def settle(turn: EventTurn, events: Sequence[Event], *, terms: EventTerms, now_m
     for event in events:
         sums[_settle_one(turn, event, terms=terms, now_ms=now_ms)] += 1
     if turn.receipts.has_parked():
-        apply_parked(turn.receipts, policy=terms.policy, now_ms=now_ms)
+        apply_parked(turn, policy=terms.policy, now_ms=now_ms)
     return sums
 
 
 def _settle_one(turn: EventTurn, event: Event, *, terms: EventTerms, now_ms: int) -> str:
     match event:
         case StatusEvent():
-            rule, _posted = apply_status(
-                turn.receipts, event, install=terms.install, policy=terms.policy, now_ms=now_ms
-            )
+            rule, posted = apply_status(turn, event, install=terms.install, policy=terms.policy, now_ms=now_ms)
+            if posted is not None and posted.receipt is None and rule == "applied" and event.person is not None:
+                turn.people.learn(posted.contact_id, event.person)  # WhatsApp may spell their number in its own way
             return rule
         case TemplateEvent():
             template = (event.name, event.language)
@@ -75,8 +84,24 @@ def _settle_one(turn: EventTurn, event: Event, *, terms: EventTerms, now_ms: int
                 for instance_id in terms.numbers.values():
                     turn.receipts.apply_effect(instance_id, event.stop, now_ms=now_ms)
             return "account"
-        case InboundEvent() | PreferenceEvent() | NumberChangedEvent():
-            return "people"
+        case InboundEvent():
+            to_id = terms.numbers.get(event.number_id)
+            if to_id is None:
+                return "foreign"  # another number of the same account, which this wa does not send for
+            wish = apply_inbound(
+                turn.people,
+                event,
+                instance_id=to_id,
+                stop_words=terms.stop_words,
+                start_words=terms.start_words,
+                now_ms=now_ms,
+            )
+            return "inbound" if wish is None else wish.value
+        case PreferenceEvent():
+            return apply_preference(turn.people, event, now_ms=now_ms).value
+        case NumberChangedEvent():
+            apply_number_change(turn.people, event, now_ms=now_ms)
+            return "number_changed"
         case IgnoredEvent():
             return "ignored"
         case _:

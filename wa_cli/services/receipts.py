@@ -6,17 +6,21 @@ its own post is parked, and applied as soon as that is written.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 from wa_cli.domain.message import State
 from wa_cli.domain.outcome import Consequence, ErrorClass, Rejected
 from wa_cli.domain.receipt import Receipt, further
 from wa_cli.domain.retry import judge
+from wa_cli.services.people import apply_refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from wa_cli.domain.event import StatusEvent
     from wa_cli.domain.retry import RetryPolicy
-    from wa_cli.ports import Posted, Receipts, ReceiptTurn
+    from wa_cli.ports import PeopleTurn, Posted, Receipts, ReceiptTurn
 
 # A failure that is older says nothing any more about whether the instance may send now.
 EFFECT_LASTS_MS: Final = 3_600_000
@@ -39,56 +43,73 @@ def parse_tag(tag: str | None, *, install: str) -> int | None:
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
 
 
+class ReceiptsAndPeople(Protocol):
+    """One transaction in which receipts take effect: on messages, and on the people they are of."""
+
+    @property
+    def receipts(self) -> ReceiptTurn: ...
+
+    @property
+    def people(self) -> PeopleTurn: ...
+
+
 def apply_status(
-    turn: ReceiptTurn, event: StatusEvent, *, install: str, policy: RetryPolicy, now_ms: int
+    turn: ReceiptsAndPeople, event: StatusEvent, *, install: str, policy: RetryPolicy, now_ms: int
 ) -> tuple[str, Posted | None]:
     """Take one receipt.  Returns what became of it, and the post that it is of, if it is of one of ours.
 
     The word is `applied`, `behind` (nothing new), `noted` (kept, not applied), `repeated`, `parked` or `unmatched`.
     Source: promises P4, P5, the send protocol's steps 7 and 8.
     """
+    receipts = turn.receipts
     attempt_id = parse_tag(event.tag, install=install)
-    posted = turn.find_post(attempt_id) if attempt_id is not None else None
+    posted = receipts.find_post(attempt_id) if attempt_id is not None else None
     if posted is None:
-        known = turn.add_receipt(event, attempt_id=None, rule="unmatched", now_ms=now_ms) is None
+        known = receipts.add_receipt(event, attempt_id=None, rule="unmatched", now_ms=now_ms) is None
         return ("repeated" if known else "unmatched"), None
     rule = "parked" if posted.state is State.SENDING else "applied"
-    receipt_id = turn.add_receipt(event, attempt_id=posted.attempt_id, rule=rule, now_ms=now_ms)
+    receipt_id = receipts.add_receipt(event, attempt_id=posted.attempt_id, rule=rule, now_ms=now_ms)
     if receipt_id is None:
         return "repeated", posted
     if rule == "applied":
         rule = _apply(turn, posted, event, policy=policy, now_ms=now_ms)
         if rule != "applied":
-            turn.set_rule(receipt_id, rule)
+            receipts.set_rule(receipt_id, rule)
     return rule, posted
 
 
-def apply_parked(turn: ReceiptTurn, *, policy: RetryPolicy, now_ms: int) -> int:
+def apply_parked(turn: ReceiptsAndPeople, *, policy: RetryPolicy, now_ms: int) -> int:
     """Apply the receipts that had overtaken the record of their post.  Returns how many."""
     applied = 0
-    while parked := turn.read_parked(limit=PARKED_A_TURN):
+    while parked := turn.receipts.read_parked(limit=PARKED_A_TURN):
         for receipt_id, event, posted in parked:
-            fresh = turn.find_post(posted.attempt_id) or posted  # an earlier one of these may have changed it
-            turn.set_rule(receipt_id, _apply(turn, fresh, event, policy=policy, now_ms=now_ms))
+            fresh = turn.receipts.find_post(posted.attempt_id) or posted  # an earlier one of these may have changed it
+            turn.receipts.set_rule(receipt_id, _apply(turn, fresh, event, policy=policy, now_ms=now_ms))
         applied += len(parked)
     return applied
 
 
-def look_after(receipts: Receipts, *, policy: RetryPolicy, now_ms: int) -> int:
+def look_after(
+    receipts: Receipts,
+    open_turn: Callable[[], AbstractContextManager[ReceiptsAndPeople]],
+    *,
+    policy: RetryPolicy,
+    now_ms: int,
+) -> int:
     """Upkeep: apply what was parked for a sender that died, and match what came without a tag.  Returns how many."""
     receipts.match_by_id(since_ms=now_ms - MATCHED_FOR_MS)
     applied = 0
     if receipts.has_parked():
-        with receipts.turn() as turn:
+        with open_turn() as turn:
             applied = apply_parked(turn, policy=policy, now_ms=now_ms)
     receipts.forget_unmatched(before_ms=now_ms - UNMATCHED_KEPT_MS)
     return applied
 
 
-def _apply(turn: ReceiptTurn, posted: Posted, event: StatusEvent, *, policy: RetryPolicy, now_ms: int) -> str:
+def _apply(turn: ReceiptsAndPeople, posted: Posted, event: StatusEvent, *, policy: RetryPolicy, now_ms: int) -> str:
     if event.receipt is Receipt.FAILED:
         return _apply_failure(turn, posted, event, policy=policy, now_ms=now_ms)
-    return _apply_arrival(turn, posted, event, now_ms=now_ms)
+    return _apply_arrival(turn.receipts, posted, event, now_ms=now_ms)
 
 
 def _apply_arrival(turn: ReceiptTurn, posted: Posted, event: StatusEvent, *, now_ms: int) -> str:
@@ -134,8 +155,11 @@ def _apply_arrival(turn: ReceiptTurn, posted: Posted, event: StatusEvent, *, now
     return "applied"
 
 
-def _apply_failure(turn: ReceiptTurn, posted: Posted, event: StatusEvent, *, policy: RetryPolicy, now_ms: int) -> str:
+def _apply_failure(
+    both: ReceiptsAndPeople, posted: Posted, event: StatusEvent, *, policy: RetryPolicy, now_ms: int
+) -> str:
     """WhatsApp took it, or may have, and did not deliver it: the post is over, and the message judged by its code."""
+    turn = both.receipts
     if event.participant or turn.has_arrived(posted.attempt_id):
         return "noted"  # one member of a group; or it contradicts what somebody has in their hands
     refusal = event.refusal or NO_REASON
@@ -159,7 +183,15 @@ def _apply_failure(turn: ReceiptTurn, posted: Posted, event: StatusEvent, *, pol
     )
     if verdict.effect is not None and now_ms - event.at_ms < EFFECT_LASTS_MS:
         turn.apply_effect(posted.instance_id, verdict.effect, now_ms=now_ms)
-    apply_consequence(turn, refusal, instance_id=posted.instance_id, message_id=posted.message_id, at_ms=event.at_ms)
+    apply_consequence(
+        both,
+        refusal,
+        instance_id=posted.instance_id,
+        contact_id=posted.contact_id,
+        message_id=posted.message_id,
+        evidence=event.provider_message_id,
+        at_ms=event.at_ms,
+    )
     if posted.state not in (State.SENT, State.UNKNOWN):
         return "applied"  # it waits already, was closed by its policy, or was taken out: only its history changes
     turn.note(posted.message_id, "failed_late", f"{refusal.code}: {refusal.details}", now_ms=now_ms)
@@ -186,14 +218,36 @@ def _apply_failure(turn: ReceiptTurn, posted: Posted, event: StatusEvent, *, pol
     return "applied"
 
 
-def apply_consequence(turn: ReceiptTurn, refusal: Rejected, *, instance_id: int, message_id: int, at_ms: int) -> None:
-    """What a refusal means beyond its own message: for the template, for the person."""
-    if refusal.consequence is Consequence.TEMPLATE_HELD:
-        template = turn.read_template(message_id)
-        if template is not None:
+def apply_consequence(
+    turn: ReceiptsAndPeople,
+    refusal: Rejected,
+    *,
+    instance_id: int,
+    contact_id: int,
+    message_id: int,
+    evidence: str,
+    at_ms: int,
+) -> None:
+    """What a refusal means beyond its own message: for the person, for the template.
+
+    evidence: what names the refused post, so that it counts once.
+    """
+    match refusal.consequence:
+        case None:
+            return
+        case Consequence.OPTED_OUT:
+            apply_refusal(turn.people, contact_id, at_ms=at_ms, wording=refusal.details, evidence=evidence)
+        case Consequence.WINDOW_CLOSED:
+            turn.people.note_window_closed(instance_id, contact_id, at_ms=at_ms)
+        case Consequence.TEMPLATE_HELD:
+            template = turn.receipts.read_template(message_id)
+            if template is None:
+                return
             until_ms = None
             if refusal.error_class is ErrorClass.HOURS and refusal.wait_seconds:
                 until_ms = at_ms + round(refusal.wait_seconds * 1000)
-            turn.hold_template(
+            turn.receipts.hold_template(
                 instance_id, template, at_ms=at_ms, until_ms=until_ms, reason=f"{refusal.code} {refusal.details}"
             )
+        case _:
+            assert_never(refusal.consequence)

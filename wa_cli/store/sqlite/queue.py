@@ -11,6 +11,7 @@ from wa_cli.domain.pacing import batch_of
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.ports import BatchTerms, Due, InstanceStanding
 from wa_cli.store.sqlite.instances import apply_effect
+from wa_cli.store.sqlite.people import SqlitePeopleTurn
 from wa_cli.store.sqlite.receipts import SqliteReceiptTurn
 
 if TYPE_CHECKING:
@@ -272,6 +273,10 @@ class SqliteTurn:
     @property
     def receipts(self) -> SqliteReceiptTurn:
         return SqliteReceiptTurn(self._connection)
+
+    @property
+    def people(self) -> SqlitePeopleTurn:
+        return SqlitePeopleTurn(self._connection)
 
     def read_held_templates(self, instance_id: int, *, now_ms: int) -> dict[tuple[str, str], int | None]:
         rows = self._connection.execute(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from wa_cli.domain.event import StatusEvent
@@ -14,7 +13,6 @@ from wa_cli.store.sqlite.instances import apply_effect
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
 
     from wa_cli.domain.retry import Rest, Stop
     from wa_cli.store.sqlite.database import Database
@@ -62,11 +60,6 @@ _ARRIVED: Final = ", ".join(f"'{receipt}'" for receipt in ARRIVALS)
 class SqliteReceipts:
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    @contextmanager
-    def turn(self) -> Iterator[SqliteReceiptTurn]:
-        with self._database.write() as connection:
-            yield SqliteReceiptTurn(connection)
 
     def has_parked(self) -> bool:
         with self._database.read() as connection:
