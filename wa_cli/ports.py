@@ -559,12 +559,15 @@ class NewBatch:
 
     size: how many lines will come.  request_hash: over target and content, so that a caller's key can be held to it.
     has_own_lane: spaced by itself, or waited for by its caller.  lines_are_unique: no person and content twice.
+    actor: who asked for it over the HTTP API, for the record alone.
     """
 
     kind: str
     instance_id: int
     subgroup_id: int | None = None
     subgroup: str | None = None
+    campaign: str | None = None
+    actor: str | None = None
     size: int
     start_at_ms: int
     at_words: str | None

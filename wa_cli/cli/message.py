@@ -379,6 +379,7 @@ def history_document(history: History) -> dict[str, Any]:
         "max_attempts": origin.max_attempts,
         "on_unknown": origin.on_unknown.value,
         "key": origin.key,
+        "actor": origin.actor,
         "idempotency_key": generate_idempotency_key(row.instance, row.address, history.encoded),
         "attempts": [
             {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -14,14 +13,16 @@ from wa_cli.cli.session import Session, clean_text, format_time, session_of
 from wa_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from wa_cli.bootstrap import App
     from wa_cli.cli.spool import JsonSpool
     from wa_cli.cli.waiting import Waited
     from wa_cli.domain.message import Content
-    from wa_cli.ports import Enqueued, Instance, NewMessage
+    from wa_cli.domain.subgroup import Subgroup
+    from wa_cli.ports import Enqueued, Instance
     from wa_cli.services.enqueue import SendOrder, Tally
+    from wa_cli.services.orders import Lines, OrderWords
     from wa_cli.sources.recipients import BadRow
 
 ASK_ABOVE: Final = 50
@@ -111,36 +112,19 @@ def subgroup(
     """
     call = _Call(session_of(context), instance, is_dry_run=dry_run)
     from wa_cli.cli.content import read_content
-    from wa_cli.domain.message import encode_content
-    from wa_cli.services.enqueue import describe_target, hash_request, lines_for_members
+    from wa_cli.services.orders import OrderWords, lines_to_subgroup
 
     found = call.app.subgroups.find(name)
     content = read_content(
         call.rules, text=text, kind=kind, media=media, caption=caption, filename=filename, template=template,
         language=language, param=param, header=header, button=button, link_preview=link_preview,
     )  # fmt: skip
-    if found.members == 0:
-        raise UsageError(
-            f"the subgroup '{found.name}' has no members",
-            hint=f"`wa subgroup add {found.name} +6581234567`, or `wa subgroup import {found.name} people.csv`",
-            code="empty_subgroup",
-        )
-    order = call.order(
-        "subgroup", at=at, delay=delay, key=key, again=again, max_attempts=max_attempts, expires=expires,
-        on_unknown=on_unknown, immediate=immediate, wait=wait, subgroup_id=found.id, subgroup=found.name,
+    lines = lines_to_subgroup(call.app.subgroups, found, content, call.rules)
+    words = OrderWords(
+        at=at, delay=delay, key=key, again=again, max_attempts=max_attempts, expires=expires, on_unknown=on_unknown,
+        immediate=immediate, is_waited_for=wait, is_dry_run=dry_run,
     )  # fmt: skip
-    call.send(
-        order,
-        size=found.members,
-        lines=lambda: lines_for_members(call.app.subgroups.iterate_members(found.id), content, call.rules),
-        request_hash=hash_request(
-            "subgroup",
-            describe_target(kind="subgroup", subgroup=found.name, addresses=(), encoded=encode_content(content)),
-        ),
-        lines_are_unique=True,
-        target=f"to subgroup {found.name}",
-        sample=content,
-    )
+    call.send(call.order("subgroup", words, subgroup=found), lines, target=f"to subgroup {found.name}", sample=content)
 
 
 @app.command("to")
@@ -180,9 +164,8 @@ def to(
     """
     call = _Call(session_of(context), instance, is_dry_run=dry_run)
     from wa_cli.cli.content import read_content
-    from wa_cli.domain.message import encode_content
     from wa_cli.domain.recipient import Recipient, parse_recipient
-    from wa_cli.services.enqueue import describe_target, hash_request, line_for
+    from wa_cli.services.orders import OrderWords, lines_to_recipients
 
     content = read_content(
         call.rules, text=text, kind=kind, media=media, caption=caption, filename=filename, template=template,
@@ -198,18 +181,13 @@ def to(
             good.setdefault(recipient.address, recipient)
     if not good:
         raise call.nothing_good()
-    order = call.order(
-        "to", at=at, delay=delay, key=key, again=again, max_attempts=max_attempts, expires=expires,
-        on_unknown=on_unknown, immediate=immediate, wait=wait,
+    words = OrderWords(
+        at=at, delay=delay, key=key, again=again, max_attempts=max_attempts, expires=expires, on_unknown=on_unknown,
+        immediate=immediate, is_waited_for=wait, is_dry_run=dry_run,
     )  # fmt: skip
     call.send(
-        order,
-        size=len(good),
-        lines=lambda: (line_for(one.address, one.kind, content, call.rules) for one in good.values()),
-        request_hash=hash_request(
-            "to", describe_target(kind="to", subgroup=None, addresses=good, encoded=encode_content(content))
-        ),
-        lines_are_unique=True,
+        call.order("to", words),
+        lines_to_recipients(good.values(), content, call.rules),
         target="to 1 recipient" if len(good) == 1 else f"to {len(good)} recipients",
         sample=content,
     )
@@ -243,14 +221,15 @@ def batch(
     call = _Call(session_of(context), instance, is_dry_run=dry_run)
     from wa_cli.cli.spool import rewindable
     from wa_cli.domain.message import Text
-    from wa_cli.services.enqueue import hash_request, line_for
-    from wa_cli.sources.batch import BatchRow, read_batch
+    from wa_cli.services.enqueue import hash_request
+    from wa_cli.services.orders import Lines, OrderWords, Pair, line_of_pair, parts_of_pair
+    from wa_cli.sources.batch import read_batch
     from wa_cli.sources.recipients import BadRow
 
     region = call.session.settings.default_region()
     with rewindable(file) as open_source:
 
-        def good_rows() -> Iterator[BatchRow]:
+        def good_pairs() -> Iterator[Pair]:
             """Rows that can go in; the others are reported while the first pass reads them."""
             for row in read_batch(open_source(), default_region=region, encoding=encoding):
                 if isinstance(row, BadRow):
@@ -260,7 +239,7 @@ def batch(
                 if problem is not None:
                     yield_bad(BadRow(line=row.line, text=row.recipient.address, reason=problem.message))
                     continue
-                yield row
+                yield Pair(recipient=row.recipient, text=row.message, key=row.key)
 
         yield_bad: Callable[[BadRow], None] = call.refuse_row
         size = 0
@@ -268,28 +247,28 @@ def batch(
 
         def parts() -> Iterator[str]:
             nonlocal size, sample
-            for row in good_rows():
+            for pair in good_pairs():
                 size += 1
-                sample = sample or Text(body=row.message)
-                yield from (row.recipient.address, row.message, row.key or "")
+                sample = sample or Text(body=pair.text)
+                yield from parts_of_pair(pair)
 
         request_hash = hash_request("file", parts())
         if size == 0 or sample is None:
             raise call.nothing_good()
         yield_bad = _ignore
-        order = call.order(
-            "file", at=at, delay=delay, key=key, again=again, max_attempts=max_attempts, expires=expires,
-            on_unknown=on_unknown, immediate=immediate, wait=wait,
+        words = OrderWords(
+            at=at, delay=delay, key=key, again=again, max_attempts=max_attempts, expires=expires,
+            on_unknown=on_unknown, immediate=immediate, is_waited_for=wait, is_dry_run=dry_run,
         )  # fmt: skip
-        call.send(
-            order,
+        lines = Lines(
             size=size,
-            lines=lambda: (
-                line_for(row.recipient.address, row.recipient.kind, Text(body=row.message), call.rules, key=row.key)
-                for row in good_rows()
-            ),
+            read=lambda: (line_of_pair(pair, call.rules) for pair in good_pairs()),
             request_hash=request_hash,
-            lines_are_unique=False,
+            are_unique=False,
+        )
+        call.send(
+            call.order("file", words),
+            lines,
             target=f"from {Path(file).name if file != '-' else 'stdin'}",
             sample=sample,
         )
@@ -341,96 +320,27 @@ class _Call:
             )
         return UsageError("nothing to send: no rows", hint="a file has a header with recipient and message")
 
-    def order(
-        self,
-        kind: str,
-        *,
-        at: str | None,
-        delay: str | None,
-        key: str | None,
-        again: bool,
-        max_attempts: int | None,
-        expires: str | None,
-        on_unknown: str,
-        immediate: bool,
-        wait: bool,
-        subgroup_id: int | None = None,
-        subgroup: str | None = None,
-    ) -> SendOrder:
-        from wa_cli.domain.message import OnUnknown
-        from wa_cli.services.enqueue import SendOrder
+    def order(self, kind: str, words: OrderWords, *, subgroup: Subgroup | None = None) -> SendOrder:
+        from wa_cli.services.orders import read_order
 
-        settings = self.session.settings
-        if at is not None and immediate:
-            raise UsageError("--at and --immediate exclude each other", hint="--immediate means now, ahead of the rest")
-        if on_unknown not in set(OnUnknown):
-            raise UsageError(f"--on-unknown is '{on_unknown}'", hint="hold, resend or skip")
-        start_at_ms, at_words = self._read_start(at)
-        delay_ms = None
-        if delay is not None and delay != "auto":
-            if not (delay.isascii() and delay.isdigit() and len(delay) < 12):
-                raise UsageError(f"--delay is '{delay}'", hint="whole milliseconds such as 3000, or auto")
-            delay_ms = int(delay)
-        return SendOrder(
+        order, note = read_order(
+            words,
             kind=kind,
             instance_id=self.instance.id,
-            start_at_ms=start_at_ms,
-            at_words=at_words,
-            delay_ms=delay_ms,
-            is_auto_delay=delay == "auto",
-            is_immediate=immediate,
-            expires_at_ms=self._read_expiry(expires, start_at_ms),
-            key=key,
-            again=again,
-            max_attempts=max_attempts or max(settings.count("WA_MAX_ATTEMPTS"), 1),
-            on_unknown=OnUnknown(on_unknown),
-            is_waited_for=wait,
-            is_dry_run=self.is_dry_run,
-            subgroup_id=subgroup_id,
+            settings=self.session.settings,
+            now_ms=self.now_ms,
             subgroup=subgroup,
-            duplicate_window_ms=settings.count("WA_DUPLICATE_WINDOW_HOURS") * 3_600_000,
-            key_days=settings.count("WA_KEY_DAYS"),
-            max_queue_size=settings.count("MAX_QUEUE_SIZE"),
         )
+        if note:
+            self.session.say(f"note: {note}")
+        return order
 
-    def _read_start(self, at: str | None) -> tuple[int, str | None]:
-        if at is None:
-            return self.now_ms, None
-        from wa_cli.domain.schedule import parse_time
-
-        now = datetime.fromtimestamp(self.now_ms / 1000, UTC)
-        instant = parse_time(at, now=now, zone=self.session.settings.zone())
-        if instant.note:
-            self.session.say(f"note: {instant.note}")
-        return round(instant.at.timestamp() * 1000), at
-
-    def _read_expiry(self, expires: str | None, start_at_ms: int) -> int | None:
-        if expires is None:
-            return None
-        from wa_cli.domain.schedule import parse_duration, parse_time
-
-        try:
-            return start_at_ms + round(parse_duration(expires).total_seconds() * 1000)
-        except UsageError:
-            now = datetime.fromtimestamp(self.now_ms / 1000, UTC)
-            instant = parse_time(expires, now=now, zone=self.session.settings.zone())
-            return round(instant.at.timestamp() * 1000)
-
-    def send(
-        self,
-        order: SendOrder,
-        *,
-        size: int,
-        lines: Callable[[], Iterable[NewMessage]],
-        request_hash: bytes,
-        lines_are_unique: bool,
-        target: str,
-        sample: Content,
-    ) -> None:
+    def send(self, order: SendOrder, lines: Lines, *, target: str, sample: Content) -> None:
         """Ask where that is due, queue, report, and wait if told to."""
         from wa_cli.cli.spool import JsonSpool
         from wa_cli.services.enqueue import choose_delay_ms
 
+        size = lines.size
         delay_ms = choose_delay_ms(order, size)
         self._hint_about_delay(order, size, delay_ms)
         if size > ASK_ABOVE and not self.is_dry_run:
@@ -438,29 +348,11 @@ class _Call:
         if order.is_waited_for and not self.is_dry_run:
             self.app.check_account()
         with JsonSpool() if self.session.json else nullcontext() as spool:
-            code = self._queue_and_report(
-                order,
-                size=size,
-                lines=lines,
-                request_hash=request_hash,
-                lines_are_unique=lines_are_unique,
-                target=target,
-                spool=spool,
-            )
+            code = self._queue_and_report(order, lines, target=target, spool=spool)
         if code:
             raise typer.Exit(code)
 
-    def _queue_and_report(
-        self,
-        order: SendOrder,
-        *,
-        size: int,
-        lines: Callable[[], Iterable[NewMessage]],
-        request_hash: bytes,
-        lines_are_unique: bool,
-        target: str,
-        spool: JsonSpool | None,
-    ) -> int:
+    def _queue_and_report(self, order: SendOrder, lines: Lines, *, target: str, spool: JsonSpool | None) -> int:
         from wa_cli.services.enqueue import enqueue
 
         shown: list[Enqueued] = []
@@ -471,7 +363,7 @@ class _Call:
             elif len(shown) < RESULTS_SHOWN or result.outcome == "skipped":
                 shown.append(result)
 
-        progress = self.session.progress("queueing", size) if size > 20_000 else None
+        progress = self.session.progress("queueing", lines.size) if lines.size > 20_000 else None
 
         def report_all(result: Enqueued) -> None:
             report(result)
@@ -482,10 +374,10 @@ class _Call:
             tally = enqueue(
                 self.app.intake,
                 order,
-                lines(),
-                size=size,
-                request_hash=request_hash,
-                lines_are_unique=lines_are_unique,
+                lines.read(),
+                size=lines.size,
+                request_hash=lines.request_hash,
+                lines_are_unique=lines.are_unique,
                 now_ms=self.now_ms,
                 report=report_all,
             )

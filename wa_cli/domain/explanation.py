@@ -151,7 +151,8 @@ def explain_origin(origin: Origin, *, subgroup: str | None, campaign: str | None
     where = f", campaign {campaign}" if campaign else ""
     place = f"number {origin.position} of {origin.size}" if origin.size > 1 else "a single message"
     urgent = ", --immediate" if origin.priority == 0 else ""
-    return f"{call}{urgent}{where}: batch {format_batch_id(origin.batch_id)}, {place}"
+    asked = f", asked for by {origin.actor}" if origin.actor else ""
+    return f"{call}{urgent}{where}{asked}: batch {format_batch_id(origin.batch_id)}, {place}"
 
 
 def explain_due(history: History) -> str:

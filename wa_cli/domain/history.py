@@ -101,6 +101,7 @@ class Origin:
 
     kind: `subgroup`, `to` or `file`.  at_words: what was typed after --at, or None.
     position, size: of the message in its call, from 1.  key: the caller's own, of the call or of the line.
+    actor: who asked for it over the HTTP API: the name of the key, and whom its holder named; or None.
     """
 
     batch_id: int
@@ -116,6 +117,7 @@ class Origin:
     position: int
     size: int
     key: str | None
+    actor: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

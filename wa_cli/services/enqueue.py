@@ -30,7 +30,7 @@ class SendOrder:
     """What a call of the send family asks for, whatever its recipients are.
 
     delay_ms: None for the default.  is_auto_delay: pick by size (row R4).  is_waited_for: its caller will send or
-    follow it, so it needs a lane of its own.
+    follow it, so it needs a lane of its own.  actor: who asked for it over the HTTP API, or None.
     """
 
     kind: str
@@ -49,6 +49,8 @@ class SendOrder:
     is_dry_run: bool = False
     subgroup_id: int | None = None
     subgroup: str | None = None
+    campaign: str | None = None
+    actor: str | None = None
     duplicate_window_ms: int = 86_400_000
     key_days: int = 7
     max_queue_size: int = 0
@@ -146,6 +148,8 @@ def enqueue(
         instance_id=order.instance_id,
         subgroup_id=order.subgroup_id,
         subgroup=order.subgroup,
+        campaign=order.campaign,
+        actor=order.actor,
         size=size,
         start_at_ms=order.start_at_ms,
         at_words=order.at_words,

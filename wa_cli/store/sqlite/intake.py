@@ -174,14 +174,16 @@ class SqliteIntake:
 
     def _insert_batch(self, connection: sqlite3.Connection, batch: NewBatch, *, now_ms: int, is_whole: bool) -> int:
         cursor = connection.execute(
-            """INSERT INTO batch (kind, instance_id, subgroup_id, subgroup, created_at, released_at, owner, start_at,
-                at_words, delay_ms, priority, max_attempts, on_unknown)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+            """INSERT INTO batch (kind, instance_id, subgroup_id, subgroup, campaign, actor, created_at, released_at,
+                owner, start_at, at_words, delay_ms, priority, max_attempts, on_unknown)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
             (
                 batch.kind,
                 batch.instance_id,
                 batch.subgroup_id,
                 batch.subgroup,
+                batch.campaign,
+                batch.actor,
                 now_ms,
                 now_ms if is_whole else None,
                 None if is_whole else self._owner.token,

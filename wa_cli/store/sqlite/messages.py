@@ -61,7 +61,7 @@ READ_RECEIPTS: Final = """
 
 READ_ORIGIN: Final = """
     SELECT kind, created_at, released_at, start_at, at_words, delay_ms, priority, max_attempts, on_unknown,
-        first_message_id, last_message_id
+        first_message_id, last_message_id, actor
     FROM batch WHERE id = ?
 """
 
@@ -390,6 +390,7 @@ def _read_origin(connection: sqlite3.Connection, message: MessageRow) -> Origin:
         position=position,
         size=size,
         key=key[0] if key else None,
+        actor=row[11],
     )
 
 
