@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from wa_cli.cli.message import format_listed, format_local, history_document, message_document, open_settled, summarize
+from wa_cli.cli.message import format_listed, history_document, open_settled
 from wa_cli.cli.session import clean_text, session_of
 from wa_cli.errors import UsageError
+from wa_cli.services.documents import failed_document, format_local, summarize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import TextIO
-    from zoneinfo import ZoneInfo
 
     from wa_cli.bootstrap import App
     from wa_cli.domain.history import MessageRow
@@ -216,31 +216,6 @@ def dismiss(
             session.show(f"{one['id']} not dismissed: {one['reason']}")
     if refused:
         raise typer.Exit(3)
-
-
-def failed_document(row: MessageRow, zone: ZoneInfo, *, index: int | None) -> dict[str, Any]:
-    """A failed message in the shape of the source systems (row R6): the chat is `group_id`, also for a person."""
-    document = message_document(row)
-    shape = {
-        "id": document["id"],
-        "type": document["type"],
-        "group_id": row.address,
-        "recipient": row.address,
-        "body": document["body"],
-        "send_at": str(row.scheduled_at_ms // 1000),
-        "status": "failed",
-        "error_code": row.error_code,
-        "error_details": row.error_details,
-        "scheduled_time": format_local(row.scheduled_at_ms, zone),
-        "subgroup_id": document["subgroup_id"],
-        "subgroup": row.subgroup,
-        "campaign": row.campaign,
-        "attempts": row.attempts,
-        "reason": row.reason,
-        "instance": row.instance,
-        "failed_at": document["changed_at"],
-    }
-    return {"index": index, **shape} if index is not None else shape
 
 
 def _read_entries(opened: App) -> Iterator[tuple[int, MessageRow]]:

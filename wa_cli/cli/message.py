@@ -9,6 +9,9 @@ import typer
 
 from wa_cli.cli.session import Session, clean_text, format_time, session_of, suggest
 from wa_cli.errors import UsageError
+from wa_cli.services.documents import format_local as format_local
+from wa_cli.services.documents import message_document as message_document
+from wa_cli.services.documents import summarize as summarize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -341,32 +344,6 @@ def _parse_batch_id(text: str) -> int:
 # --- shapes shared with the other doors ---
 
 
-def message_document(row: MessageRow) -> dict[str, Any]:
-    """A message as JSON listings show it."""
-    from wa_cli.domain.message import content_type, format_batch_id, format_message_id
-
-    return {
-        "id": format_message_id(row.id),
-        "state": row.standing.value,
-        "recipient": row.address,
-        "due_at": format_time(row.due_at_ms),
-        "type": content_type(row.content) if row.content is not None else None,
-        "body": summarize(row) if row.content is not None else None,
-        "subgroup": row.subgroup,
-        "subgroup_id": str(row.subgroup_id) if row.subgroup_id is not None else None,
-        "campaign": row.campaign,
-        "instance": row.instance,
-        "batch_id": format_batch_id(row.batch_id),
-        "scheduled_at": format_time(row.scheduled_at_ms),
-        "expires_at": format_time(row.expires_at_ms),
-        "reason": row.reason,
-        "error_code": row.error_code,
-        "error_details": row.error_details,
-        "provider_message_id": row.provider_message_id,
-        "changed_at": format_time(row.changed_at_ms),
-    }
-
-
 def history_document(history: History) -> dict[str, Any]:
     """A message with its attempts and decisions as JSON."""
     from wa_cli.domain.message import generate_idempotency_key
@@ -413,18 +390,6 @@ def history_document(history: History) -> dict[str, Any]:
             for decision in history.decisions
         ],
     }
-
-
-def summarize(row: MessageRow) -> str:
-    """What a message says, in one line of words."""
-    from wa_cli.domain.message import content_summary
-
-    return content_summary(row.content) if row.content is not None else "(the stored words are damaged)"
-
-
-def format_local(at_ms: int, zone: ZoneInfo) -> str:
-    """`2022-01-01 05:30 IST`: a time in the user's zone, as the source systems print it (row R6)."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")
 
 
 def format_listed(at_ms: int, zone: ZoneInfo) -> str:

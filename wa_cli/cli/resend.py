@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from wa_cli.cli.message import open_settled
-from wa_cli.cli.session import Session, clean_text, format_time, session_of
+from wa_cli.cli.session import Session, clean_text, session_of
 from wa_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -80,36 +80,14 @@ def _ask(session: Session, size: int, *, delay_ms: int) -> None:
 
 
 def _report(session: Session, order: ResendOrder, result: Resent) -> None:
-    from wa_cli.domain.message import format_batch_id, format_message_id
+    from wa_cli.domain.message import format_message_id
+    from wa_cli.services.documents import describe_resent, resent_document
 
-    count = len(result.due)
-    noun = "message" if count == 1 else "messages"
-    verb = "would be rescheduled" if order.is_dry_run else "rescheduled"
-    sentence = f"{count} failed {noun} {verb} for resending with {order.delay_ms}ms delay"
-    if not result.due and not result.refused:
-        sentence = "no failed messages to resend"
     if session.json:
-        session.show_json(
-            {
-                "success": bool(result.due) or not result.refused,
-                "message": sentence,
-                "resend_count": count,
-                "rate_limit_delay": order.delay_ms,
-                "refused": [
-                    {"id": format_message_id(message_id), "reason": reason} for message_id, reason in result.refused
-                ],
-                "batch_ids": []
-                if order.is_dry_run
-                else [format_batch_id(batch_id) for batch_id in result.batches.values()],
-                "messages": [
-                    {"id": format_message_id(message_id), "due_at": format_time(due_at_ms)}
-                    for message_id, due_at_ms in result.due
-                ],
-                "dry_run": order.is_dry_run,
-            }
-        )
+        session.show_json(resent_document(order, result))
         return
-    session.show(sentence)
+    count = len(result.due)
+    session.show(describe_resent(order, result))
     if result.due:
         session.show(f"  first  {session.describe_time(result.due[0][1])}")
         if count > 1:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from wa_cli.cli.session import Session, clean_text, format_time, session_of
+from wa_cli.cli.session import Session, clean_text, session_of
 from wa_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -353,13 +353,14 @@ class _Call:
             raise typer.Exit(code)
 
     def _queue_and_report(self, order: SendOrder, lines: Lines, *, target: str, spool: JsonSpool | None) -> int:
+        from wa_cli.services.documents import enqueued_document
         from wa_cli.services.enqueue import enqueue
 
         shown: list[Enqueued] = []
 
         def report(result: Enqueued) -> None:
             if spool is not None:
-                spool.add(_result_shape(result))
+                spool.add(enqueued_document(result))
             elif len(shown) < RESULTS_SHOWN or result.outcome == "skipped":
                 shown.append(result)
 
@@ -463,18 +464,10 @@ class _Call:
             session.say("dry run: nothing was written, nothing was sent")
 
     def _report_json(self, order: SendOrder, tally: Tally, spool: JsonSpool, *, waited: Waited | None) -> None:
-        from wa_cli.domain.message import format_batch_id
+        from wa_cli.services.documents import call_document
 
         fields: dict[str, Any] = {
-            "batch_id": format_batch_id(tally.batch_id) if tally.batch_id else None,
-            "subgroup": order.subgroup,
-            "queued": tally.queued,
-            "duplicates": tally.duplicates,
-            "skipped": tally.skipped,
-            "refused": self.refused,
-            "delay_ms": tally.delay_ms,
-            "dry_run": self.is_dry_run,
-            "start_at": format_time(order.start_at_ms),
+            **call_document(order, tally, refused=self.refused),
             "refusals": [{"line": one.line, "text": one.text, "reason": one.reason} for one in self.refusals],
         }
         if waited is not None:
@@ -493,22 +486,6 @@ class _Call:
 
         assert tally.batch_id is not None
         return send_and_wait(self.session, self.app, self.instance, tally.batch_id, total=tally.queued)
-
-
-def _result_shape(result: Enqueued) -> dict[str, Any]:
-    from wa_cli.domain.message import format_message_id
-
-    shape: dict[str, Any] = {
-        "id": format_message_id(result.message_id),
-        "recipient": result.address,
-        "outcome": result.outcome,
-        "queue_position": result.queue_position,
-        "due_at": format_time(result.due_at_ms),
-        "state": result.state.value,
-    }
-    if result.reason:
-        shape["reason"] = result.reason
-    return shape
 
 
 def _spacing(delay_ms: int) -> str:

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from wa_cli.errors import Refused, UsageError
+from wa_cli.services.documents import format_time as format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -188,16 +189,6 @@ def _is_harmless(character: str) -> bool:
 def _escape(character: str) -> str:
     short = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\x1b": "\\e"}.get(character)
     return short or f"\\u{ord(character):04x}"
-
-
-def format_time(at_ms: int | None) -> str | None:
-    """RFC 3339 in UTC with Z and milliseconds where there are any; None for None."""
-    if at_ms is None:
-        return None
-    from datetime import UTC, datetime
-
-    moment = datetime.fromtimestamp(at_ms / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds" if at_ms % 1000 else "seconds").replace("+00:00", "Z")
 
 
 def parse_duration_flag(text: str, flag: str) -> float:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from wa_cli.cli.session import Session, clean_text, format_time, session_of
+from wa_cli.services.documents import instance_document as instance_document
 
 if TYPE_CHECKING:
     from wa_cli.bootstrap import App
@@ -188,18 +189,15 @@ def known_instances(app: App) -> list[Instance]:
 
 
 def read_instance(app: App, instance: Instance, *, now_ms: int) -> InstanceReport:
-    from wa_cli.services.instances import InstanceReport, judge_standing
+    from wa_cli.services.instances import read_instance
 
-    standing, reason = judge_standing(instance, has_account=app.has_account(), now_ms=now_ms)
-    waiting, sending = app.upkeep.read_depths().get(instance.id, (0, 0))
-    return InstanceReport(
-        instance=instance,
-        standing=standing,
-        reason=reason,
-        waiting=waiting,
-        sending=sending,
-        next_due_at_ms=app.messages.next_due_at_ms(instance.id),
-        holder=app.leases.find_holder(instance.id, now_ms=now_ms),
+    return read_instance(
+        instance,
+        has_account=app.has_account(),
+        depths=app.upkeep,
+        due_times=app.messages,
+        leases=app.leases,
+        now_ms=now_ms,
     )
 
 
@@ -227,32 +225,6 @@ def report_document(report: Report) -> dict[str, Any]:
         "problems": [asdict(trouble) for trouble in report.troubles],
         "database": {"path": report.database, "bytes": report.database_bytes},
         "checked_at": format_time(report.at_ms),
-    }
-
-
-def instance_document(report: InstanceReport) -> dict[str, Any]:
-    """One instance in JSON, as `wa status` and `wa instance` show it."""
-    instance, holder = report.instance, report.holder
-    return {
-        "name": instance.name,
-        "transport": instance.transport,
-        "state": report.standing.value,
-        "reason": report.reason,
-        "waiting": report.waiting,
-        "sending": report.sending,
-        "next_due_at": format_time(report.next_due_at_ms),
-        "holder": {
-            "role": holder.role,
-            "pid": holder.pid,
-            "host": holder.host,
-            "since": format_time(holder.since_ms),
-        }
-        if holder
-        else None,
-        "paused_at": format_time(instance.paused_at_ms),
-        "paused_by": instance.paused_by,
-        "pause_code": instance.pause_code,
-        "rests_until": format_time(instance.rests_until_ms or None),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from wa_cli.domain.pacing import MINUTE_MS, Limits, Windows
 
@@ -54,6 +54,31 @@ def judge_standing(instance: Instance, *, has_account: bool, now_ms: int) -> tup
     if instance.rests_until_ms > now_ms:
         return Standing.RESTING, instance.rest_reason or "resting"
     return Standing.READY, None
+
+
+class Depths(Protocol):
+    def read_depths(self) -> Mapping[int, tuple[int, int]]: ...
+
+
+class DueTimes(Protocol):
+    def next_due_at_ms(self, instance_id: int) -> int | None: ...
+
+
+def read_instance(
+    instance: Instance, *, has_account: bool, depths: Depths, due_times: DueTimes, leases: Leases, now_ms: int
+) -> InstanceReport:
+    """Look at one instance.  has_account: whether the settings name one to send with."""
+    standing, reason = judge_standing(instance, has_account=has_account, now_ms=now_ms)
+    waiting, sending = depths.read_depths().get(instance.id, (0, 0))
+    return InstanceReport(
+        instance=instance,
+        standing=standing,
+        reason=reason,
+        waiting=waiting,
+        sending=sending,
+        next_due_at_ms=due_times.next_due_at_ms(instance.id),
+        holder=leases.find_holder(instance.id, now_ms=now_ms),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

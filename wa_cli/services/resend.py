@@ -46,7 +46,9 @@ class ResendTurn(Protocol):
 
     def next_failed(self, *, subgroup: str | None, campaign: str | None, after_id: int, limit: int) -> list[int]: ...
 
-    def add_batch(self, instance_id: int, *, delay_ms: int, priority: int, now_ms: int) -> int: ...
+    def add_batch(
+        self, instance_id: int, *, delay_ms: int, priority: int, now_ms: int, actor: str | None = None
+    ) -> int: ...
 
     def requeue(self, goes: Sequence[Requeue], *, duplicate_window_ms: int, now_ms: int) -> None: ...
 
@@ -59,7 +61,7 @@ class FailureStore(Protocol):
 class ResendOrder:
     """What is asked for.  message_ids: these, in this order; None for all listed failures of the subgroup and campaign.
 
-    delay_ms: between two messages.  force: permanent errors too.
+    delay_ms: between two messages.  force: permanent errors too.  actor: who asked for it over the HTTP API, or None.
     """
 
     message_ids: Sequence[MessageId] | None
@@ -69,6 +71,7 @@ class ResendOrder:
     force: bool
     is_dry_run: bool
     duplicate_window_ms: int
+    actor: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -173,12 +176,16 @@ def _requeue(turn: ResendTurn, order: ResendOrder, candidate: Candidate, result:
         result.batches[instance_id] = (
             0
             if order.is_dry_run
-            else turn.add_batch(instance_id, delay_ms=order.delay_ms, priority=candidate.priority, now_ms=now_ms)
+            else turn.add_batch(
+                instance_id, delay_ms=order.delay_ms, priority=candidate.priority, now_ms=now_ms, actor=order.actor
+            )
         )
     batch_id = result.batches[instance_id]
     due_at_ms = now_ms + len(result.due) * order.delay_ms
     result.due.append((candidate.message_id, due_at_ms))
     details = f"{format_batch_id(batch_id)}, number {len(result.due)}, {order.delay_ms} ms apart"
+    if order.actor is not None:
+        details += f", asked for by {order.actor}"
     return Requeue(
         candidate=candidate,
         batch_id=batch_id,

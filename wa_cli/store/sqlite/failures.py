@@ -271,17 +271,19 @@ class SqliteResendTurn:
         ).fetchall()
         return [row[0] for row in rows]
 
-    def add_batch(self, instance_id: int, *, delay_ms: int, priority: int, now_ms: int) -> int:
+    def add_batch(
+        self, instance_id: int, *, delay_ms: int, priority: int, now_ms: int, actor: str | None = None
+    ) -> int:
         """A batch for the resent messages of one instance: the lane they share and its spacing.
 
         It is released at once: unlike an enqueue, a resend that is cut short has sent nothing by halves, and the same
         call takes up the rest.
         """
         cursor = self._connection.execute(
-            """INSERT INTO batch (kind, instance_id, created_at, released_at, start_at, delay_ms, priority,
+            """INSERT INTO batch (kind, instance_id, actor, created_at, released_at, start_at, delay_ms, priority,
                 max_attempts, on_unknown)
-            VALUES ('resend', ?, ?, ?, ?, ?, ?, 1, 'hold')""",
-            (instance_id, now_ms, now_ms, now_ms, delay_ms, priority),
+            VALUES ('resend', ?, ?, ?, ?, ?, ?, ?, 1, 'hold')""",
+            (instance_id, actor, now_ms, now_ms, now_ms, delay_ms, priority),
         )
         return int(cursor.lastrowid or 0)
 
