@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from wa_cli.ports import ContentRules, Instance, Problem, Transport, WebhookReader
     from wa_cli.services.events import EventTerms
     from wa_cli.services.webhooks import ReadSums
+    from wa_cli.store.sqlite.api_keys import SqliteApiKeys
     from wa_cli.store.sqlite.failures import SqliteFailures
     from wa_cli.store.sqlite.instances import SqliteInstances
     from wa_cli.store.sqlite.intake import SqliteIntake
@@ -197,6 +198,12 @@ class App:
         from wa_cli.store.sqlite.people import SqlitePeople
 
         return SqlitePeople(self.database)
+
+    @cached_property
+    def api_keys(self) -> SqliteApiKeys:
+        from wa_cli.store.sqlite.api_keys import SqliteApiKeys
+
+        return SqliteApiKeys(self.database)
 
     @cached_property
     def upkeep(self) -> SqliteUpkeep:

@@ -22,6 +22,7 @@ from wa_cli.cli import (
     run,
     sandbox,
     send,
+    serve,
     status,
     subgroup,
 )
@@ -35,6 +36,7 @@ COMMANDS: Final[dict[str, Any]] = {
     "send": send.app,
     "run": run.run,
     "drain": drain.drain,
+    "serve": serve.app,
     "status": status.status,
     "watch": status.watch,
     "message": message.app,

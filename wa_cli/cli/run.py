@@ -1,37 +1,63 @@
-"""`wa run`: the daemon, and the lines it logs."""
+"""`wa run`: the daemon, and with --serve the HTTP door beside it."""
 
 from __future__ import annotations
 
-import json
-import logging
-import sys
-from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wa_cli.cli.session import clean_text, format_time, session_of
+from wa_cli.cli.logs import start_logging
+from wa_cli.cli.serve import HOST, PORT, HostOption, LogJsonOption, PortOption
+from wa_cli.cli.session import Session, format_time, session_of
 
-# What our own code hands to a log line beside its words.
-EXTRA_FIELDS: Final = ("message_id", "state", "rule", "latency_ms")
+if TYPE_CHECKING:
+    from wa_cli.ports import Holder
 
 
 def run(
     context: typer.Context,
-    log_json: Annotated[bool, typer.Option("--log-json", help="Log JSON lines instead of words.")] = False,
+    log_json: LogJsonOption = False,
     instance: Annotated[str | None, typer.Option("--instance", metavar="NAME", help="The instance that sends.")] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Take webhooks and calls of the HTTP API, too.")] = False,
+    host: HostOption = HOST,
+    port: PortOption = PORT,
 ) -> None:
     """Send messages as they become due, until stopped. Ctrl-C or SIGTERM finishes what is in flight."""
     session = session_of(context)
     app = session.open_app(create=True)
-    _start_logging(as_json=log_json, is_verbose=session.verbose, is_quiet=session.quiet)
+    start_logging(as_json=log_json, is_verbose=session.verbose, is_quiet=session.quiet)
     chosen = app.find_instance(instance)
     app.check_account()
 
     from wa_cli.daemon.loops import run_in_loop
     from wa_cli.daemon.service import run_daemon
 
-    code, holder = run_in_loop(run_daemon(app, chosen))
+    if not serve:
+        _finish(session, *run_in_loop(run_daemon(app, chosen)))
+        return
+
+    from wa_cli.bootstrap import open_app
+    from wa_cli.cli.serve import open_server
+
+    # Another daemon very likely has the port as well: say that it runs, not that the port is taken.
+    holder = app.leases.find_holder(chosen.id, now_ms=app.clock.wall_ms())
+    if holder is not None and holder.role == "daemon":
+        _finish(session, 0, holder)
+        return
+    beside = open_app(session.settings, create=False)
+    try:
+        server = open_server(session, beside, host=host, port=port)
+        try:
+            ended = run_in_loop(run_daemon(app, chosen, on_stop=server.stop))
+        finally:
+            server.stop()
+            server.join()
+    finally:
+        beside.close()
+    _finish(session, *ended)
+
+
+def _finish(session: Session, code: int, holder: Holder | None) -> None:
     if holder is not None:
         if session.json:
             since = format_time(holder.since_ms)
@@ -41,41 +67,3 @@ def run(
             session.show(f"a daemon runs already: pid {holder.pid} on {holder.host}, since {since}")
     if code:
         raise typer.Exit(code)
-
-
-class _Words(logging.Formatter):
-    """Lines for people: local time, level when it matters, one line whatever the text holds."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
-        level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        return f"{at} {level}{clean_text(record.getMessage())}"
-
-
-class _JsonLines(logging.Formatter):
-    """One JSON object a line, for machines."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC)
-            .isoformat(timespec="milliseconds")
-            .replace("+00:00", "Z"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        line.update({name: getattr(record, name) for name in EXTRA_FIELDS if hasattr(record, name)})
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
-
-
-def _start_logging(*, as_json: bool, is_verbose: bool, is_quiet: bool) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines() if as_json else _Words())
-    logging.raiseExceptions = False  # a log that cannot be written must not stop a message
-    root = logging.getLogger("wa")
-    root.handlers[:] = [handler]
-    root.propagate = False
-    root.setLevel(logging.DEBUG if is_verbose else logging.WARNING if is_quiet else logging.INFO)
-    logging.getLogger("apscheduler").setLevel(logging.ERROR)

@@ -119,8 +119,7 @@ def _follow(session: Session, *, seconds: float, count: int) -> None:
 
 def read_report(session: Session) -> Report:
     """Look once.  What a dead process left on its way is turned into unknowns first, so that no number lies."""
-    from wa_cli.services.instances import count_limited_recipients, recipient_look_back_ms
-    from wa_cli.services.status import find_troubles
+    from wa_cli.services.status import find_troubles, read_pace
 
     path = session.settings.database_path()
     if not path.exists():
@@ -130,12 +129,7 @@ def read_report(session: Session) -> Report:
     app.leases.bury_dead(now_ms=now_ms)
     limits = app.limits()
     instances = [read_instance(app, instance, now_ms=now_ms) for instance in known_instances(app)]
-    limited, started = 0, {}
-    for one in instances:
-        since_ms = now_ms - max(recipient_look_back_ms(limits), 60_000)
-        starts = app.upkeep.read_starts(one.instance.id, since_ms=since_ms)
-        started[one.instance.name] = sum(1 for _contact, at in starts if at > now_ms - 60_000)
-        limited += count_limited_recipients(limits, starts, now_ms=now_ms)
+    pace = read_pace(app.upkeep, [one.instance for one in instances], limits, now_ms=now_ms)
     stats = app.messages.read_stats()
     undismissed = app.upkeep.count_undismissed(most=FAILURES_COUNTED) if stats["failed"] else 0
     return Report(
@@ -144,10 +138,10 @@ def read_report(session: Session) -> Report:
         database_bytes=path.stat().st_size,
         stats=stats,
         retries=app.messages.count_waiting_retries(),
-        limited_recipients=limited,
+        limited_recipients=pace.limited,
         limits=limits,
         instances=instances,
-        started_last_minute=started,
+        started_last_minute=pace.started,
         troubles=find_troubles(
             stats, instances, undismissed=undismissed, fixes=_find_fixes(app, instances), now_ms=now_ms
         ),

@@ -14,6 +14,7 @@ from wa_cli.services.dispatch import LeaseLost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Executor
 
     from wa_cli.bootstrap import App
     from wa_cli.errors import WaError
@@ -26,6 +27,9 @@ PATIENCE_SECONDS: Final = 60.0
 STORE_PATIENCE_SECONDS: Final = 60.0
 # And how long it tries to reach the other side, if no --max-runtime says otherwise: three tries, 1 and 2 s apart.
 GATEWAY_PATIENCE_SECONDS: Final = 6.0
+# One batch of the worker: shorter than the patience of cron services and of the proxies in between.
+BATCH_SECONDS: Final = 25.0
+BATCH_PATIENCE_SECONDS: Final = 1.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,58 +82,127 @@ async def _drain(
     until_settled: bool,
     on_progress: Callable[[Record], None] | None,
 ) -> DrainReport:
-    report = DrainReport()
     interrupts = Interrupts()
     interrupts.install()
     executor = new_writer_thread()
     try:
-        await asyncio.get_running_loop().run_in_executor(executor, look_after_queue, app)
-        async with open_sender(
+        report = await _send_due(
             app,
             instance,
             role=role,
-            executor=executor,
+            max_runtime_seconds=max_runtime_seconds,
+            limit=limit,
             only_batch=only_batch,
-            start_limit=limit,
+            until_settled=until_settled,
             on_progress=on_progress,
-        ) as sender:
-            if isinstance(sender, Holder):
-                report.holder = sender
-                return report
-            loop = sender.loop
-            interrupts.call_on_first(loop.stop)
-            deadline_ms = None
-            if max_runtime_seconds is not None:
-                deadline_ms = app.clock.steady_ms() + max_runtime_seconds * 1000
-                asyncio.get_running_loop().call_later(max_runtime_seconds, loop.stop)
-            watcher = asyncio.create_task(watch_file(app, loop.wake, executor=executor))
-            guards = [asyncio.create_task(_give_up_on_store(loop))]
-            if max_runtime_seconds is None and not until_settled:
-                guards.append(asyncio.create_task(_give_up_on_gateway(loop)))
-            try:
-                await loop.run(
-                    until_idle=True,
-                    patience_seconds=PATIENCE_SECONDS,
-                    deadline_ms=deadline_ms,
-                    waits_for_schedule=until_settled,
-                )
-            except LeaseLost as error:
-                report.trouble = error
-            finally:
-                watcher.cancel()
-                for guard in guards:
-                    guard.cancel()
-                report.sums = loop.sums
-            report.trouble = report.trouble or loop.trouble
-            if report.trouble is None and loop.unreachable and interrupts.received is None:
-                report.trouble = Temporary(
-                    f"WhatsApp could not be reached: {loop.unreachable}",
-                    hint="nothing in the queue is lost; run the same command later, `wa doctor` looks for the reason",
-                    code="unreachable",
-                )
+            executor=executor,
+            call_on_stop=interrupts.call_on_first,
+            was_stopped=lambda: interrupts.received is not None,
+        )
     finally:
         executor.shutdown(wait=True)
     report.exit_code = interrupts.exit_code
+    return report
+
+
+async def drain_in_loop(
+    app: App, instance: Instance, *, limit: int, executor: Executor, stop: asyncio.Event
+) -> DrainReport:
+    """One batch on a running event loop: what is due now, at most `limit` messages, and gaps of a second at most.
+
+    executor: the one thread that uses the app.  stop: set when it has to come to its end.
+    Source: rows Q1 and Q8.
+    """
+    loop = asyncio.get_running_loop()
+    now_ms = app.clock.wall_ms()
+    await loop.run_in_executor(executor, lambda: app.leases.bury_dead(now_ms=now_ms))
+    # An empty queue needs no client, no lease and no network: most calls of a cron service end here.
+    next_due_at_ms = await loop.run_in_executor(executor, app.messages.next_due_at_ms, instance.id)
+    if next_due_at_ms is None or next_due_at_ms > now_ms:
+        return DrainReport()
+    waiting: list[asyncio.Task[None]] = []
+
+    async def call_then(callback: Callable[[], None]) -> None:
+        await stop.wait()
+        callback()
+
+    try:
+        return await _send_due(
+            app,
+            instance,
+            role="drain",
+            max_runtime_seconds=BATCH_SECONDS,
+            patience_seconds=BATCH_PATIENCE_SECONDS,
+            limit=limit,
+            executor=executor,
+            call_on_stop=lambda callback: waiting.append(loop.create_task(call_then(callback))),
+            was_stopped=stop.is_set,
+        )
+    finally:
+        for task in waiting:
+            task.cancel()
+
+
+async def _send_due(
+    app: App,
+    instance: Instance,
+    *,
+    role: str,
+    executor: Executor,
+    call_on_stop: Callable[[Callable[[], None]], None],
+    was_stopped: Callable[[], bool],
+    max_runtime_seconds: float | None = None,
+    patience_seconds: float = PATIENCE_SECONDS,
+    limit: int | None = None,
+    only_batch: int | None = None,
+    until_settled: bool = False,
+    on_progress: Callable[[Record], None] | None = None,
+) -> DrainReport:
+    report = DrainReport()
+    await asyncio.get_running_loop().run_in_executor(executor, look_after_queue, app)
+    async with open_sender(
+        app,
+        instance,
+        role=role,
+        executor=executor,
+        only_batch=only_batch,
+        start_limit=limit,
+        on_progress=on_progress,
+    ) as sender:
+        if isinstance(sender, Holder):
+            report.holder = sender
+            return report
+        loop = sender.loop
+        call_on_stop(loop.stop)
+        deadline_ms = None
+        if max_runtime_seconds is not None:
+            deadline_ms = app.clock.steady_ms() + max_runtime_seconds * 1000
+            asyncio.get_running_loop().call_later(max_runtime_seconds, loop.stop)
+        watcher = asyncio.create_task(watch_file(app, loop.wake, executor=executor))
+        guards = [asyncio.create_task(_give_up_on_store(loop))]
+        if max_runtime_seconds is None and not until_settled:
+            guards.append(asyncio.create_task(_give_up_on_gateway(loop)))
+        try:
+            await loop.run(
+                until_idle=True,
+                patience_seconds=patience_seconds,
+                deadline_ms=deadline_ms,
+                waits_for_schedule=until_settled,
+            )
+        except LeaseLost as error:
+            report.trouble = error
+        finally:
+            watcher.cancel()
+            for guard in guards:
+                guard.cancel()
+            report.sums = loop.sums
+        report.trouble = report.trouble or loop.trouble
+        if report.trouble is None and loop.unreachable and not was_stopped():
+            report.trouble = Temporary(
+                f"WhatsApp could not be reached: {loop.unreachable}",
+                hint="nothing in the queue is lost; run the same command later, `wa doctor` looks for the reason",
+                code="unreachable",
+            )
     return report
 
 

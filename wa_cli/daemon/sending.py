@@ -7,7 +7,6 @@ import gc
 import logging
 import random
 import signal
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -19,6 +18,7 @@ from wa_cli.services.dispatch import Alarm, SendLoop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from concurrent.futures import Executor
 
     from wa_cli.bootstrap import App
     from wa_cli.ports import Instance, Record, Transport
@@ -85,7 +85,7 @@ async def open_sender(
     instance: Instance,
     *,
     role: str,
-    executor: ThreadPoolExecutor,
+    executor: Executor,
     only_batch: int | None = None,
     start_limit: int | None = None,
     on_progress: Callable[[Record], None] | None = None,
@@ -133,7 +133,7 @@ async def open_sender(
         await transport.close()
 
 
-async def watch_file(app: App, on_change: Callable[[], None], *, executor: ThreadPoolExecutor) -> None:
+async def watch_file(app: App, on_change: Callable[[], None], *, executor: Executor) -> None:
     """Call back soon after another process has committed something.  Runs until cancelled."""
     loop = asyncio.get_running_loop()
     reader = await loop.run_in_executor(executor, app.open_reader)
@@ -177,6 +177,8 @@ def look_after_queue(app: App) -> None:
         )
 
 
-def new_writer_thread() -> ThreadPoolExecutor:
+def new_writer_thread() -> Executor:
     """The one thread that talks to the store."""
+    from concurrent.futures import ThreadPoolExecutor
+
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="wa-store")

@@ -23,7 +23,7 @@ from wa_cli.services.dispatch import LeaseLost, SendLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Executor
 
     from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
@@ -39,8 +39,10 @@ LEASE_RETRY_SECONDS: Final = 1.0
 BACKSTOP_SECONDS: Final = 0.25
 
 
-async def run_daemon(app: App, instance: Instance) -> tuple[int, Holder | None]:
-    """Send for the instance until a signal comes.
+async def run_daemon(
+    app: App, instance: Instance, *, on_stop: Callable[[], None] | None = None
+) -> tuple[int, Holder | None]:
+    """Send for the instance until a signal comes.  on_stop: called with the first one, for what runs beside it.
 
     Returns the exit code, and who holds the lease if another daemon already runs.
     Raises: StorageBroken when the database cannot be trusted any more; StorageError or Temporary when it was told to
@@ -48,6 +50,8 @@ async def run_daemon(app: App, instance: Instance) -> tuple[int, Holder | None]:
     """
     interrupts = Interrupts()
     interrupts.install()
+    if on_stop is not None:
+        interrupts.call_on_first(on_stop)
     executor = new_writer_thread()
     scheduler = _new_scheduler()
     upkeep_seconds = max(app.settings.count("RETRY_INTERVAL_MS") / 1000, 1.0)
@@ -108,7 +112,7 @@ def _describe_sums(sums: Sums) -> str:
     return ", ".join([f"{sums.sent} sent", *(f"{count} {name}" for name, count in counts.items() if count)])
 
 
-async def _send(app: App, loop: SendLoop, *, executor: ThreadPoolExecutor) -> None:
+async def _send(app: App, loop: SendLoop, *, executor: Executor) -> None:
     watcher = asyncio.create_task(watch_file(app, loop.wake, executor=executor))
     watcher.add_done_callback(lambda task: None if task.cancelled() else loop.stop())
     try:

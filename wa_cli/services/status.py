@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from wa_cli.services.instances import Standing
+from wa_cli.services.instances import Standing, count_limited_recipients, recipient_look_back_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from wa_cli.domain.pacing import Limits
+    from wa_cli.ports import Instance
     from wa_cli.services.instances import InstanceReport
+
+
+class StartLog(Protocol):
+    """What was begun of late, (contact id, started at) each."""
+
+    def read_starts(self, instance_id: int, *, since_ms: int) -> list[tuple[int, int]]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +78,31 @@ def find_troubles(
         failed = f"{count(undismissed, 'message')} failed"
         troubles.append(Trouble(code="failed_messages", message=failed, hint="wa failed list"))
     return troubles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast it goes.
+
+    limited: recipients who have to wait now (row T7).  started: posts begun in the last minute, by instance.
+    """
+
+    limited: int
+    started: dict[str, int]
+
+    @property
+    def per_second(self) -> float:
+        """Posts a second over the last minute (row Q7)."""
+        return sum(self.started.values()) / 60
+
+
+def read_pace(log: StartLog, instances: Iterable[Instance], limits: Limits, *, now_ms: int) -> Pace:
+    limited, started = 0, {}
+    for one in instances:
+        starts = log.read_starts(one.id, since_ms=now_ms - max(recipient_look_back_ms(limits), 60_000))
+        started[one.name] = sum(1 for _contact, at in starts if at > now_ms - 60_000)
+        limited += count_limited_recipients(limits, starts, now_ms=now_ms)
+    return Pace(limited=limited, started=started)
 
 
 def _nobody_sends(report: InstanceReport, now_ms: int) -> bool:

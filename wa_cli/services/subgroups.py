@@ -1,4 +1,4 @@
-"""Importing members: as they are read, or all of them or none.
+"""Finding a subgroup, and importing its members: as they are read, or all of them or none.
 
 Either way memory is bounded and whoever reads the list decides what a bad row means: what `joining` leaves out is not
 taken in, and what it raises stops the import.
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
 from wa_cli.domain.recipient import Recipient, RecipientKind
 from wa_cli.domain.subgroup import Joined, NewMember
-from wa_cli.errors import StorageFull
+from wa_cli.errors import NotFound, StorageFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from wa_cli.domain.subgroup import Joining
+    from wa_cli.domain.subgroup import Joining, Subgroup, SubgroupSizes
 
 # Rows a transaction: they hold the write lock for 10 to 40 ms, so a daemon beside it hardly notices.  The next rows
 # are read while the lock is free, which is all the breath that others need.
@@ -38,6 +38,30 @@ class MemberStore(Protocol):
     def stage_members(self, joining: Sequence[Joining], *, now_ms: int) -> None: ...
 
     def enter_staged(self, subgroup_id: int) -> Counter[Joined]: ...
+
+
+class SubgroupStore(Protocol):
+    """What looking for a subgroup asks of the store."""
+
+    def find(self, name: str) -> Subgroup: ...
+
+    def read_sizes(self, subgroup_id: int) -> SubgroupSizes: ...
+
+
+def find_by_name_or_id(store: SubgroupStore, word: str) -> Subgroup:
+    """The subgroup of that name, else of that id: programs hold the id, people the name (row R1).
+
+    Raises: NotFound with the name that was probably meant.
+    """
+    try:
+        return store.find(word)
+    except NotFound as missing:
+        if not (word.isascii() and word.isdigit() and len(word) < 19):
+            raise
+        try:
+            return store.read_sizes(int(word)).subgroup
+        except NotFound:
+            raise missing from None
 
 
 def import_as_read(

@@ -1,0 +1,237 @@
+"""The application: every route, what it needs to be allowed, and what it may answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from fastapi import FastAPI, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+
+from wa_cli import __version__
+from wa_cli.domain.api_key import Scope
+from wa_cli.errors import WaError
+from wa_cli.web import models, queue, send
+from wa_cli.web.errors import answer_error, describe
+from wa_cli.web.reading import identify, invalid, read_idempotency_key, read_model
+from wa_cli.web.store import StoreThread
+from wa_cli.web.worker import Drain
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+STATUS_CODES: Final[Mapping[int, tuple[str, str]]] = {
+    404: ("not_found", "there is nothing at this address"),
+    405: ("method", "this address does not take that method"),
+}
+MEANINGS: Final[Mapping[int, str]] = {
+    400: "The call cannot be meant: a time, a number, a text that the platform would refuse",
+    401: "No key, or one that is not this server's",
+    403: "The key has not the scope",
+    404: "There is no such thing",
+    408: "The body came too slowly",
+    409: "A list has moved on, or the first call with this Idempotency-Key is still running",
+    413: "The body is too large",
+    415: "The body is not JSON",
+    422: "The body or the query does not have the shape, or the Idempotency-Key stands for other content",
+    429: "The queue is full",
+    500: "A bug in wa",
+    503: "The store is busy or cannot be written; the same call may work later",
+}
+KEY_WORDS: Final = "A key of `wa serve key add NAME`, with the scope that x-scope names."
+BODIES: Final[tuple[type[BaseModel], ...]] = (
+    models.SendToSubgroup,
+    models.SendMessage,
+    models.SendBatch,
+    models.SendCampaign,
+    models.Resend,
+    models.ResendChosen,
+)
+READS: Final = (401, 403, 422, 500, 503)
+WRITES: Final = (400, 401, 403, 408, 409, 413, 415, 422, 500, 503)
+SENDS: Final = (*WRITES, 404, 429)
+
+SubgroupWord = Annotated[str, Path(description="The name of a subgroup, or its id.", min_length=1, max_length=200)]
+
+
+@dataclass(slots=True, kw_only=True)
+class Web:
+    """What the routes of one server share.
+
+    drain: how `POST /api/queue/worker` sends.  requests: how often each (method, route, status) was answered.
+    """
+
+    store: StoreThread
+    drain: Drain | None = None
+    requests: Counter[tuple[str, str, int]] = field(default_factory=Counter)
+    started_at: float = field(default_factory=time.monotonic)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def stop(self) -> None:
+        """Let whatever would go on for long come to its end."""
+        self.stopping.set()
+
+
+def build_application(web: Web) -> FastAPI:
+    """The ASGI application."""
+
+    @asynccontextmanager
+    async def lifespan(_application: FastAPI) -> AsyncIterator[None]:
+        yield
+
+    application = FastAPI(
+        title="wa",
+        version=__version__,
+        description="Queue WhatsApp messages, follow them, and send again what failed.",
+        docs_url=None,  # these pages load scripts from elsewhere
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    _add_error_handlers(application)
+    _add_sending(application, web)
+    _add_queue(application, web)
+    application.openapi = lambda: _describe(application)  # type: ignore[method-assign]  # the way FastAPI has for it
+    return application
+
+
+def _describe(application: FastAPI) -> dict[str, Any]:
+    """What /openapi.json says: FastAPI's own, with the bodies that we read ourselves, and the keys."""
+    if application.openapi_schema is None:
+        schema = get_openapi(
+            title=application.title,
+            version=application.version,
+            description=application.description,
+            routes=application.routes,
+        )
+        components = schema.setdefault("components", {})
+        schemas = components.setdefault("schemas", {})
+        for model in BODIES:
+            described = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(described.pop("$defs", {}))
+            schemas[model.__name__] = described
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": KEY_WORDS}}
+        application.openapi_schema = schema
+    return application.openapi_schema
+
+
+# --- errors ---
+
+
+def _add_error_handlers(application: FastAPI) -> None:
+    @application.exception_handler(WaError)
+    async def explain(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, WaError)
+        return answer_error(error)
+
+    @application.exception_handler(RequestValidationError)
+    async def name_fields(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return answer_error(invalid([(".".join(map(str, one["loc"][1:])), one["msg"]) for one in error.errors()]))
+
+    @application.exception_handler(Exception)
+    async def admit(_request: Request, _error: Exception) -> JSONResponse:
+        hint = "the server's log has the rest; please report it"
+        return JSONResponse(describe("bug", "this is a bug in wa", hint=hint, exit=1), status_code=500)
+
+    @application.exception_handler(ClientDisconnect)
+    async def shrug(_request: Request, _error: Exception) -> Response:
+        return Response(status_code=400)  # nobody is there to read it
+
+    @application.exception_handler(HTTPException)
+    async def reshape(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        code, message = STATUS_CODES.get(error.status_code, ("http", str(error.detail)))
+        return JSONResponse(
+            describe(code, message, hint="/openapi.json lists what there is"),
+            status_code=error.status_code,
+            headers=error.headers,
+        )
+
+
+def _answers(model: type[BaseModel] | None, *statuses: int, good: int = 200) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route: what it answers when it works, and the one error shape for everything else."""
+    answers: dict[int | str, dict[str, Any]] = {
+        status: {"model": models.ErrorAnswer, "description": MEANINGS[status]} for status in sorted(set(statuses))
+    }
+    if model is not None:
+        answers[good] = {"model": model}
+    return answers
+
+
+def _body(model: type[BaseModel], *, takes_key: bool = False) -> dict[str, Any]:
+    """The `openapi_extra` of a route whose body is read after the caller was identified."""
+    assert model in BODIES
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    parameters: list[dict[str, Any]] = [
+        {
+            "name": "x-user-id",
+            "in": "header",
+            "required": False,
+            "description": "For whom the call is made: recorded, never trusted.",
+            "schema": {"type": "string", "maxLength": 200},
+        }
+    ]
+    if takes_key:
+        parameters.append(
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "description": "A name for this call: the same call with it queues nothing more.",
+                "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+            }
+        )
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "parameters": parameters,
+    }
+
+
+def _secured(scope: Scope, extra: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {**(extra or {}), "security": [{"key": []}], "x-scope": scope.value}
+
+
+# --- routes ---
+
+
+def _add_sending(application: FastAPI, web: Web) -> None:
+    @application.post(
+        "/api/subgroups/{subgroup}/send",
+        status_code=202,
+        summary="Queue one message for every member of a subgroup, spaced",
+        responses={**_answers(models.SendAnswer, *SENDS, good=202), 200: {"model": models.SendAnswer}},
+        openapi_extra=_secured(Scope.SEND, _body(models.SendToSubgroup, takes_key=True)),
+    )
+    async def send_to_subgroup(request: Request, subgroup: SubgroupWord) -> Response:
+        caller = await identify(request, web.store, Scope.SEND)
+        key = read_idempotency_key(request)
+        asked = await read_model(request, models.SendToSubgroup)
+        return await web.store.run(lambda app: send.send_to_subgroup(app, subgroup, asked, caller=caller, key=key))
+
+
+def _add_queue(application: FastAPI, web: Web) -> None:
+    @application.get(
+        "/api/queue/status",
+        summary="How many messages stand where, how fast they leave, and how far a campaign has come",
+        responses=_answers(models.QueueAnswer, *READS, 404),
+        openapi_extra=_secured(Scope.READ),
+    )
+    async def queue_status(
+        request: Request,
+        campaignId: Annotated[str | None, Query(max_length=200, description="Of one campaign.")] = None,
+    ) -> Response:
+        await identify(request, web.store, Scope.READ)
+        return await web.store.run(lambda app: queue.read_status(app, campaignId))

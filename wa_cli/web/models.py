@@ -1,0 +1,243 @@
+"""What the bodies of requests and answers look like: the source of /openapi.json.
+
+A field that a request does not know is an error: a misspelt `rate_limit_delay` must not send at another pace.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_DELAY_MS: Final = 86_400_000
+
+ContentType = Literal["text", "image", "video", "document", "audio", "sticker", "template"]
+Number = Annotated[str, Field(min_length=1, max_length=500)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Delay = Annotated[int, Field(ge=0, le=MAX_DELAY_MS)]
+Timestamp = Annotated[str, Field(description="RFC 3339 in UTC")]
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class HeaderPart(_Asked):
+    """The header of a template."""
+
+    kind: Literal["text", "image", "video", "document"]
+    value: str = Field(description="The words, or the public https link of the file.")
+
+
+class ButtonPart(_Asked):
+    """The variable of one button of a template."""
+
+    index: int = Field(ge=0, le=9)
+    sub_type: Literal["url", "quick_reply", "copy_code"] = "url"
+    value: str
+
+
+class Words(_Asked):
+    """What a message says."""
+
+    type: ContentType | None = Field(default=None, description="Found from the other fields unless given.")
+    body: str | None = Field(default=None, description="The text.")
+    message: str | None = Field(default=None, description="The same as body.")
+    text: str | None = Field(default=None, description="The same as body.")
+    media: str | None = Field(default=None, description="The public https link of a file.")
+    caption: str | None = None
+    filename: str | None = None
+    template: str | None = Field(default=None, description="The name of an approved template.")
+    language: str = "en_US"
+    parameters: list[str] | dict[str, str] | None = Field(
+        default=None, description="The values of a template's body, in order or by name."
+    )
+    header: HeaderPart | None = None
+    buttons: list[ButtonPart] | None = None
+    link_preview: bool = False
+
+
+class Options(_Asked):
+    """When and how: the same for every call that sends."""
+
+    send_at: Annotated[int, Field(ge=0)] | Annotated[str, Field(max_length=100)] | None = Field(
+        default=None, description="Epoch seconds, or a time such as 2026-11-22T09:00 or 'tomorrow 9am'."
+    )
+    send_immediately: bool = Field(default=False, description="From now on; send_at is not looked at then.")
+    rate_limit_delay: Delay | Literal["auto"] | None = Field(
+        default=None, description="Milliseconds between two messages (2000), or 'auto' to pick by size."
+    )
+    immediate: bool = Field(
+        default=False, description="Ahead of everything that waits; the limits of the account still hold."
+    )
+    instance: Name | None = Field(default=None, description="The instance that sends; the default one without.")
+    again: bool = Field(default=False, description="Queue it although the same words went out or wait already.")
+    max_attempts: Annotated[int, Field(ge=1, le=1000)] | None = None
+    expires: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
+        default=None, description="A time, or a length of time after the start, such as 2h."
+    )
+    on_unknown: Literal["hold", "resend", "skip"] = "hold"
+    dry_run: bool = Field(default=False, description="Say what would happen; write and send nothing.")
+
+
+class SendToSubgroup(Words, Options):
+    """Row R1: one message for every member of a subgroup."""
+
+
+class Addressed(_Asked):
+    phoneNumber: Number | None = Field(default=None, description="The number.")
+    to: Number | None = Field(default=None, description="The same as phoneNumber.")
+    recipient: Number | None = Field(default=None, description="The same as phoneNumber.")
+
+
+class SendMessage(Addressed, Words, Options):
+    """Rows S1, S3, T2: one message for one recipient."""
+
+
+class BatchLine(Addressed):
+    """One recipient and their own words."""
+
+    message: str | None = Field(default=None, description="The text.")
+    body: str | None = Field(default=None, description="The same as message.")
+    text: str | None = Field(default=None, description="The same as message.")
+    key: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(
+        default=None, description="The Idempotency-Key of this line alone."
+    )
+
+
+class SendBatch(Options):
+    """Rows S4, T3: many recipients, each with their own words."""
+
+    messages: list[BatchLine] = Field(min_length=1)
+
+
+class Resend(_Asked):
+    """Row R8: everything that failed of one subgroup."""
+
+    rate_limit_delay: Delay = Field(default=3000, description="Milliseconds between two messages.")
+    force: bool = Field(default=False, description="Permanent errors too.")
+    dry_run: bool = False
+
+
+class ResendChosen(Resend):
+    """Row R7: chosen ones, by their index in the list last printed, or by their id."""
+
+    message_indices: list[Annotated[int, Field(ge=0, le=999_999_999)]] | None = None
+    message_ids: list[Annotated[str, Field(pattern=r"^m[0-9]{1,18}$")]] | None = None
+
+
+class SendCampaign(Options):
+    """Rows Q2, Q9: one message for the recipients of a campaign, in the words of the platform."""
+
+    campaignId: int | Annotated[str, Field(min_length=1, max_length=200)]
+    recipients: list[Number] = Field(min_length=1)
+    messageType: Name = "text"
+    payload: dict[str, Any] = Field(
+        description="The message as the platform's API names it, under its type: {'text': {'body': '...'}}."
+    )
+
+
+# --- answers -------------------------------------------------------------------------------------------------------
+
+
+class ErrorBody(BaseModel):
+    code: str
+    message: str
+    hint: str | None
+    exit: int | None = Field(default=None, description="What the command line would exit with.")
+
+
+class ErrorAnswer(BaseModel):
+    error: ErrorBody
+
+
+class Line(BaseModel):
+    """What became of one message.  outcome: immediate means that nothing is ahead of it and that it is due."""
+
+    id: str
+    recipient: str
+    outcome: Literal["immediate", "queued", "duplicate", "skipped"]
+    queue_position: int | None
+    due_at: Timestamp | None
+    state: str
+    reason: str | None = None
+
+
+class Refusal(BaseModel):
+    index: int
+    text: str
+    reason: str
+
+
+class SendAnswer(BaseModel):
+    success: bool
+    message: str
+    batch_id: str | None
+    subgroup: str | None
+    queued: int
+    duplicates: int
+    skipped: int
+    refused: int
+    delay_ms: int
+    rate_limit_delay: int
+    dry_run: bool
+    start_at: Timestamp
+    messages: list[Line]
+    refusals: list[Refusal]
+
+
+class MessageAnswer(Line):
+    success: bool
+    message: str
+    immediate: bool
+    queued: bool
+    duplicate: bool
+    queuePosition: int | None
+    batch_id: str | None
+
+
+class CampaignAnswer(SendAnswer):
+    campaignId: int | str
+
+
+class QueueStats(BaseModel):
+    """How many messages stand where; each is in exactly one."""
+
+    pending: int
+    processing: int
+    sent: int
+    failed: int
+    delivered: int
+    read: int
+    unknown: int
+    skipped: int
+    expired: int
+    cancelled: int
+
+
+class CampaignCounts(BaseModel):
+    """How far a campaign has come.  sent: all that WhatsApp took, delivered and read ones too; delivered likewise."""
+
+    id: int | str
+    name: str
+    progress: int
+    total: int
+    pending: int
+    sent: int
+    delivered: int
+    read: int
+    failed: int
+    unknown: int
+    skipped: int
+    expired: int
+    cancelled: int
+    failedCount: int
+
+
+class QueueAnswer(BaseModel):
+    stats: QueueStats
+    avgSendRate: str
+    campaign: CampaignCounts | None
+    throttling: dict[str, int]
+    deliveryFailures: dict[str, int]
+    queue: dict[str, int]

@@ -1,0 +1,232 @@
+"""The server: uvicorn on a socket, in a thread and an event loop of its own: a daemon beside it keeps its pace."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from wa_cli.errors import UsageError
+from wa_cli.web.access import AccessLog
+from wa_cli.web.application import Web, build_application
+from wa_cli.web.store import StoreThread
+
+if TYPE_CHECKING:
+    from wa_cli.bootstrap import App
+    from wa_cli.web.worker import Drain
+
+# How long the head of a request, or the rest of a body that was refused, may take to come.
+HEAD_SECONDS: Final = 10.0
+KEEP_ALIVE_SECONDS: Final = 65  # longer than the proxies in front of it, which close first then
+GRACE_SECONDS: Final = 30
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine can reach an address."""
+    return host == "localhost" or host == "::1" or host.startswith("127.")
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """A listening socket.  Raises: UsageError when the port is taken or the address cannot be had (fault 90)."""
+    try:
+        family, _kind, _protocol, _name, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (socket.gaierror, UnicodeError) as error:
+        raise UsageError(
+            f"there is no address '{host}' to listen on", hint="--host 127.0.0.1, or this machine's own", code="host"
+        ) from error
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name != "nt":  # there it would let two servers share a port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(2048)
+    except OSError as error:
+        listening.close()
+        raise _explain_refusal(host, port, error) from error
+    listening.setblocking(False)
+    return listening
+
+
+def _explain_refusal(host: str, port: int, error: OSError) -> UsageError:
+    if error.errno == 98 or "in use" in str(error).lower():
+        pid = find_listener(port)
+        owner = f" by pid {pid}" if pid is not None else ""
+        return UsageError(
+            f"port {port} on {host} is taken{owner}",
+            hint="stop that program, or choose another port: --port 8081",
+            code="port_taken",
+        )
+    if isinstance(error, PermissionError):
+        return UsageError(
+            f"this user may not listen on port {port}", hint="choose one from 1024 on: --port 8080", code="port_refused"
+        )
+    return UsageError(
+        f"{host} port {port} cannot be listened on: {error.strerror}",
+        hint="--host 127.0.0.1, or an address of this machine",
+        code="port_refused",
+    )
+
+
+def find_listener(port: int) -> int | None:
+    """Who listens on a TCP port of this machine, or None where that cannot be known (not Linux, another user's)."""
+    sockets: set[str] = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                words = line.split()
+                if words[3] == "0A" and int(words[1].rpartition(":")[2], 16) == port:
+                    sockets.add(f"socket:[{words[9]}]")
+    if not sockets:
+        return None
+    with suppress(OSError):
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit() and _holds(folder / "fd", sockets):
+                return int(folder.name)
+    return None
+
+
+def _holds(folder: Path, sockets: set[str]) -> bool:
+    with suppress(OSError):
+        for descriptor in folder.iterdir():
+            with suppress(OSError):
+                if os.readlink(descriptor) in sockets:
+                    return True
+    return False
+
+
+class PatientProtocol(H11Protocol):
+    """HTTP/1.1 with a limit to its patience: uvicorn itself waits for ever for the end of a head (fault 73)."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._watch(has_news=True)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch(has_news=True)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch(has_news=False)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget()
+        super().connection_lost(exc)
+
+    def _watch(self, *, has_news: bool) -> None:
+        """The clock runs while a head has begun and not ended, and while the rest of a refused body comes."""
+        theirs = self.conn.their_state
+        is_answered = self.cycle is not None and self.cycle.response_complete
+        if (theirs is h11.IDLE and has_news) or (theirs is h11.SEND_BODY and is_answered):
+            if self._deadline is None:
+                self._deadline = self.loop.call_later(HEAD_SECONDS, self._give_up)
+        else:
+            self._forget()
+
+    def _forget(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        self._deadline = None
+        if not self.transport.is_closing():
+            self.transport.close()
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn that says when it serves, and leaves signals to whoever started it."""
+
+    def __init__(self, config: uvicorn.Config, ready: threading.Event) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready.set()
+
+
+class WebServer:
+    """A server on an app of its own.  `start`, then `stop` from any thread, then `join`."""
+
+    def __init__(self, app: App, listening: socket.socket, *, drain: Drain | None = None) -> None:
+        self.app = app
+        self._store = StoreThread(app)
+        self._web = Web(store=self._store, drain=drain)
+        host, port = listening.getsockname()[:2]
+        self.address = str(host), int(port)
+        self._listening = listening
+        self._ready = threading.Event()
+        config = uvicorn.Config(
+            AccessLog(build_application(self._web), self._web.requests),
+            loop="asyncio",
+            http=PatientProtocol,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # who is on this machine is told by the connection, not by a header
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        self._server = _Uvicorn(config, self._ready)
+        self._thread = threading.Thread(target=self._serve, name="wa-web", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.trouble: BaseException | None = None
+
+    @property
+    def url(self) -> str:
+        host, port = self.address
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def start(self) -> None:
+        """Serve from now on.  Returns once requests are taken; raises what kept it from that."""
+        self._thread.start()
+        self._ready.wait()
+        if self.trouble is not None:
+            self.join()
+            raise self.trouble
+
+    def stop(self) -> None:
+        """Take no more requests; finish those that were begun.  Returns at once."""
+        self._server.should_exit = True
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it has ended already
+                self._loop.call_soon_threadsafe(self._web.stop)
+
+    def wait(self) -> None:
+        """Until it has ended, by a stop or by trouble of its own, which is raised."""
+        self._thread.join()
+        if self.trouble is not None:
+            raise self.trouble
+
+    def join(self) -> None:
+        """Wait for the end.  The store is not used any more afterwards."""
+        self._thread.join()
+        self._store.close()
+        self._listening.close()
+
+    def _serve(self) -> None:
+        try:
+            asyncio.run(self._run())
+        except BaseException as error:  # noqa: BLE001  # for whoever waits in another thread
+            self.trouble = error
+        finally:
+            self._ready.set()
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await self._server.serve(sockets=[self._listening])
