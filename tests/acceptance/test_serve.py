@@ -1,0 +1,182 @@
+"""`wa serve` and `wa run --serve` as real processes: beside a daemon, in one with it, stopped, kept from starting."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import time
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from rig import Household, Running, number, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Door:
+    """The HTTP door of a household: a process that serves, and a key."""
+
+    def __init__(self, home: Household, *words: str, env: dict[str, str] | None = None) -> None:
+        made = home.wa("serve", "key", "add", "test", "--scope", "send", "--scope", "read", "--scope", "worker")
+        assert made.exit == 0, made.err
+        self.key = made.out.strip()
+        self.running: Running = home.start(*(words or ("serve",)), "--port", "0", "--json", env=env)
+        self.address = json.loads(self.running.wait_for_line('"url"'))
+
+    def call(self, method: str, path: str, body: Any = None, *, key: str | None = None) -> tuple[int, Any]:
+        request = urllib.request.Request(
+            self.address["url"] + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", "Authorization": f"Bearer {key or self.key}"},
+        )
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=60) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read())
+
+
+def fill(home: Household, count: int) -> None:
+    assert home.wa("subgroup", "create", "vip").exit == 0
+    assert home.wa("subgroup", "add", "vip", *(number(index) for index in range(count))).exit == 0
+
+
+@pytest.mark.parametrize("is_one_process", [False, True])
+def test_what_is_queued_over_http_leaves_by_the_daemon(home: Household, is_one_process: bool) -> None:
+    """Rows R1, S1: in a process of its own, and in one with the daemon."""
+    fill(home, 3)
+    if is_one_process:
+        door = Door(home, "run", "--serve")
+        door.running.wait_for_line("sending for")
+    else:
+        home.daemon()
+        door = Door(home)
+    status, answer = door.call("POST", "/api/subgroups/vip/send", {"body": "hello", "rate_limit_delay": 0})
+    assert (status, answer["queued"]) == (202, 3)
+    home.acknowledged.update(message["id"] for message in answer["messages"])
+    home.wait_for_states(sent=3)
+    assert door.call("GET", "/api/queue/status")[1]["stats"]["sent"] == 3
+    home.audit().assert_sound()
+
+
+@pytest.mark.parametrize("words", [("serve",), ("run", "--serve")])
+@pytest.mark.parametrize("number_", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_server_and_leaves_nothing_behind(
+    home: Household, words: tuple[str, ...], number_: signal.Signals
+) -> None:
+    """Row T8."""
+    door = Door(home, *words)
+    assert door.call("GET", "/api/queue/status")[0] == 200
+    door.running.signal(number_)
+    began = time.monotonic()
+    ran = door.running.wait()
+    assert ran.exit == 0, ran.err
+    assert time.monotonic() - began < 10
+    assert "Traceback" not in ran.err
+    assert list(home.folder.glob("*.lock")) == []
+
+
+def test_a_request_that_was_begun_is_finished_and_a_second_signal_leaves_at_once(home: Household) -> None:
+    """Row T8: the body of the first request is half here when the signal comes."""
+    fill(home, 1)
+    door = Door(home)
+    body = b'{"body": "hello"}'
+    head = (
+        f"POST /api/subgroups/vip/send HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {door.key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    with socket.create_connection((door.address["host"], door.address["port"]), timeout=60) as connection:
+        connection.sendall(head + body[:5])
+        until(lambda: home.read("SELECT last_used_at FROM api_key")[0][0], "the request to be begun")
+        door.running.signal(signal.SIGTERM)
+        door.running.wait_for_line("finishing what is in flight")
+        connection.sendall(body[5:])
+        assert connection.recv(65536).startswith(b"HTTP/1.1 202")
+    assert door.running.wait().exit == 0
+    assert home.states() == {"queued": 1}
+
+    stuck = home.start("serve", "--port", "0", "--json")
+    address = json.loads(stuck.wait_for_line('"url"'))
+    with socket.create_connection((address["host"], address["port"]), timeout=60) as connection:
+        connection.sendall(head + body[:5])
+        stuck.wait_for_line("serving on")
+        stuck.signal(signal.SIGTERM)
+        stuck.wait_for_line("finishing what is in flight")
+        stuck.signal(signal.SIGTERM)
+        began = time.monotonic()
+        assert stuck.wait().exit == 143
+        assert time.monotonic() - began < 5
+
+
+def test_what_is_not_set_is_said_at_the_start_with_what_it_switches_off(home: Household) -> None:
+    """Rows Q5, Q8."""
+    running = home.start("serve", "--port", "0")
+    running.wait_for_line("serving on http://127.0.0.1:")
+    lines = "".join(running.err)
+    for words in (
+        "WHATSAPP_APP_SECRET is not set: every webhook is refused",
+        "WHATSAPP_VERIFY_TOKEN is not set: Meta's check",
+        "WORKER_SECRET is not set: POST /api/queue/worker",
+        "no API key yet",
+    ):
+        assert words in lines
+
+
+def test_a_server_that_has_everything_says_nothing_but_where_it_is(home: Household) -> None:
+    env = {"WHATSAPP_APP_SECRET": "canary-a", "WHATSAPP_VERIFY_TOKEN": "canary-b", "WORKER_SECRET": "canary-c"}
+    door = Door(home, env=env)
+    door.call("GET", "/api/queue/status")
+    door.running.signal(signal.SIGTERM)
+    ran = door.running.wait()
+    assert "warning" not in ran.err
+    assert "canary" not in ran.err + ran.out  # promise P11
+    assert door.key not in ran.err + ran.out
+
+
+def test_a_taken_port_keeps_both_kinds_of_server_from_starting(home: Household) -> None:
+    """Fault 90: the daemon does not start by halves."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for words in (("serve",), ("run", "--serve")):
+            ran = home.wa(*words, "--port", port, "--json")
+            assert (ran.exit, ran.error()["code"]) == (2, "port_taken")
+    assert list(home.folder.glob("*.lock")) == []
+
+
+def test_a_second_daemon_with_a_server_says_that_the_first_one_runs(home: Household) -> None:
+    """Row 37: not that the port is taken."""
+    door = Door(home, "run", "--serve")
+    door.running.wait_for_line("sending for")
+    second = home.wa("run", "--serve", "--port", str(door.address["port"]))
+    assert second.exit == 0
+    assert "a daemon runs already" in second.out
+
+
+def test_other_machines_are_let_in_with_a_warning_only(home: Household) -> None:
+    running = home.start("serve", "--host", "0.0.0.0", "--port", "0")
+    running.wait_for_line("can be reached by other machines, in plain HTTP")
+    running.wait_for_line("serving on")
+
+
+def test_the_log_of_a_server_can_be_read_by_machines(make_home: Callable[..., Household]) -> None:
+    """Fault 83; promise P11: one JSON object a line, no number in a path."""
+    home = make_home()
+    running = home.start("serve", "--port", "0", "--json", "--log-json")
+    address = json.loads(running.wait_for_line('"url"'))
+    path = "/api/nobody/%2B6581230001%0A12:00:00%20forged"
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address["url"] + path, timeout=60)
+    caught.value.close()
+    running.wait_for_line("/api/nobody")
+    running.signal(signal.SIGTERM)
+    lines = [json.loads(line) for line in running.wait().err.splitlines()]
+    (shown,) = [line["message"] for line in lines if "/api/nobody" in line["message"]]
+    assert "6581230001" not in shown
+    assert "\\n" in shown
