@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from wa_cli import cuts
@@ -99,13 +99,8 @@ class App:
 
         return SqliteWebhooks(self.database)
 
-    def read_webhooks(self, *, limit: int, are_fresh: bool = True) -> ReadSums:
-        """Read the webhooks that wait, at most `limit` of them, and let them take effect.
-
-        are_fresh: they came just now from the provider, and so prove that webhooks come.
-        """
-        from functools import partial
-
+    def read_webhooks(self, *, limit: int) -> ReadSums:
+        """Read the webhooks that wait, at most `limit` of them, and let them take effect."""
         from wa_cli.services.webhooks import read_waiting
 
         now_ms = self.clock.wall_ms()
@@ -113,9 +108,27 @@ class App:
             self.webhooks,
             self.webhook_reader(self.find_instance()),
             partial(self.settle_events, now_ms=now_ms),
-            numbers=self.event_terms.numbers if are_fresh else {},
+            numbers=self.event_terms.numbers,
             now_ms=now_ms,
             limit=limit,
+        )
+
+    def replay_webhooks(self, only: Sequence[int], *, came_from_provider: bool) -> tuple[ReadSums, dict[str, int]]:
+        """Read these webhooks, which wait.  Returns the sums and what has changed.
+
+        came_from_provider: False for bodies from somewhere else, which do not prove that webhooks come.
+        """
+        from wa_cli.services.webhooks import replay
+
+        now_ms = self.clock.wall_ms()
+        numbers = self.event_terms.numbers  # read now: inside a transaction they cannot be
+        return replay(
+            self.webhooks,
+            self.webhook_reader(self.find_instance()),
+            partial(self.settle_events, now_ms=now_ms),
+            only=only,
+            numbers=numbers if came_from_provider else {},
+            now_ms=now_ms,
         )
 
     @cached_property

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from wa_cli.domain.consent import Change
@@ -201,6 +201,10 @@ class WebhookTurn(Protocol):
         """
         ...
 
+    def read_marks(self) -> dict[str, int]:
+        """How many messages stand where and how much is known of other things: what a webhook can change."""
+        ...
+
     def note_arrival(self, instance_id: int, *, at_ms: int) -> None:
         """Webhooks come for this instance: one did at that moment."""
         ...
@@ -218,8 +222,13 @@ class Webhooks(Protocol[AnyWebhookTurn]):
         """Keep these bodies; all of them are on the disk when this returns their ids."""
         ...
 
-    def read_waiting(self, *, after_id: int, limit: int, most_bytes: int) -> list[StoredWebhook]:
-        """The next ones that wait, in the order they came, at least one of them if there is any."""
+    def read_waiting(
+        self, *, after_id: int, limit: int, most_bytes: int, only: Collection[int] | None
+    ) -> list[StoredWebhook]:
+        """The next ones that wait, in the order they came, at least one of them if there is any.
+
+        only: look at these alone.
+        """
         ...
 
     def turn(self) -> AbstractContextManager[AnyWebhookTurn]: ...

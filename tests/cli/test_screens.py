@@ -88,7 +88,15 @@ def test_every_table_has_its_headers_in_capitals(wa: Wa, monkeypatch: pytest.Mon
         def flush(self) -> None: ...
 
     wa("subgroup", "create", "vip")
-    for line in ("subgroup list", "message list", "failed list", "instance list", "config show", "sandbox --magic"):
+    for line in (
+        "subgroup list",
+        "message list",
+        "failed list",
+        "instance list",
+        "webhook list",
+        "config show",
+        "sandbox --magic",
+    ):
         terminal = Terminal()
         with contextlib.redirect_stdout(terminal):  # type: ignore[type-var]  # it has what is written to
             wa(*line.split())

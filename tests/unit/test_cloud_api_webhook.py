@@ -26,8 +26,9 @@ from wa_cli.domain.event import (
 from wa_cli.domain.outcome import ErrorClass, Rejected
 from wa_cli.domain.receipt import Receipt
 from wa_cli.domain.retry import Stop
+from wa_cli.domain.webhook import LARGEST_BODY_BYTES
 from wa_cli.errors import UsageError
-from wa_cli.transports.cloud_api.webhook import MAX_BODY_BYTES, MAX_DEPTH, MAX_EVENTS, CloudApiWebhooks
+from wa_cli.transports.cloud_api.webhook import MAX_DEPTH, MAX_EVENTS, CloudApiWebhooks
 
 SECRET = "wa-test-secret"
 READER = CloudApiWebhooks(secrets=(SECRET,), verify_token="let me in")
@@ -737,7 +738,7 @@ def test_a_body_made_to_be_slow_is_not(body: bytes) -> None:
 def test_a_body_above_metas_size_is_refused() -> None:
     """Fault 73."""
     with pytest.raises(UsageError, match="bytes"):
-        READER.read(b" " * (MAX_BODY_BYTES + 1))
+        READER.read(b" " * (LARGEST_BODY_BYTES + 1))
 
 
 def test_a_body_of_too_many_events_is_refused_and_one_of_just_so_many_is_read() -> None:

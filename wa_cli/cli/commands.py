@@ -25,6 +25,7 @@ from wa_cli.cli import (
     serve,
     status,
     subgroup,
+    webhook,
 )
 
 # In the order in which people meet them.
@@ -44,6 +45,7 @@ COMMANDS: Final[dict[str, Any]] = {
     "resend": resend.resend,
     "reconcile": reconcile.reconcile,
     "instance": instance.app,
+    "webhook": webhook.app,
     "db": db.app,
     "config": config.app,
     "sandbox": sandbox.sandbox,

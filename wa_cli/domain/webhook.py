@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 from wa_cli.domain.event import (
     AccountEvent,
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from wa_cli.domain.event import Event
 
-NAMED_AT_MOST = 6
+LARGEST_BODY_BYTES: Final = 3 * 1024 * 1024  # Meta's own limit
+NAMED_AT_MOST: Final = 6
 
 
 class WebhookStatus(StrEnum):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -182,10 +182,12 @@ def read_waiting(
     numbers: Mapping[str, int],
     now_ms: int,
     limit: int,
+    only: Collection[int] | None = None,
 ) -> ReadSums:
     """Read what waits, in the order it came, and let it take effect.  At most `limit` webhooks.
 
-    numbers: the instance behind each of the provider's number ids, so that it is known to hear from them.
+    only: leave all others waiting.  numbers: the instance behind each of the provider's number ids, so that it is known
+    to be heard from.
     One that cannot be read, or whose effects fail by a fault of ours, is kept as failed with the reason, and those
     behind it are read.
     Raises: Temporary and StorageError when the store is in trouble; what was not finished still waits then.
@@ -193,7 +195,9 @@ def read_waiting(
     sums = ReadSums()
     left, after_id = limit, 0
     while left > 0:
-        page = webhooks.read_waiting(after_id=after_id, limit=min(left, BODIES_A_LOOK), most_bytes=BYTES_A_LOOK)
+        page = webhooks.read_waiting(
+            after_id=after_id, limit=min(left, BODIES_A_LOOK), most_bytes=BYTES_A_LOOK, only=only
+        )
         if not page:
             break
         left, after_id = left - len(page), page[-1].id
@@ -201,6 +205,32 @@ def read_waiting(
         for group in _group(_parse(stored, reader) for stored in page):
             _settle_group(webhooks, group, settle, sums, numbers=numbers, now_ms=now_ms)
     return sums
+
+
+def replay(
+    webhooks: Webhooks[AnyTurn],
+    reader: WebhookReader,
+    settle: Settle[AnyTurn],
+    *,
+    only: Collection[int],
+    numbers: Mapping[str, int],
+    now_ms: int,
+) -> tuple[ReadSums, dict[str, int]]:
+    """Read these webhooks and find out what that changes: the sums, and by how much which count is another now.
+
+    Whatever others change at the same time is not among it.
+    """
+    changed: Counter[str] = Counter()
+
+    def settle_watched(turn: AnyTurn, events: Sequence[Event]) -> Mapping[str, int]:
+        before = turn.read_marks()
+        effects = settle(turn, events)
+        for name, mark in turn.read_marks().items():
+            changed[name] += mark - before[name]
+        return effects
+
+    sums = read_waiting(webhooks, reader, settle_watched, numbers=numbers, now_ms=now_ms, limit=len(only), only=only)
+    return sums, {name: by for name, by in changed.items() if by}
 
 
 def _parse(stored: StoredWebhook, reader: WebhookReader) -> _Parsed:

@@ -85,12 +85,8 @@ class SqliteMessages:
 
     def read_stats(self) -> dict[str, int]:
         """How many messages stand where, every word present, each message in exactly one (promise P13)."""
-        stats = {standing.value: 0 for standing in Standing}
         with self._database.read() as connection:
-            for state, receipt, n in connection.execute("SELECT state, receipt, sum(n) FROM tally GROUP BY 1, 2"):
-                standing = derive_standing(State(state), Receipt(receipt) if receipt else None)
-                stats[standing.value] += n
-        return stats
+            return count_standings(connection)
 
     def read_campaign_stats(self, campaign: str) -> dict[str, int]:
         """The same for the messages of one campaign, which are counted.  Raises: NotFound when it never was."""
@@ -350,6 +346,15 @@ def _find_subgroup_ids(connection: sqlite3.Connection, name: str) -> list[int]:
     if not ids:
         raise no_such_subgroup(name, [known for (known,) in connection.execute("SELECT name FROM subgroup")])
     return ids
+
+
+def count_standings(connection: sqlite3.Connection) -> dict[str, int]:
+    """How many messages stand where, inside the caller's transaction."""
+    stats = {standing.value: 0 for standing in Standing}
+    for state, receipt, n in connection.execute("SELECT state, receipt, sum(n) FROM tally GROUP BY 1, 2"):
+        standing = derive_standing(State(state), Receipt(receipt) if receipt else None)
+        stats[standing.value] += n
+    return stats
 
 
 def _find(connection: sqlite3.Connection, message_id: int) -> MessageRow:

@@ -11,9 +11,10 @@ from wa_cli.domain.webhook import WebhookRow, WebhookStatus, format_webhook_id
 from wa_cli.errors import NotFound, StorageError, Temporary
 from wa_cli.ports import StoredWebhook
 from wa_cli.store.sqlite.leases import fold_log
+from wa_cli.store.sqlite.messages import count_standings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from wa_cli.ports import NewWebhook
     from wa_cli.store.sqlite.database import Database
@@ -24,8 +25,22 @@ COLUMNS: Final = "id, received_at, provider, is_signed, length(body), status, ev
 INSERT: Final = "INSERT INTO webhook_logs (id, received_at, provider, is_signed, body) VALUES (?, ?, ?, ?, ?)"
 
 READ_WAITING: Final = """
-    SELECT id, received_at, body FROM webhook_logs WHERE status = 'waiting' AND id > ? ORDER BY id LIMIT ?
+    SELECT id, received_at, body FROM webhook_logs
+    WHERE status = 'waiting' AND id > ?1 AND (?3 IS NULL OR id IN (SELECT value FROM json_each(?3)))
+    ORDER BY id LIMIT ?2
 """
+
+# What the events of webhooks can change, each in one number that costs a look at a few rows.
+MARKS: Final = """
+    SELECT (SELECT ifnull(max(id), 0) FROM receipt), (SELECT ifnull(max(id), 0) FROM inbound),
+        (SELECT ifnull(max(id), 0) FROM consent), (SELECT ifnull(max(id), 0) FROM contact),
+        (SELECT ifnull(max(id), 0) FROM decision),
+        (SELECT count(*) FROM template_hold WHERE until IS NULL OR until > since),
+        (SELECT count(*) FROM instance WHERE paused_at IS NOT NULL)
+"""
+MARK_NAMES: Final = (
+    "receipts", "inbound_messages", "consent_changes", "people", "decisions", "held_templates", "paused_instances",
+)  # fmt: skip
 
 # The newest row stays, so that its number is not given out again.
 PRUNE: Final = """
@@ -68,12 +83,15 @@ class SqliteWebhooks:
 
     # --- being read ---
 
-    def read_waiting(self, *, after_id: int, limit: int, most_bytes: int) -> list[StoredWebhook]:
+    def read_waiting(
+        self, *, after_id: int, limit: int, most_bytes: int, only: Collection[int] | None = None
+    ) -> list[StoredWebhook]:
         fold_log(self._database)
+        chosen = None if only is None else json.dumps(list(only))
         waiting: list[StoredWebhook] = []
         size = 0
         with self._database.read() as connection:
-            for webhook_id, received_at, body in connection.execute(READ_WAITING, (after_id, limit)):
+            for webhook_id, received_at, body in connection.execute(READ_WAITING, (after_id, limit, chosen)):
                 size += len(body)
                 if waiting and size > most_bytes:
                     break
@@ -198,6 +216,11 @@ class SqliteWebhookTurn:
             return error
         self.connection.execute("RELEASE attempt")
         return None
+
+    def read_marks(self) -> dict[str, int]:
+        return count_standings(self.connection) | dict(
+            zip(MARK_NAMES, self.connection.execute(MARKS).fetchone(), strict=True)
+        )
 
     def note_arrival(self, instance_id: int, *, at_ms: int) -> None:
         self.connection.execute(

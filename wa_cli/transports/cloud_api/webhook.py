@@ -24,6 +24,7 @@ from wa_cli.domain.event import (
 )
 from wa_cli.domain.receipt import Receipt
 from wa_cli.domain.retry import Stop
+from wa_cli.domain.webhook import LARGEST_BODY_BYTES
 from wa_cli.errors import UsageError
 from wa_cli.transports.cloud_api.masking import mask
 from wa_cli.transports.cloud_api.refusal import read_code, read_refusal
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from wa_cli.domain.event import Event
     from wa_cli.domain.outcome import Rejected
 
-MAX_BODY_BYTES: Final = 3 * 1024 * 1024  # Meta's own limit
 MAX_DEPTH: Final = 32  # the deepest body of Meta's has about twelve levels
 MAX_EVENTS: Final = 10_000  # ten times what Meta puts into one body
 MAX_WORDS: Final = 4_096  # of one inbound message, as WhatsApp limits it
@@ -408,8 +408,8 @@ _FIELDS: Final[Mapping[str, Callable[[_Change], Iterator[Event]]]] = {
 
 def _parse(body: bytes) -> dict[str, Any]:
     """The object that the body is.  Raises: UsageError."""
-    if len(body) > MAX_BODY_BYTES:
-        raise _unreadable(f"the body has {len(body):,} bytes, more than the {MAX_BODY_BYTES:,} of Meta's largest")
+    if len(body) > LARGEST_BODY_BYTES:
+        raise _unreadable(f"the body has {len(body):,} bytes, more than the {LARGEST_BODY_BYTES:,} of Meta's largest")
     if _is_deeper_than(body, MAX_DEPTH):
         raise _unreadable(f"the body is nested deeper than {MAX_DEPTH} levels, or its brackets do not match")
     try:
