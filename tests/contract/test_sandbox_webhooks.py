@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import json
@@ -215,6 +216,17 @@ async def test_an_ending_decides_what_is_heard_of_a_message(ending: str, code: i
 
 
 @in_a_loop
+async def test_a_template_that_is_held_for_its_quality_says_so_and_is_dropped_later() -> None:
+    async with Receiver() as receiver, Sandbox(settings_for(receiver)) as sandbox, client() as http:
+        template = {"name": "hello_world", "language": {"code": "en_US"}}
+        body = {"messaging_product": "whatsapp", "to": "15550109115", "type": "template", "template": template}
+        answer = await http.post(sandbox.messages_url, json=body)
+        assert answer.json()["messages"][0]["message_status"] == "held_for_quality_assessment"
+        await sandbox.wait_until_quiet()
+        assert [item["errors"][0]["code"] for item in receiver.items()] == [132015]
+
+
+@in_a_loop
 async def test_late_failures_can_be_scripted_and_left_to_chance() -> None:
     async with Receiver() as receiver:
         settings = settings_for(receiver, chaos={"later:131049": 1.0})
@@ -320,7 +332,8 @@ async def test_a_receiver_that_never_answers_does_not_hold_the_answer_for_ever()
         async with Sandbox(settings) as sandbox, client() as http:
             wamid = await send(http, sandbox, SENT)
             await sandbox.wait_until_quiet()
-            assert receiver.statuses_of(wamid) == ["sent", "sent"]
+            assert len(receiver.statuses_of(wamid)) >= 2
+            assert set(receiver.statuses_of(wamid)) == {"sent"}
 
 
 @in_a_loop
@@ -332,6 +345,38 @@ async def test_an_extra_delay_makes_every_update_late() -> None:
             sandbox.receive({"from": TO, "text": "Hi"})
             assert sandbox.updates_waiting == 4
             assert sandbox.deliveries == []
+
+
+@in_a_loop
+async def test_whatever_happens_on_the_road_every_status_arrives_in_the_end() -> None:
+    """Promise P5: what was accepted is told, with every kind of trouble at once."""
+    async with Receiver(*(500, 200, None, 302, 200) * 8) as receiver:
+        settings = settings_for(
+            receiver,
+            chaos={"reset": 0.1, "html_200": 0.1, "later:131026": 0.1, "stop": 0.1},
+            webhook_duplicates=0.3,
+            webhook_reordering=0.3,
+            webhook_drops=0.2,
+            webhook_before_answer=0.3,
+            webhook_extra_delay_seconds=0.05,
+            webhook_batch=5,
+            webhook_timeout_seconds=0.2,
+        )
+        async with Sandbox(settings) as sandbox, client() as http:
+            for index in range(60):
+                body = {"to": f"1555010{index:04}", "type": "text", "text": {"body": "x"}}
+                with contextlib.suppress(httpx.TransportError):
+                    await http.post(sandbox.messages_url, json={"messaging_product": "whatsapp", **body})
+            await sandbox.wait_until_quiet()
+            seen = {entry.wamid: set(receiver.statuses_of(entry.wamid or "")) for entry in sandbox.ledger}
+            assert len(seen) == 60
+            for entry in sandbox.ledger:
+                expected = {"failed"} if entry.fault == "later:131026" else {"sent"}
+                assert expected <= seen[entry.wamid]
+            assert {item["id"] for item in receiver.items()} == set(seen)
+            stopped = {entry.to for entry in sandbox.ledger if entry.fault == "stop"}
+            assert {item["from"] for item in receiver.items("messages")} == stopped
+            assert {delivery.state for delivery in sandbox.deliveries} == {"delivered"}
 
 
 # Repeating until 200
@@ -373,7 +418,8 @@ async def test_a_receiver_that_takes_too_long_is_asked_again() -> None:
         await receiver.until(lambda: len(receiver.arrivals) == 2)
         assert sandbox.deliveries[0].last_error == "no answer in time"
         await sandbox.wait_until_quiet()
-        assert (sandbox.deliveries[0].attempts, sandbox.deliveries[0].last_error) == (3, None)
+        assert sandbox.deliveries[0].attempts >= 3
+        assert sandbox.deliveries[0].last_error is None
 
 
 @in_a_loop
@@ -426,7 +472,7 @@ async def test_stopping_breaks_off_what_is_on_its_way_and_a_start_goes_on_with_i
         async with sandbox, client() as http:
             wamid = await send(http, sandbox)
             await receiver.until(lambda: receiver.open_now == 2)
-            async with asyncio.timeout(1.5):
+            async with asyncio.timeout(5):
                 await sandbox.stop()
             assert sandbox.updates_waiting == 3
             receiver.holds.set()
@@ -434,6 +480,22 @@ async def test_stopping_breaks_off_what_is_on_its_way_and_a_start_goes_on_with_i
             await sandbox.start()
             await sandbox.wait_until_quiet()
             assert sorted(receiver.statuses_of(wamid)) == ["delivered", "read", "sent"]
+
+
+@in_a_loop
+async def test_stopping_before_a_post_has_begun_loses_nothing() -> None:
+    async with Receiver() as receiver:
+        sandbox = Sandbox(settings_for(receiver))
+        async with sandbox:
+            sandbox.receive({"from": TO, "text": "Hi"})
+            while not sandbox._deliveries._posting:
+                await asyncio.sleep(0)
+            await sandbox.stop()
+            assert sandbox.updates_waiting == 1
+            await sandbox.start()
+            await sandbox.wait_until_quiet()
+            assert len(receiver.items("messages")) >= 1
+            assert sandbox.deliveries[0].state == "delivered"
 
 
 @in_a_loop
@@ -446,7 +508,7 @@ async def test_stopping_does_not_wait_for_what_is_due_later_nor_for_a_repetition
             await receiver.until(lambda: len(receiver.arrivals) == 2)
             sandbox.apply(replace(settings, ladder_speed=1e-6))
             await send(http, sandbox)
-            async with asyncio.timeout(1.5):
+            async with asyncio.timeout(5):
                 await sandbox.stop()
         assert sandbox.updates_waiting == 4
 
@@ -510,6 +572,23 @@ async def test_a_reset_forgets_what_waits() -> None:
             seq = sandbox.last_delivery_seq
             assert (await http.post(f"{sandbox.url}/sandbox/reset")).status_code == 200
             assert (sandbox.updates_waiting, sandbox.deliveries, sandbox.last_delivery_seq) == (0, [], seq)
+
+
+@in_a_loop
+async def test_a_post_that_was_out_there_at_a_reset_counts_no_more() -> None:
+    async with Receiver() as receiver, Sandbox(settings_for(receiver)) as sandbox, client() as http:
+        receiver.holds.clear()
+        await send(http, sandbox)
+        await receiver.until(lambda: receiver.open_now == 1)
+        sandbox.reset()
+        receiver.holds.set()
+        await send(http, sandbox, SENT)
+        await sandbox.wait_until_quiet()
+        await receiver.until(lambda: receiver.open_now == 0)
+        while sandbox._deliveries._posting:
+            await asyncio.sleep(0)
+        assert sandbox.updates_waiting == 0
+        assert [delivery.updates for delivery in sandbox.deliveries] == [1]
 
 
 @in_a_loop

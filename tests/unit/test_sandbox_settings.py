@@ -147,7 +147,7 @@ def test_settings_shown_as_json_can_be_given_back_whole() -> None:
     settings = SandboxSettings(
         chaos={"hang": 0.5},
         allowed_recipients=frozenset({"1", "2"}),
-        templates=(SandboxTemplate(name="a", body="{{1}}"),),
+        templates=(SandboxTemplate(name="a", body="{{1}}", header="IMAGE", buttons=({"type": "URL", "text": "x"},)),),
         webhook_url="http://127.0.0.1:1/x",
         read_after_seconds=(0.0, 0.5),
     )
@@ -173,6 +173,9 @@ def test_settings_shown_as_json_can_be_given_back_whole() -> None:
         {"throughput_per_second": True},
         {"templates": [{"colour": 1}]},
         {"templates": 5},
+        {"templates": [{"name": 5}]},
+        {"templates": [{"name": "a", "buttons": ["x"]}]},
+        {"templates": [{"name": "a", "status": "GONE"}]},
         {"chaos": ["hang"]},
         {"allowed_recipients": [1]},
         {"token_expires_after": "soon"},

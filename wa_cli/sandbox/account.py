@@ -22,11 +22,13 @@ _STATUS: dict[NumberState, str] = {
 }
 
 
-def find_object(settings: SandboxSettings, parts: Sequence[str], query: Mapping[str, str]) -> dict[str, Any] | None:
+def find_object(
+    settings: SandboxSettings, parts: Sequence[str], query: Mapping[str, str], *, address: str = ""
+) -> dict[str, Any] | None:
     """What a GET of `/{version}/{parts}` shows, or None when there is no such object.
 
     parts: the path after the version.  query: `fields` chooses keys, `input_token` is what debug_token
-    judges.
+    judges.  address: the URL asked, without its query.
     """
     numbers = (settings.phone_number_id, *settings.other_phone_number_ids)
     match list(parts):
@@ -39,7 +41,7 @@ def find_object(settings: SandboxSettings, parts: Sequence[str], query: Mapping[
         case [account, "phone_numbers"] if account == settings.waba_id:
             return {"data": [_choose_fields(_describe_number(settings, number), query) for number in numbers]}
         case [account, "message_templates"] if account == settings.waba_id:
-            return list_templates(settings.templates, query)
+            return list_templates(settings.templates, query, address=address)
         case _:
             return None
 

@@ -170,10 +170,7 @@ def _read_value(name: str, value: Any, default: Any) -> Any:
         case "number_state":
             return NumberState(value)
         case "templates":
-            return tuple(
-                SandboxTemplate(**{**template, "status": TemplateStatus(template.get("status", "APPROVED"))})
-                for template in value
-            )
+            return tuple(_read_template(template) for template in value)
         case "chaos":
             return {str(spelling): float(probability) for spelling, probability in value.items()}
         case "allowed_recipients":
@@ -199,6 +196,17 @@ def _read_value(name: str, value: Any, default: Any) -> Any:
             raise TypeError(name)
         return value
     return _read_number(value, type(default))
+
+
+def _read_template(given: dict[str, Any]) -> SandboxTemplate:
+    buttons = given.get("buttons", [])
+    for button in buttons:
+        if not isinstance(button["type"], str):
+            raise TypeError(button)
+    words = {name: value for name, value in given.items() if name not in ("status", "buttons")}
+    if not all(isinstance(value, str) for value in words.values()):
+        raise TypeError(given)
+    return SandboxTemplate(**words, status=TemplateStatus(given.get("status", "APPROVED")), buttons=tuple(buttons))
 
 
 def _read_number(value: Any, kind: type[Any]) -> Any:

@@ -121,7 +121,8 @@ class Deliveries:
         self._describe = describe
         self._loop: asyncio.AbstractEventLoop | None = None
         self._session: aiohttp.ClientSession | None = None
-        self._posting: set[asyncio.Task[None]] = set()
+        # Each POST on its way, and the generation it was begun in: after `clear` its end means nothing.
+        self._posting: dict[asyncio.Task[None], tuple[Delivery, int]] = {}
         self._listening: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._to_post: deque[Delivery] = deque()
@@ -338,17 +339,25 @@ class Deliveries:
             delivery = self._take_next()
             if delivery is None:
                 return
-            task = self._loop.create_task(self._post(delivery, self._generation))
-            self._posting.add(task)
+            task = self._loop.create_task(self._post(delivery))
+            self._posting[task] = delivery, self._generation
             task.add_done_callback(self._posted)
 
     def _posted(self, task: asyncio.Task[None]) -> None:
-        self._posting.discard(task)
-        if not task.cancelled():
-            error = task.exception()
-            if error is not None:
-                raise error
-            self._post_more()
+        delivery, generation = self._posting.pop(task)
+        if delivery.told is not None and not delivery.told.done():
+            delivery.told.set_result(None)
+        if task.cancelled():
+            # Broken off, perhaps before its first step: whether the receiver has it is not known.
+            if generation == self._generation:
+                self._to_post.appendleft(delivery)
+            return
+        error = task.exception()
+        if error is not None:
+            raise error
+        if generation == self._generation:
+            self._settle(delivery)
+        self._post_more()
 
     def _take_next(self) -> Delivery | None:
         """The next POST: news and repeats take turns, so that neither starves behind a slow receiver."""
@@ -406,28 +415,17 @@ class Deliveries:
             self._sweep_at = len(held) + keep // 4 + 16
         return delivery
 
-    async def _post(self, delivery: Delivery, generation: int) -> None:
+    async def _post(self, delivery: Delivery) -> None:
         settings = self._read_settings()
         delivery.attempts += 1
         if delivery.began_at is None:
             delivery.began_at = time.monotonic()
-        try:
-            if settings.webhook_drops and self._chance.random() < settings.webhook_drops:
-                delivery.last_status, delivery.last_error = None, "lost on its way, on purpose"
-            else:
-                await self._post_once(delivery, settings)
-        except asyncio.CancelledError:
-            if generation == self._generation:
-                self._to_post.appendleft(delivery)
-            raise
-        finally:
-            if delivery.told is not None and not delivery.told.done():
-                delivery.told.set_result(None)
-        if generation == self._generation:
-            self._settle(delivery, settings)
-
-    async def _post_once(self, delivery: Delivery, settings: SandboxSettings) -> None:
-        assert settings.webhook_url is not None
+        if settings.webhook_url is None:
+            delivery.last_status, delivery.last_error = None, "no webhook URL any more"
+            return
+        if settings.webhook_drops and self._chance.random() < settings.webhook_drops:
+            delivery.last_status, delivery.last_error = None, "lost on its way, on purpose"
+            return
         headers = {
             "Content-Type": "application/json",
             SIGNATURE_HEADER: sign_body(settings.app_secret, delivery.body),
@@ -445,7 +443,8 @@ class Deliveries:
         except (aiohttp.ClientError, OSError) as error:
             delivery.last_status, delivery.last_error = None, _name(error)
 
-    def _settle(self, delivery: Delivery, settings: SandboxSettings) -> None:
+    def _settle(self, delivery: Delivery) -> None:
+        settings = self._read_settings()
         if delivery.last_status == 200:
             delivery.delivered_at = self._read_clock()
             self.waiting -= delivery.updates

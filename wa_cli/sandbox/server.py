@@ -380,7 +380,7 @@ class Sandbox:
                 return self._json(b'{"success":true}', version)
             if fault is not None and (fault.is_lost or fault.kind is FaultKind.REDIRECT):
                 self._record(post, "redirected" if fault.kind is FaultKind.REDIRECT else "lost", fault=fault)
-                body = self._encode_acceptance(post, _draw_wamid(post.recipient or ""))
+                body = self._encode_acceptance(post, _draw_wamid(post.recipient or ""), fault)
             else:
                 body = self._accept(post, fault)
         except StorageError as problem:
@@ -404,7 +404,7 @@ class Sandbox:
         self._pairs.charge((post.number, recipient), post.received_at)
         if self._settings.webhook_url is not None:
             self._follow(post, recipient, wamid, fault)
-        return self._encode_acceptance(post, wamid)
+        return self._encode_acceptance(post, wamid, fault)
 
     def _follow(self, post: _Post, recipient: str, wamid: str, fault: Fault | None) -> None:
         settings = self._settings
@@ -677,7 +677,7 @@ class Sandbox:
                 )
         return answer
 
-    def _encode_acceptance(self, post: _Post, wamid: str) -> bytes:
+    def _encode_acceptance(self, post: _Post, wamid: str, fault: Fault | None) -> bytes:
         body = post.body or {}
         to = post.recipient or ""
         contact: dict[str, Any] = {"input": body.get("to") or body.get("recipient")}
@@ -689,7 +689,9 @@ class Sandbox:
         else:
             contact["user_id"] = to
         if post.kind == "template":
-            message["message_status"] = "accepted"
+            # A pacing drop begins with an answer that says so.
+            is_held = fault is not None and fault.kind is FaultKind.LATER and fault.code == 132015
+            message["message_status"] = "held_for_quality_assessment" if is_held else "accepted"
         return json.dumps(
             {"messaging_product": "whatsapp", "contacts": [contact], "messages": [message]},
             separators=(",", ":"),
@@ -715,7 +717,9 @@ class Sandbox:
         error = self._judge_token(request) or (_TOKEN_EXPIRED if self._settings.token_expires_after == 0 else None)
         if error is not None:
             return self._refusal(error, version)
-        shape = find_object(self._settings, parts, query) if request.method == "GET" else None
+        shape = None
+        if request.method == "GET":
+            shape = find_object(self._settings, parts, query, address=f"{self.url}{path}")
         if shape is None:
             return self._refusal(_unknown_object("/".join(parts), verb=request.method.lower()), version)
         return self._json(_encode(shape), version)

@@ -7,7 +7,7 @@ import re
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from wa_cli.errors import Refused, UsageError
@@ -34,26 +34,47 @@ class TemplateStatus(StrEnum):
     REJECTED = "REJECTED"
     PAUSED = "PAUSED"
     DISABLED = "DISABLED"
+    IN_APPEAL = "IN_APPEAL"
+    PENDING_DELETION = "PENDING_DELETION"
+    DELETED = "DELETED"
+    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
+    ARCHIVED = "ARCHIVED"
+
+
+MEDIA_HEADERS = frozenset({"IMAGE", "VIDEO", "DOCUMENT", "LOCATION"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxTemplate:
-    """A template the account owns.  body holds `{{1}}` or `{{first_name}}` where parameters go."""
+    """A template the account owns.  body holds `{{1}}` or `{{first_name}}` where parameters go.
+
+    header: a text with at most one such place, or IMAGE, VIDEO, DOCUMENT or LOCATION.  buttons: as the platform
+    lists them, {"type": "URL", "text": "Shop", "url": "https://example.org/{{1}}"}.
+    """
 
     name: str
     language: str = "en_US"
     category: str = "UTILITY"
     status: TemplateStatus = TemplateStatus.APPROVED
     body: str = ""
+    header: str = ""
+    footer: str = ""
+    buttons: tuple[Mapping[str, Any], ...] = ()
+    quality: str = "UNKNOWN"
 
     @property
     def placeholders(self) -> tuple[str, ...]:
-        """The names between the braces, each once, in order of first appearance."""
-        return tuple(dict.fromkeys(re.findall(r"\{\{\s*(\w+)\s*\}\}", self.body)))
+        """The names between the braces of the body, each once, in order of first appearance."""
+        return find_placeholders(self.body)
 
     @property
     def is_named(self) -> bool:
         return any(not name.isdigit() for name in self.placeholders)
+
+
+def find_placeholders(text: str) -> tuple[str, ...]:
+    """The names between double braces, each once, in order of first appearance."""
+    return tuple(dict.fromkeys(re.findall(r"\{\{\s*(\w+)\s*\}\}", text)))
 
 
 HELLO_WORLD = SandboxTemplate(
