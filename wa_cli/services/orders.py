@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.message import Content
     from wa_cli.domain.recipient import Recipient
     from wa_cli.domain.subgroup import Subgroup
-    from wa_cli.ports import ContentRules, NewMessage
+    from wa_cli.ports import ContentRules, Enqueued, NewMessage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +150,14 @@ def lines_to_subgroup(members: Members, subgroup: Subgroup, content: Content, ru
         request_hash=hash_request("subgroup", target),
         are_unique=True,
     )
+
+
+def judge_outcome(order: SendOrder, result: Enqueued, *, now_ms: int) -> str:
+    """Row T2: `immediate` for what is due and has nothing ahead of it, else what the intake says."""
+    is_due = result.due_at_ms is not None and result.due_at_ms <= now_ms
+    if result.outcome == "queued" and is_due and (order.is_immediate or result.queue_position == 1):
+        return "immediate"
+    return result.outcome
 
 
 def lines_to_recipients(recipients: Collection[Recipient], content: Content, rules: ContentRules) -> Lines:

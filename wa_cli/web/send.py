@@ -12,7 +12,7 @@ from wa_cli.errors import UsageError
 from wa_cli.services.content import build_content
 from wa_cli.services.documents import call_document, enqueued_document
 from wa_cli.services.enqueue import enqueue
-from wa_cli.services.orders import OrderWords, lines_to_subgroup, read_order
+from wa_cli.services.orders import OrderWords, judge_outcome, lines_to_subgroup, read_order
 from wa_cli.services.subgroups import find_by_name_or_id
 from wa_cli.web.reading import invalid
 
@@ -124,14 +124,6 @@ def put_in(app: App, order: SendOrder, lines: Lines, *, now_ms: int) -> tuple[Ta
         report=note,
     )
     return tally, results
-
-
-def judge_outcome(order: SendOrder, result: Enqueued, *, now_ms: int) -> str:
-    """Row T2: `immediate` for what is due and has nothing ahead of it, else what the intake says."""
-    is_due = result.due_at_ms is not None and result.due_at_ms <= now_ms
-    if result.outcome == "queued" and is_due and (order.is_immediate or result.queue_position == 1):
-        return "immediate"
-    return result.outcome
 
 
 def answer_call(
