@@ -237,3 +237,27 @@ def test_the_time_of_a_report_is_utc(wa: Wa, app: App) -> None:
     at = wa("status", "--json").json()["checked_at"]
     assert at.endswith("Z")
     assert at.startswith(time.strftime("%Y-", time.gmtime()))
+
+
+def test_what_the_platform_told_us_afterwards_is_among_the_problems(wa: Wa, app: App) -> None:
+    """Issue 4, point 3: a double, a held template and a webhook that could not be read, each with its way out."""
+    wa("send", "to", "+6581230001", "--text", "Hello")
+    now_ms = app.clock.wall_ms()
+    with app.database.write() as connection:
+        connection.execute(
+            "INSERT INTO decision (message_id, at, rule) VALUES (1, ?, 'proven_duplicate')", (now_ms - 60_000,)
+        )
+        connection.execute(
+            "INSERT INTO template_hold VALUES (1, 'spring_sale', 'en_US', ?, ?, '132015 paused')",
+            (now_ms, now_ms + 3 * 3_600_000),
+        )
+        connection.execute(
+            """INSERT INTO webhook_logs (received_at, provider, is_signed, body, status)
+            VALUES (?, 'cloud_api', 1, x'7b', 'failed')""",
+            (now_ms,),
+        )
+    problems = {one["code"]: one for one in wa("status", "--json").json()["problems"]}
+    assert problems["proven_duplicate"]["hint"] == "wa message explain m1"
+    assert "spring_sale (en_US) is held for another 180 min" in problems["template_held"]["message"]
+    assert problems["webhooks_failed"]["hint"] == "wa webhook list --status failed"
+    assert "went out twice" in wa("status").out

@@ -119,7 +119,7 @@ def _follow(session: Session, *, seconds: float, count: int) -> None:
 
 def read_report(session: Session) -> Report:
     """Look once.  What a dead process left on its way is turned into unknowns first, so that no number lies."""
-    from wa_cli.services.status import find_troubles, read_pace
+    from wa_cli.services.status import DOUBLES_SHOWN_MS, find_troubles, read_pace
 
     path = session.settings.database_path()
     if not path.exists():
@@ -143,7 +143,14 @@ def read_report(session: Session) -> Report:
         instances=instances,
         started_last_minute=pace.started,
         troubles=find_troubles(
-            stats, instances, undismissed=undismissed, fixes=_find_fixes(app, instances), now_ms=now_ms
+            stats,
+            instances,
+            undismissed=undismissed,
+            fixes=_find_fixes(app, instances),
+            now_ms=now_ms,
+            doubles=app.upkeep.read_doubles(since_ms=now_ms - DOUBLES_SHOWN_MS),
+            held_templates=app.upkeep.read_held_templates(now_ms=now_ms),
+            unreadable_webhooks=app.webhooks.count_failed(),
         ),
     )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
+from wa_cli.domain.message import format_message_id
 from wa_cli.services.instances import Standing, count_limited_recipients, recipient_look_back_ms
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ class Trouble:
     hint: str
 
 
+# How long a message that went out twice stays among the problems.
+DOUBLES_SHOWN_MS: Final = 7 * 86_400_000
+
+
 def find_troubles(
     stats: Mapping[str, int],
     instances: Sequence[InstanceReport],
@@ -37,11 +42,15 @@ def find_troubles(
     undismissed: int,
     fixes: Mapping[str, str],
     now_ms: int,
+    doubles: Sequence[int] = (),
+    held_templates: Sequence[tuple[str, str, int | None, str]] = (),
+    unreadable_webhooks: int = 0,
 ) -> list[Trouble]:
     """Everything a person should act on, the gravest first.
 
     stats: messages by the word that is shown for them.  undismissed: failed ones that are still on the list.
-    fixes: what a person can do about the code for which an instance was paused.
+    fixes: what a person can do about the code for which an instance was paused.  doubles: messages that went out twice.
+    held_templates: (name, language, until or None, reason) of those that the platform does not take.
     """
     troubles = []
     for report in instances:
@@ -70,6 +79,32 @@ def find_troubles(
                     hint="wa run   (or from cron: wa drain --max-runtime 50s)",
                 )
             )
+    for name, language, until_ms, reason in held_templates:
+        end = "until somebody acts" if until_ms is None else f"for another {_minutes(until_ms - now_ms)} min"
+        troubles.append(
+            Trouble(
+                code="template_held",
+                message=f"template {name} ({language}) is held {end}: {reason}",
+                hint="look at it in WhatsApp Manager; its messages wait",
+            )
+        )
+    if doubles:
+        message_id = format_message_id(doubles[0])
+        troubles.append(
+            Trouble(
+                code="proven_duplicate",
+                message=f"{count(len(doubles), 'message')} went out twice, as WhatsApp's receipts prove",
+                hint=f"wa message explain {message_id}",
+            )
+        )
+    if unreadable_webhooks:
+        troubles.append(
+            Trouble(
+                code="webhooks_failed",
+                message=f"{count(unreadable_webhooks, 'webhook')} could not be read",
+                hint="wa webhook list --status failed",
+            )
+        )
     unknown = stats.get("unknown", 0)
     if unknown:
         outcome = "1 message has" if unknown == 1 else f"{unknown:,} messages have"
@@ -103,6 +138,10 @@ def read_pace(log: StartLog, instances: Iterable[Instance], limits: Limits, *, n
         started[one.name] = sum(1 for _contact, at in starts if at > now_ms - 60_000)
         limited += count_limited_recipients(limits, starts, now_ms=now_ms)
     return Pace(limited=limited, started=started)
+
+
+def _minutes(milliseconds: int) -> int:
+    return max(1, round(milliseconds / 60_000))
 
 
 def _nobody_sends(report: InstanceReport, now_ms: int) -> bool:

@@ -313,6 +313,7 @@ VERSION_2: Final = (
     ) STRICT
     """,
     "CREATE INDEX webhook_logs_waiting ON webhook_logs (id) WHERE status = 'waiting'",
+    "CREATE INDEX webhook_logs_failed ON webhook_logs (id) WHERE status = 'failed'",
     # Each receipt once, however often it comes.  parked: it is about a post that is still on its way, or that nobody
     # here knows (attempt_id is NULL then).
     """

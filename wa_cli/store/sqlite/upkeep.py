@@ -254,6 +254,26 @@ class SqliteUpkeep:
             ).fetchone()
         return int(row[0])
 
+    def read_doubles(self, *, since_ms: int) -> list[int]:
+        """Messages that went out twice, as receipts proved since then; the newest first."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                """SELECT message_id FROM decision WHERE rule = 'proven_duplicate' AND at >= ?
+                ORDER BY message_id DESC""",
+                (since_ms,),
+            ).fetchall()
+        return [message_id for (message_id,) in rows]
+
+    def read_held_templates(self, *, now_ms: int) -> list[tuple[str, str, int | None, str]]:
+        """(name, language, until or None, reason) of the templates that the platform does not take now."""
+        with self._database.read() as connection:
+            rows: list[tuple[str, str, int | None, str]] = connection.execute(
+                """SELECT name, language, until, reason FROM template_hold WHERE until IS NULL OR until > ?
+                ORDER BY since DESC""",
+                (now_ms,),
+            ).fetchall()
+        return rows
+
     def newest_at_ms(self) -> int | None:
         """The latest moment at which this file was certainly written to, or None for an empty one."""
         with self._database.read() as connection:

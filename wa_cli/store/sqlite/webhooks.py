@@ -164,6 +164,12 @@ class SqliteWebhooks:
             row = connection.execute("SELECT count(*) FROM webhook_logs WHERE status = 'waiting'").fetchone()
         return int(row[0])
 
+    def count_failed(self) -> int:
+        """How many could not be read.  Quick, however many are kept."""
+        with self._database.read() as connection:
+            row = connection.execute("SELECT count(*) FROM webhook_logs WHERE status = 'failed'").fetchone()
+        return int(row[0])
+
     def count_by_status(self) -> dict[WebhookStatus, int]:
         """How many stand where, every status present.  Looks at every row that is kept."""
         counts = dict.fromkeys(WebhookStatus, 0)
