@@ -19,8 +19,25 @@ import httpx
 import pytest
 from webhook_receiver import Receiver
 
+from wa_cli.domain.event import (
+    IgnoredEvent,
+    InboundEvent,
+    NumberChangedEvent,
+    PreferenceEvent,
+    StatusEvent,
+    TemplateEvent,
+)
 from wa_cli.errors import UsageError
-from wa_cli.sandbox import Sandbox, SandboxSettings, SandboxTemplate, parse_fault, serve_in_thread
+from wa_cli.sandbox import (
+    MAGIC_NUMBERS,
+    FaultKind,
+    Sandbox,
+    SandboxSettings,
+    SandboxTemplate,
+    parse_fault,
+    serve_in_thread,
+)
+from wa_cli.transports.cloud_api.webhook import CloudApiWebhooks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -28,6 +45,7 @@ if TYPE_CHECKING:
 TO = "15550100123"
 READ, SENT = "15550109713", "15550109711"  # always read; never more than sent
 TOKEN = {"Authorization": "Bearer sandbox-token"}
+BUTTON_REPLY = {"type": "button_reply", "button_reply": {"id": "y", "title": "Yes"}}
 DARK = ("hang", "reset", "cut_headers", "cut_body", "html_200", "empty_200", "503_empty")
 
 
@@ -802,6 +820,47 @@ async def test_an_order_that_cannot_be_understood_sends_nothing(path: str, raw: 
         assert answer.status_code == 400
         assert answer.json()["error"]["hint"]
         assert (sandbox.settings, sandbox.updates_waiting, sandbox.last_delivery_seq) == (before, 0, 0)
+
+
+@in_a_loop
+async def test_our_own_reader_knows_the_secret_and_understands_everything_that_comes() -> None:
+    """Rows Q5, Q6: both sides were written from the same page, apart from each other."""
+    reader = CloudApiWebhooks(secrets=("sandbox-app-secret",), verify_token="v")
+    async with Receiver() as receiver, Sandbox(settings_for(receiver, webhook_batch=4)) as sandbox, client() as http:
+        for magic in MAGIC_NUMBERS:
+            if magic.fault.kind in (FaultKind.LATER, FaultKind.UNTIL, FaultKind.STOP):
+                await send(http, sandbox, f"658124{magic.ending}", biz_opaque_callback_data="wa1.x.1")
+        sandbox.receive(
+            [
+                {"from": TO, "text": "Grüße", "name": "Ada"},
+                {"user_id": "US.7", "text": "Hi", "username": "ada"},
+                {"from": TO, "type": "interactive", "interactive": BUTTON_REPLY, "context": "wamid.A"},
+                {"from": TO, "type": "reaction", "reaction": {"message_id": "wamid.A", "emoji": "👍"}},
+                {"from": TO, "type": "audio"},
+                {"from": TO, "type": "unsupported"},
+                {"from": TO, "type": "system", "system": {"type": "user_changed_number", "wa_id": "15550100999"}},
+            ]
+        )
+        sandbox.receive_preferences([{"from": TO, "value": "stop"}, {"from": TO, "value": "resume"}])
+        paused = {"event": "PAUSED", "message_template_name": "sale", "message_template_language": "en_US"}
+        sandbox.receive_events({"field": "message_template_status_update", "value": paused})
+        await sandbox.wait_until_quiet()
+        events = []
+        for arrival in receiver.arrivals:
+            assert reader.is_genuine(arrival.raw, arrival.headers["X-Hub-Signature-256"])
+            assert not reader.is_genuine(arrival.raw + b" ", arrival.headers["X-Hub-Signature-256"])
+            events += reader.read(arrival.raw)
+        ignored = [event for event in events if isinstance(event, IgnoredEvent)]
+        assert ignored == []
+        statuses = [event for event in events if isinstance(event, StatusEvent)]
+        assert {event.tag for event in statuses} == {"wa1.x.1"}
+        assert all(event.person is not None and event.person.address for event in statuses)
+        refusals = {event.refusal.code for event in statuses if event.refusal is not None}
+        assert refusals == {str(magic.fault.code) for magic in MAGIC_NUMBERS if magic.fault.kind is FaultKind.LATER}
+        assert len([event for event in events if isinstance(event, InboundEvent)]) == 6 + 2
+        assert [event.wants for event in events if isinstance(event, PreferenceEvent)].count(False) == 2
+        assert len([event for event in events if isinstance(event, NumberChangedEvent)]) == 1
+        assert len([event for event in events if isinstance(event, TemplateEvent)]) == 1
 
 
 # Other ways to run

@@ -1,4 +1,4 @@
-"""A local WhatsApp: imitates the Cloud API on a loopback port, for trying and testing.
+"""A local WhatsApp: imitates the Cloud API and its webhooks on a loopback port, for trying and testing.
 
 Knows nothing of the rest of `wa`.  Importing it loads the web server, so doors import it only when a
 command needs it.
@@ -6,6 +6,7 @@ command needs it.
 
 from __future__ import annotations
 
+from wa_cli.sandbox.deliveries import Delivery
 from wa_cli.sandbox.faults import MAGIC_NUMBERS, Fault, FaultKind, MagicNumber, parse_chaos, parse_fault
 from wa_cli.sandbox.ledger import LedgerEntry, summarise
 from wa_cli.sandbox.runner import run_sandbox, serve_in_thread
@@ -14,6 +15,7 @@ from wa_cli.sandbox.settings import NumberState, SandboxSettings, SandboxTemplat
 
 __all__ = [
     "MAGIC_NUMBERS",
+    "Delivery",
     "Fault",
     "FaultKind",
     "LedgerEntry",

@@ -40,8 +40,8 @@ async def _run_until_signal(settings: SandboxSettings, announce: Callable[[Sandb
 def serve_in_thread(settings: SandboxSettings | None = None) -> Iterator[Sandbox]:
     """A running sandbox for synchronous code; it stops when the block ends.
 
-    Reading `ledger`, `url` and `settings` and calling `inject` are fine from outside; for the rest use the
-    admin API. Raises: WaError when it cannot start.
+    Reading `ledger`, `deliveries`, `url` and `settings` and calling `inject` are fine from outside; for the rest,
+    such as another webhook URL, use the admin API. Raises: WaError when it cannot start.
     """
     sandbox = Sandbox(settings)
     is_ready = threading.Event()
