@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from tests.benchmarks import queueing, sending, starting
+from tests.benchmarks import hearing, queueing, sending, starting
 from tests.benchmarks.measuring import SIZES, Figure, as_json, describe_machine, open_bench
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ BENCHMARKS: Final[dict[str, Callable[[Bench], Iterator[Figure]]]] = {
     "paced": sending.measure_paced,
     "lateness": sending.measure_lateness,
     "wake": sending.measure_wake,
+    "webhooks": hearing.measure_webhooks,
     "idle": starting.measure_idle,
     "start": starting.measure_start,
     "take": queueing.measure_take,

@@ -155,6 +155,19 @@ def test_small_bodies_share_a_transaction(desk: Desk) -> None:
     commits = count_commits(desk.world)
     desk.read()
     assert len(commits) == 2
+    assert desk.ledger.slices == [BODIES_A_TURN] * 2
+
+
+def test_where_one_of_them_trips_each_is_tried_by_itself_in_the_same_transaction(desk: Desk) -> None:
+    """Promise P12."""
+    desk.put(["a"], ["b", "bad"], b"{", ["c"])
+    commits = count_commits(desk.world)
+    sums = desk.read()
+    assert desk.ledger.slices == [4, 1, 2, 0, 1]
+    assert len(commits) == 1
+    assert sums.effects == {"applied": 2, "repeated": 0}
+    assert desk.statuses() == [DONE, FAILED, FAILED, DONE]
+    assert desk.told() == ["a", "c"]
 
 
 def test_a_large_body_takes_effect_in_slices_and_is_finished_with_the_last(desk: Desk) -> None:
@@ -237,7 +250,7 @@ def test_one_that_failed_is_read_when_its_fault_is_mended(desk: Desk) -> None:
 def test_trouble_with_the_store_ends_the_reading_and_loses_nothing(desk: Desk, trouble: Exception) -> None:
     """Fault 74."""
     desk.put(*[[f"m{n}"] for n in range(3)])
-    desk.ledger.trouble, desk.ledger.trouble_at = trouble, 2
+    desk.ledger.trouble, desk.ledger.trouble_at = trouble, 1
     with pytest.raises(type(trouble)):
         desk.read()
     assert desk.statuses() == [WAITING] * 3

@@ -188,7 +188,7 @@ def replay(
     else:
         for row in rows:
             session.show(f"{format_webhook_id(row.id)} {row.status}: {clean_text(row.details or 'nothing in it')}")
-        session.show(_describe_changes(changed) if rows else "no webhook has failed")
+        session.show(_describe_changes(changed, is_known=sums.failed == 0) if rows else "no webhook has failed")
     if any(row.status == "failed" for row in rows):
         raise typer.Exit(3)
 
@@ -233,9 +233,9 @@ def _read_file(word: str) -> bytes:
     return body
 
 
-def _describe_changes(changed: dict[str, int]) -> str:
+def _describe_changes(changed: dict[str, int], *, is_known: bool) -> str:
     if not changed:
-        return "nothing has changed: all of it was known already"
+        return f"nothing has changed{': all of it was known already' if is_known else ''}"
     counts = ", ".join(f"{name.replace('_', ' ')} {by:+,}" for name, by in changed.items())
     return f"changed: {counts}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, assert_never
@@ -97,15 +96,16 @@ def judge_events(events: Iterable[Event]) -> tuple[WebhookStatus, str | None]:
 
     Source: fault 75: what is ignored is counted.
     """
-    counts: Counter[str] = Counter()
+    counts: dict[str, int] = {}
     status = WebhookStatus.IGNORED
     for event in events:
-        counts[name_event(event)] += 1
+        name = name_event(event)
+        counts[name] = counts.get(name, 0) + 1
         if not isinstance(event, IgnoredEvent):
             status = WebhookStatus.DONE
     if not counts:
         return status, None
-    most = counts.most_common(NAMED_AT_MOST)
-    words = [f"{count} {name}" for name, count in most]
-    rest = counts.total() - sum(count for _name, count in most)
+    most = sorted(counts.items(), key=lambda item: -item[1])
+    words = [f"{count} {name}" for name, count in most[:NAMED_AT_MOST]]
+    rest = sum(count for _name, count in most[NAMED_AT_MOST:])
     return status, ", ".join([*words, *([f"{rest} more"] if rest else [])])

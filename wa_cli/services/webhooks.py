@@ -31,7 +31,7 @@ WAITING_BYTES: Final = 64 * 1024 * 1024
 COMMIT_BYTES: Final = 8 * 1024 * 1024
 
 # What takes effect in one transaction.  A send loop that waits for the file meanwhile is held up for some 20 ms.
-EVENTS_A_TURN: Final = 200
+EVENTS_A_TURN: Final = 100
 BODIES_A_TURN: Final = 100
 BODIES_A_LOOK: Final = 500
 BYTES_A_LOOK: Final = 4 * 1024 * 1024
@@ -269,9 +269,19 @@ def _settle_group(
         group = [_settle_in_slices(webhooks, group[0], settle, sums)]
     with webhooks.turn() as turn:
         waiting = turn.keep_waiting([one.stored.id for one in group])
+        group = [one for one in group if one.stored.id in waiting]
+        # All at once, which is nearly always well; only when it is not, each by itself, to find out whose fault it is.
+        events = [event for one in group for event in one.events[one.settled :]]
+        if _attempt(turn, settle, events, sums) is not None:
+            group = [_settle_alone(turn, one, settle, sums) for one in group]
+        _note_arrivals(turn, group, numbers)
         for one in group:
-            if one.stored.id in waiting:
-                _settle_one(turn, one, settle, sums, numbers=numbers, now_ms=now_ms)
+            _finish(turn, one, sums, now_ms=now_ms)
+
+
+def _settle_alone(turn: AnyTurn, one: _Parsed, settle: Settle[AnyTurn], sums: ReadSums) -> _Parsed:
+    fault = _attempt(turn, settle, one.events[one.settled :], sums)
+    return one if fault is None else replace(one, events=(), failure=_describe_fault(fault))
 
 
 def _settle_in_slices(webhooks: Webhooks[AnyTurn], one: _Parsed, settle: Settle[AnyTurn], sums: ReadSums) -> _Parsed:
@@ -286,31 +296,30 @@ def _settle_in_slices(webhooks: Webhooks[AnyTurn], one: _Parsed, settle: Settle[
                 break
             fault = _attempt(turn, settle, one.events[start : start + EVENTS_A_TURN], sums)
         if fault is not None:
-            return replace(one, failure=_describe_fault(fault))
+            return replace(one, events=(), failure=_describe_fault(fault))
     return replace(one, settled=last)
 
 
-def _settle_one(
-    turn: AnyTurn,
-    one: _Parsed,
-    settle: Settle[AnyTurn],
-    sums: ReadSums,
-    *,
-    numbers: Mapping[str, int],
-    now_ms: int,
-) -> None:
-    """Let the rest of a webhook take effect, and write down that it was read."""
-    failure = one.failure
-    if failure is None:
-        fault = _attempt(turn, settle, one.events[one.settled :], sums)
-        failure = _describe_fault(fault) if fault is not None else None
-    if failure is not None:
-        log.error("webhook %s cannot be read: %s", format_webhook_id(one.stored.id), failure)
-        turn.finish(one.stored.id, status=WebhookStatus.FAILED, events=None, details=failure, now_ms=now_ms)
+def _note_arrivals(turn: WebhookTurn, group: Sequence[_Parsed], numbers: Mapping[str, int]) -> None:
+    """Remember that these instances were heard from, and when."""
+    heard: dict[int, list[int]] = {}
+    for one in group:
+        if one.failure is None:
+            for number_id in _numbers_of(one.events):
+                if number_id in numbers:
+                    heard.setdefault(numbers[number_id], []).append(one.stored.received_at_ms)
+    for instance_id, times in heard.items():
+        for at_ms in {min(times), max(times)}:
+            turn.note_arrival(instance_id, at_ms=at_ms)
+
+
+def _finish(turn: WebhookTurn, one: _Parsed, sums: ReadSums, *, now_ms: int) -> None:
+    """Write down that a webhook was read, and what came of it."""
+    if one.failure is not None:
+        log.error("webhook %s cannot be read: %s", format_webhook_id(one.stored.id), one.failure)
+        turn.finish(one.stored.id, status=WebhookStatus.FAILED, events=None, details=one.failure, now_ms=now_ms)
         sums.failed += 1
         return
-    for instance_id in {numbers[number_id] for number_id in _numbers_of(one.events) if number_id in numbers}:
-        turn.note_arrival(instance_id, at_ms=one.stored.received_at_ms)
     status, details = judge_events(one.events)
     turn.finish(one.stored.id, status=status, events=len(one.events), details=details, now_ms=now_ms)
     sums.events += len(one.events)

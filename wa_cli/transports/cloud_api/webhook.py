@@ -422,7 +422,12 @@ def _parse(body: bytes) -> dict[str, Any]:
 
 
 def _is_deeper_than(body: bytes, depth: int) -> bool:
-    """Whether brackets stand in more than so many levels, or do not match; found without parsing."""
+    """Whether brackets stand in more than so many levels, or do not match; found without parsing.
+
+    A body with few brackets cannot be deep: there the parser may say that they do not match.
+    """
+    if body.count(b"[") + body.count(b"{") <= depth:
+        return False
     brackets = _STRINGS.sub(b"", body).translate(_TO_PARENTHESES, _NO_BRACKETS)
     for _level in range(depth):
         if not brackets:
