@@ -66,6 +66,32 @@ def test_what_is_queued_over_http_leaves_by_the_daemon(home: Household, is_one_p
     home.audit().assert_sound()
 
 
+@pytest.mark.parametrize("is_one_process", [False, True])
+def test_receipts_come_in_by_signed_webhooks(home: Household, is_one_process: bool) -> None:
+    """Rows Q4, Q5; promise P5: read messages are shown as read, and an unknown is settled by its tag."""
+    env = {"WHATSAPP_APP_SECRET": "acceptance-secret", "WHATSAPP_VERIFY_TOKEN": "acceptance-token"}
+    home.settings.update(env)
+    if is_one_process:
+        door = Door(home, "run", "--serve")
+        door.running.wait_for_line("sending for")
+    else:
+        home.daemon()
+        door = Door(home)
+    home.sandbox.set(
+        webhook_url=door.address["url"] + "/api/webhooks/whatsapp/status",
+        app_secret=env["WHATSAPP_APP_SECRET"],
+        read_share=1.0,
+        undelivered_share=0.0,
+        ladder_speed=50.0,
+    )
+    home.sandbox.fault("reset", to=number(0))
+    home.queue(4)
+    until(lambda: home.read("SELECT count(*) FROM message WHERE receipt = 'read'") == [(4,)], "four read messages")
+    stats = door.call("GET", "/api/queue/status")[1]["stats"]
+    assert (stats["read"], stats["unknown"], stats["sent"]) == (4, 0, 0)
+    home.audit().assert_sound()
+
+
 @pytest.mark.parametrize("words", [("serve",), ("run", "--serve")])
 @pytest.mark.parametrize("number_", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_server_and_leaves_nothing_behind(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from wa_cli.web.server import find_listener, is_loopback
+from wa_cli.web.listening import find_listener, is_loopback
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Wa

@@ -11,7 +11,8 @@ from door import Api
 from wa_cli.bootstrap import open_app
 from wa_cli.config import load_settings
 from wa_cli.daemon.drain import drain_in_loop
-from wa_cli.web.server import WebServer, open_socket
+from wa_cli.web.listening import open_socket
+from wa_cli.web.server import WebServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -65,7 +65,8 @@ def open_server(session: Session, opened: App, *, host: str, port: int) -> WebSe
     Raises: UsageError when the address cannot be listened on.
     """
     from wa_cli.daemon.drain import drain_in_loop
-    from wa_cli.web.server import WebServer, is_loopback, open_socket
+    from wa_cli.web.listening import is_loopback, open_socket
+    from wa_cli.web.server import WebServer
 
     listening = open_socket(host, port)
     for line in _find_gaps(opened):

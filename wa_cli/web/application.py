@@ -15,15 +15,17 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from wa_cli import __version__
 from wa_cli.domain.api_key import Scope
 from wa_cli.errors import WaError
+from wa_cli.ports import WebhookReader
 from wa_cli.web import models, queue, send
 from wa_cli.web.errors import answer_error, describe
 from wa_cli.web.reading import identify, invalid, read_idempotency_key, read_model
 from wa_cli.web.store import StoreThread
+from wa_cli.web.webhooks import WebhookDoor
 from wa_cli.web.worker import Drain
 
 if TYPE_CHECKING:
@@ -67,11 +69,14 @@ SubgroupWord = Annotated[str, Path(description="The name of a subgroup, or its i
 class Web:
     """What the routes of one server share.
 
+    reader: of the provider's webhooks.  webhooks: where they come in; None until it serves.
     drain: how `POST /api/queue/worker` sends.  requests: how often each (method, route, status) was answered.
     """
 
     store: StoreThread
+    reader: WebhookReader
     drain: Drain | None = None
+    webhooks: WebhookDoor | None = None
     requests: Counter[tuple[str, str, int]] = field(default_factory=Counter)
     started_at: float = field(default_factory=time.monotonic)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -86,7 +91,14 @@ def build_application(web: Web) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_application: FastAPI) -> AsyncIterator[None]:
-        yield
+        web.webhooks = WebhookDoor(web.store, web.reader)
+        reading = asyncio.create_task(web.webhooks.read(), name="read-webhooks")
+        try:
+            yield
+        finally:
+            await web.webhooks.close()
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
     application = FastAPI(
         title="wa",
@@ -101,6 +113,7 @@ def build_application(web: Web) -> FastAPI:
     _add_error_handlers(application)
     _add_sending(application, web)
     _add_queue(application, web)
+    _add_webhooks(application, web)
     application.openapi = lambda: _describe(application)  # type: ignore[method-assign]  # the way FastAPI has for it
     return application
 
@@ -235,3 +248,36 @@ def _add_queue(application: FastAPI, web: Web) -> None:
     ) -> Response:
         await identify(request, web.store, Scope.READ)
         return await web.store.run(lambda app: queue.read_status(app, campaignId))
+
+
+def _add_webhooks(application: FastAPI, web: Web) -> None:
+    @application.get(
+        "/api/webhooks/whatsapp/status",
+        summary="Meta's check of the address",
+        response_class=PlainTextResponse,
+        responses={200: {"description": "The challenge"}, **_answers(None, 403, 500)},
+        openapi_extra={
+            "parameters": [
+                {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
+                for name in ("hub.mode", "hub.challenge", "hub.verify_token")
+            ]
+        },
+    )
+    async def check_address(request: Request) -> Response:
+        assert web.webhooks is not None
+        return web.webhooks.answer_challenge(request)
+
+    @application.post(
+        "/api/webhooks/whatsapp/status",
+        summary="A webhook: kept before it is answered, read afterwards",
+        responses={**_answers(models.ReceivedAnswer, 401, 403, 408, 413, 500, 503)},
+        openapi_extra={
+            "parameters": [
+                {"name": "X-Hub-Signature-256", "in": "header", "required": False, "schema": {"type": "string"}}
+            ],
+            "requestBody": {"required": False, "content": {"application/json": {"schema": {}}}},
+        },
+    )
+    async def take_webhook(request: Request) -> Response:
+        assert web.webhooks is not None
+        return await web.webhooks.take(request)

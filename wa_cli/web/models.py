@@ -151,6 +151,10 @@ class ErrorAnswer(BaseModel):
     error: ErrorBody
 
 
+class ReceivedAnswer(BaseModel):
+    received: bool
+
+
 class Line(BaseModel):
     """What became of one message.  outcome: immediate means that nothing is ahead of it and that it is due."""
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import threading
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from wa_cli.errors import UsageError
 from wa_cli.web.access import AccessLog
 from wa_cli.web.application import Web, build_application
 from wa_cli.web.store import StoreThread
@@ -27,81 +24,6 @@ if TYPE_CHECKING:
 HEAD_SECONDS: Final = 10.0
 KEEP_ALIVE_SECONDS: Final = 65  # longer than the proxies in front of it, which close first then
 GRACE_SECONDS: Final = 30
-
-
-def is_loopback(host: str) -> bool:
-    """Whether nobody but this machine can reach an address."""
-    return host == "localhost" or host == "::1" or host.startswith("127.")
-
-
-def open_socket(host: str, port: int) -> socket.socket:
-    """A listening socket.  Raises: UsageError when the port is taken or the address cannot be had (fault 90)."""
-    try:
-        family, _kind, _protocol, _name, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (socket.gaierror, UnicodeError) as error:
-        raise UsageError(
-            f"there is no address '{host}' to listen on", hint="--host 127.0.0.1, or this machine's own", code="host"
-        ) from error
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        if os.name != "nt":  # there it would let two servers share a port
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(2048)
-    except OSError as error:
-        listening.close()
-        raise _explain_refusal(host, port, error) from error
-    listening.setblocking(False)
-    return listening
-
-
-def _explain_refusal(host: str, port: int, error: OSError) -> UsageError:
-    if error.errno == 98 or "in use" in str(error).lower():
-        pid = find_listener(port)
-        owner = f" by pid {pid}" if pid is not None else ""
-        return UsageError(
-            f"port {port} on {host} is taken{owner}",
-            hint="stop that program, or choose another port: --port 8081",
-            code="port_taken",
-        )
-    if isinstance(error, PermissionError):
-        return UsageError(
-            f"this user may not listen on port {port}", hint="choose one from 1024 on: --port 8080", code="port_refused"
-        )
-    return UsageError(
-        f"{host} port {port} cannot be listened on: {error.strerror}",
-        hint="--host 127.0.0.1, or an address of this machine",
-        code="port_refused",
-    )
-
-
-def find_listener(port: int) -> int | None:
-    """Who listens on a TCP port of this machine, or None where that cannot be known (not Linux, another user's)."""
-    sockets: set[str] = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with suppress(OSError):
-            for line in Path(table).read_text().splitlines()[1:]:
-                words = line.split()
-                if words[3] == "0A" and int(words[1].rpartition(":")[2], 16) == port:
-                    sockets.add(f"socket:[{words[9]}]")
-    if not sockets:
-        return None
-    with suppress(OSError):
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdigit() and _holds(folder / "fd", sockets):
-                return int(folder.name)
-    return None
-
-
-def _holds(folder: Path, sockets: set[str]) -> bool:
-    with suppress(OSError):
-        for descriptor in folder.iterdir():
-            with suppress(OSError):
-                if os.readlink(descriptor) in sockets:
-                    return True
-    return False
 
 
 class PatientProtocol(H11Protocol):
@@ -164,7 +86,7 @@ class WebServer:
     def __init__(self, app: App, listening: socket.socket, *, drain: Drain | None = None) -> None:
         self.app = app
         self._store = StoreThread(app)
-        self._web = Web(store=self._store, drain=drain)
+        self._web = Web(store=self._store, reader=app.webhook_reader(app.find_instance()), drain=drain)
         host, port = listening.getsockname()[:2]
         self.address = str(host), int(port)
         self._listening = listening

@@ -22,8 +22,17 @@ class StoreThread:
         self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wa-web-store")
 
     async def run(self, work: Callable[[App], T]) -> T:
-        """What the work returns or raises, done in the thread of the store."""
-        return await asyncio.get_running_loop().run_in_executor(self.executor, work, self.app)
+        """What the work returns or raises, done in the thread of the store.
+
+        Raises: StorageBroken when the file was deleted or replaced: what is written to it then is lost (fault 23).
+        """
+        return await asyncio.get_running_loop().run_in_executor(self.executor, self._run, work)
+
+    def _run(self, work: Callable[[App], T]) -> T:
+        self.app.database.check_still_there()
+        result = work(self.app)
+        self.app.database.check_still_there()
+        return result
 
     def close(self) -> None:
         """Finish what was begun.  The app stays open: it is its opener's."""
