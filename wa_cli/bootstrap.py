@@ -158,6 +158,16 @@ class App:
 
         return settle(SqliteEventTurn(turn.connection), events, terms=self.event_terms, now_ms=now_ms)
 
+    def bury_dead(self, *, now_ms: int) -> int:
+        """Turn what dead senders left on its way into unknowns, and settle those whose receipt has come already.
+
+        Returns how many were buried.
+        """
+        buried = self.leases.bury_dead(now_ms=now_ms)
+        if buried:
+            self.look_after_receipts()
+        return buried
+
     def look_after_receipts(self) -> int:
         """Upkeep: apply the receipts that waited for a record or a match.  Returns how many."""
         from wa_cli.services.receipts import look_after

@@ -165,7 +165,7 @@ class Wa:
 
         app, limits = self._app, self._app.limits()
         now_ms = app.clock.wall_ms()
-        app.leases.bury_dead(now_ms=now_ms)
+        app.bury_dead(now_ms=now_ms)
         stats = app.messages.read_stats()
         starts = app.upkeep.read_starts(self._instance.id, since_ms=now_ms - recipient_look_back_ms(limits))
         return {

@@ -245,8 +245,8 @@ class Webhooks(Protocol[AnyWebhookTurn]):
 class Posted:
     """One post and the message it was for, as they stand when a receipt comes.
 
-    outcome: as in the attempt's row, None while the post is on its way.  is_counted: it used up one of the message's
-    attempts.  attempts, refusals: of the message.  is_only: the message was posted this once.
+    outcome, error_code: as in the attempt's row, None while the post is on its way.  is_counted: it used up one of the
+    message's attempts.  attempts, refusals: of the message.  is_only: the message was posted this once.
     """
 
     attempt_id: int
@@ -254,6 +254,7 @@ class Posted:
     instance_id: int
     contact_id: int
     outcome: str | None
+    error_code: str | None
     is_counted: bool
     provider_message_id: str | None
     state: State

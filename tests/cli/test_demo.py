@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -26,7 +27,10 @@ def run_demo(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_demo_shows_every_trouble_and_adds_up(tmp_path: Path) -> None:
-    """P13; an injected failure, a retry, a pair-limit deferral, an unknown outcome and a resend, by real commands."""
+    """P13; an injected failure, a retry, a pair-limit deferral, an unknown outcome and a resend, by real commands.
+
+    Issue 4, point 8: the unknown settles by its tag, and the end has delivered and read counts that came by webhook.
+    """
     done = run_demo(tmp_path)
     assert done.returncode == 0, done.stderr
     story = done.stdout + done.stderr
@@ -35,13 +39,14 @@ def test_the_demo_shows_every_trouble_and_adds_up(tmp_path: Path) -> None:
         "too soon for this person, waits (131056)",
         "unknown: it may or may not have arrived (connection_reset)",
         "failed, out of attempts (131000)",
-        "m5 marked as sent",
+        "settled_by_receipt: WhatsApp's receipt shows that it was accepted (it was ambiguous, connection_reset",
         "1 failed message rescheduled for resending",
-        "audience 8 = 8 sent",
+        "audience 8 = ",
         "the far end took 8 messages in 12 posts, 0 of them twice",
         "it adds up",
     ):
         assert trouble in story
+    assert re.search(r"audience 8 = (\d sent \+ )?\d delivered", story)
     assert "Traceback" not in story
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import shlex
 import sys
 import tempfile
-from contextlib import redirect_stdout
+import time
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,10 @@ import typer
 from wa_cli.cli.session import Session, session_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from socket import socket
+
+    from wa_cli.bootstrap import App
     from wa_cli.sandbox import Sandbox
 
 # Ten rows: eight people, one of them again in another spelling, and one number that cannot be.
@@ -48,22 +53,32 @@ WA_RETRY=exponential
 RETRY_BASE_BACKOFF_MS=1000
 RATE_LIMIT_MS=1000
 WA_TIMEZONE={zone}
+WHATSAPP_APP_SECRET={app_secret}
+WHATSAPP_VERIFY_TOKEN={verify_token}
 """
+
+WEBHOOK_PATH: Final = "/api/webhooks/whatsapp/status"
+LADDER_SPEED: Final = 20.0  # people read within three seconds instead of a minute
+QUIET_SECONDS: Final = 15.0
 
 
 def demo(context: typer.Context) -> None:
     """Show the main job on a local WhatsApp: no account, no network."""
     session = session_of(context)
     from wa_cli.sandbox import Sandbox, SandboxSettings, parse_fault, serve_in_thread
+    from wa_cli.web.listening import open_socket
 
-    settings = SandboxSettings(phone_number_id="106540352242922")
-    with tempfile.TemporaryDirectory(prefix="wa-demo-") as folder, serve_in_thread(settings) as sandbox:
+    # The door for webhooks is there from the start, and opens half-way: until then WhatsApp waits in front of it.
+    door = open_socket("127.0.0.1", 0)
+    settings = SandboxSettings(
+        webhook_url=f"http://127.0.0.1:{door.getsockname()[1]}{WEBHOOK_PATH}", ladder_speed=LADDER_SPEED
+    )
+    with tempfile.TemporaryDirectory(prefix="wa-demo-") as folder, serve_in_thread(settings) as sandbox, door:
         assert isinstance(sandbox, Sandbox)
         for recipient, fault, times, _meaning in FAULTS:
             sandbox.inject(parse_fault(fault), times=times, recipient=recipient)
-        show = _Show(session, Path(folder), sandbox)
-        show.play()
-        ledger = show.add_up()
+        show = _Show(session, Path(folder), sandbox, door)
+        ledger = show.play()
     if session.json:
         session.show_json(ledger)
     if not ledger["adds_up"]:
@@ -73,20 +88,28 @@ def demo(context: typer.Context) -> None:
 class _Show:
     """The steps of the demo, on one database and one sandbox."""
 
-    def __init__(self, session: Session, folder: Path, sandbox: Sandbox) -> None:
+    def __init__(self, session: Session, folder: Path, sandbox: Sandbox, door: socket) -> None:
         self._session = session
         self._folder = folder
         self._sandbox = sandbox
+        self._door = door
         self._env_file = folder / "demo.env"
         zone = session.settings.zone().key
         self._env_file.write_text(
-            SETTINGS.format(url=sandbox.messages_url, token=sandbox.settings.token, zone=zone), encoding="utf-8"
+            SETTINGS.format(
+                url=sandbox.messages_url,
+                token=sandbox.settings.token,
+                zone=zone,
+                app_secret=sandbox.settings.app_secret,
+                verify_token=sandbox.settings.verify_token,
+            ),
+            encoding="utf-8",
         )
         self._people = folder / "people.csv"
         self._people.write_text(PEOPLE, encoding="utf-8")
 
-    def play(self) -> None:
-        """Every step in turn, each the command a person would type."""
+    def play(self) -> dict[str, Any]:
+        """Every step in turn, each the command a person would type.  Returns the ledger."""
         say = self._tell
         say("A local WhatsApp is running on this machine. It will misbehave on purpose:")
         for _recipient, _fault, _times, meaning in FAULTS:
@@ -98,21 +121,63 @@ class _Show:
             *("--wait", "--verbose"),
         )
         self._run("status")
-        say("Eva's message is unknown: it is held, not sent again. The far end's own book has it, so a person says so:")
+        say("Eva's message is unknown: it is held, not sent again. Perhaps she has it, perhaps not:")
         self._run("reconcile")
-        self._run("reconcile", "--mark", "sent", "m5", "--note", "the other side's ledger has it")
-        say("Farid's message has failed. Its cause has passed, so it goes out again, and its history stays:")
-        self._run("failed", "list")
-        self._run("resend", "0", "--delay", "500")
-        self._run("drain", "--verbose")
-        self._run("message", "explain", "m6")
+        say("WhatsApp reports by webhook what became of each message. `wa serve` lets it in; what has come waits:")
+        with self._serve():
+            self._wait_for_receipts()
+            say("The receipt of Eva's message carries the tag of its post, so nobody has to decide:")
+            self._run("message", "explain", "m5")
+            say("Farid's message has failed. Its cause has passed, so it goes out again, and its history stays:")
+            self._run("failed", "list")
+            self._run("resend", "0", "--delay", "500")
+            self._run("drain", "--verbose")
+            self._wait_for_receipts()
+            self._run("status")
+            return self.add_up()
 
-    def add_up(self) -> dict[str, Any]:
-        """Compare our ledger with the far end's: everybody in one bucket, nobody written to twice."""
+    @contextmanager
+    def _serve(self) -> Iterator[None]:
+        """What `wa serve` does, in this process."""
+        from wa_cli.web.server import WebServer
+
+        app = self._open_app()
+        server = WebServer(app, self._door)
+        self._tell(f"$ wa serve --port {self._door.getsockname()[1]}")
+        server.start()
+        self._session.say(f"serving on {server.url}")
+        try:
+            yield
+        finally:
+            server.stop()
+            server.join()
+            app.close()
+
+    def _wait_for_receipts(self) -> None:
+        """Until WhatsApp has told everything, and all of it has been read."""
+        import urllib.request
+
+        address = f"{self._sandbox.url}/sandbox/deliveries?limit=1&wait={QUIET_SECONDS}&until=quiet&after=1000000"
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(address, timeout=QUIET_SECONDS + 10) as answer:
+            answer.read()
+        app = self._open_app()
+        try:
+            give_up_at = time.monotonic() + QUIET_SECONDS
+            while app.webhooks.count_waiting() and time.monotonic() < give_up_at:
+                time.sleep(0.02)
+        finally:
+            app.close()
+
+    def _open_app(self) -> App:
         from wa_cli.bootstrap import open_app
         from wa_cli.config import load_settings
 
-        app = open_app(load_settings({}, env_file=self._env_file, flags={"WA_DB": str(self._database)}), create=False)
+        return open_app(load_settings({}, env_file=self._env_file, flags={"WA_DB": str(self._database)}), create=False)
+
+    def add_up(self) -> dict[str, Any]:
+        """Compare our ledger with the far end's: everybody in one bucket, nobody written to twice."""
+        app = self._open_app()
         try:
             stats = app.messages.read_stats()
         finally:
@@ -125,8 +190,11 @@ class _Show:
             "accepted_twice": len(accepted) - len(set(accepted)),
             "posts": len(self._sandbox.ledger),
         }
+        arrived = stats["sent"] + stats["delivered"] + stats["read"]
         ledger["adds_up"] = (
-            sum(stats.values()) == AUDIENCE == stats["sent"] == len(set(accepted)) and ledger["accepted_twice"] == 0
+            sum(stats.values()) == AUDIENCE == arrived == len(set(accepted))
+            and stats["delivered"] + stats["read"] > 0
+            and ledger["accepted_twice"] == 0
         )
         if not self._session.json:
             self._tell("The ledger:")

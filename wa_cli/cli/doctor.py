@@ -80,7 +80,7 @@ def _examine_queue(settings: Settings) -> list[Finding]:
     try:
         with closing(open_app(settings, create=False)) as app:
             now_ms = app.clock.wall_ms()
-            app.leases.bury_dead(now_ms=now_ms)
+            app.bury_dead(now_ms=now_ms)
             instances = [read_instance(app, instance, now_ms=now_ms) for instance in app.instances.list_all()]
             daemon = next((one.holder for one in instances if one.holder and one.holder.role == "daemon"), None)
             words = f"a daemon runs: pid {daemon.pid} on {daemon.host}" if daemon else None

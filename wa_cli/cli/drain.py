@@ -35,7 +35,7 @@ def drain(
     seconds = parse_duration_flag(max_runtime, "--max-runtime") if max_runtime else None
     chosen = app.find_instance(instance)
     now_ms = app.clock.wall_ms()
-    app.leases.bury_dead(now_ms=now_ms)
+    app.bury_dead(now_ms=now_ms)
     # Where there is no daemon, nobody else sends the unknowns again whose policy says so.
     patience_ms = round(app.retry_policy().resend_unknown_seconds * 1000)
     app.queue.requeue_unknown(older_than_ms=now_ms - patience_ms, now_ms=now_ms)

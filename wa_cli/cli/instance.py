@@ -25,7 +25,7 @@ def list_instances(context: typer.Context) -> None:
     session = session_of(context)
     app_ = session.open_app()
     now_ms = app_.clock.wall_ms()
-    app_.leases.bury_dead(now_ms=now_ms)
+    app_.bury_dead(now_ms=now_ms)
     reports = [read_instance(app_, instance, now_ms=now_ms) for instance in app_.instances.list_all()]
     if session.json:
         session.show_json({"instances": [instance_document(report) for report in reports], "count": len(reports)})
@@ -52,7 +52,7 @@ def show(context: typer.Context, name: Name = None) -> None:
     session = session_of(context)
     app_ = session.open_app()
     now_ms = app_.clock.wall_ms()
-    app_.leases.bury_dead(now_ms=now_ms)
+    app_.bury_dead(now_ms=now_ms)
     report = read_instance(app_, app_.find_instance(name), now_ms=now_ms)
     counters = app_.upkeep.read_counters(report.instance.id, now_ms=now_ms)
     limits = _read_limits(app_)

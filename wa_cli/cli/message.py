@@ -30,7 +30,7 @@ MessageIdArgument = Annotated[str, typer.Argument(metavar="ID", help="A message 
 def open_settled(session: Session) -> App:
     """The app, after what dead processes left on its way has become unknown: no screen shows it as sending."""
     opened = session.open_app()
-    opened.leases.bury_dead(now_ms=opened.clock.wall_ms())
+    opened.bury_dead(now_ms=opened.clock.wall_ms())
     return opened
 
 

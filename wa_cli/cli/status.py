@@ -126,7 +126,7 @@ def read_report(session: Session) -> Report:
         return _report_without_database(session)
     app = session.open_app()
     now_ms = app.clock.wall_ms()
-    app.leases.bury_dead(now_ms=now_ms)
+    app.bury_dead(now_ms=now_ms)
     limits = app.limits()
     instances = [read_instance(app, instance, now_ms=now_ms) for instance in known_instances(app)]
     pace = read_pace(app.upkeep, [one.instance for one in instances], limits, now_ms=now_ms)

@@ -115,7 +115,7 @@ async def drain_in_loop(
     """
     loop = asyncio.get_running_loop()
     now_ms = app.clock.wall_ms()
-    await loop.run_in_executor(executor, lambda: app.leases.bury_dead(now_ms=now_ms))
+    await loop.run_in_executor(executor, lambda: app.bury_dead(now_ms=now_ms))
     # An empty queue needs no client, no lease and no network: most calls of a cron service end here.
     next_due_at_ms = await loop.run_in_executor(executor, app.messages.next_due_at_ms, instance.id)
     if next_due_at_ms is None or next_due_at_ms > now_ms:

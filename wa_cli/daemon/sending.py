@@ -104,6 +104,8 @@ async def open_sender(
             yield answer
             return
         try:
+            # Taking the lease has turned what a dead holder left into unknowns: their receipts may have come.
+            await loop.run_in_executor(executor, app.look_after_receipts)
             install = await loop.run_in_executor(executor, app.database.read_install)
             yield Sender(
                 lease=answer,

@@ -131,7 +131,9 @@ def _apply_arrival(turn: ReceiptTurn, posted: Posted, event: StatusEvent, *, now
             code=None,
             details=None,
         )
-        turn.note(message_id, "settled_by_receipt", f"{event.receipt}: it was accepted", now_ms=now_ms)
+        # The evidence of the doubt gives way to the acceptance in the attempt itself; here it stays.
+        doubt = f"{posted.outcome}, {posted.error_code}" if posted.error_code else posted.outcome
+        turn.note(message_id, "settled_by_receipt", f"it was {doubt} until then", now_ms=now_ms)
     if posted.state is State.SENT:
         news = further(posted.receipt, event.receipt)
         if news is posted.receipt:

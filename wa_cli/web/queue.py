@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def read_status(app: App, campaign: str | None) -> JSONResponse:
     """Row Q7.  With a campaign the stats are those of its messages.  Raises: NotFound for one that never was."""
     now_ms = app.clock.wall_ms()
-    app.leases.bury_dead(now_ms=now_ms)
+    app.bury_dead(now_ms=now_ms)
     stats = app.messages.read_stats() if campaign is None else app.messages.read_campaign_stats(campaign)
     pace = read_pace(app.upkeep, app.instances.list_all(), app.limits(), now_ms=now_ms)
     return JSONResponse(
