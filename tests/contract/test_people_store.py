@@ -272,6 +272,28 @@ def test_a_person_who_keeps_their_id_and_moves_is_followed_by_it(database: Datab
     assert opted_out_at(database, BOB) == 2
 
 
+def test_a_new_id_without_a_number_is_one_more_name_of_the_same_person(database: Database) -> None:
+    """They stay who they are, and where they are on a list."""
+    renamed = moved(Person(address=None, user_id="SG.1"), Person(address=None, user_id="SG.2"), at=1)
+    hear(
+        database,
+        wrote(Person(address=ANN, user_id="SG.1")),
+        wrote(Person(address=None, user_id="SG.2"), "stop", at=2),
+        renamed,
+    )
+    assert rows(database, "SELECT address FROM contact") == [(ANN,)]
+    assert opted_out_at(database, ANN) == 2
+
+
+def test_an_event_without_a_time_of_its_own_counts_from_when_it_came(database: Database) -> None:
+    timeless = InboundEvent(
+        number_id="1", provider_message_id="wamid.0", at_ms=0, person=Person(address=ANN), kind="text", words="stop"
+    )
+    hear(database, timeless)
+    assert opted_out_at(database, ANN) == 0
+    assert rows(database, "SELECT last_inbound_at FROM conversation") == [(NOW,)]
+
+
 # Any order, any number of times
 
 NUMBERS: Final = {ANN: "SG.1", BOB: "SG.2", CAT: "SG.3"}

@@ -31,6 +31,7 @@ def apply_inbound(
 
     A wish holds for all instances.  stop_words, start_words: beside the usual ones, from `parse_words`.
     """
+    event = replace(event, at_ms=event.at_ms or now_ms)  # 0: the provider has not said when
     contact_id = turn.resolve(event.person, now_ms=now_ms)
     turn.note_inbound(instance_id, contact_id, event)
     wish = read_wish(event.words, event.payload, stop_words=stop_words, start_words=start_words)
@@ -54,7 +55,7 @@ def apply_preference(turn: PeopleTurn, event: PreferenceEvent, *, now_ms: int) -
     change = Change(
         wish=wish,
         source=Source.PREFERENCE,
-        at_ms=event.at_ms,
+        at_ms=event.at_ms or now_ms,
         wording=_wording(event.wording, None),
         actor=_actor(event.person),
         # It has no id of its own: the same person cannot say the same thing twice at one moment.
@@ -86,12 +87,13 @@ def apply_number_change(turn: PeopleTurn, event: NumberChangedEvent, *, now_ms: 
     move along.  The old contact stays with its history, and with its opt-out until its next owner says otherwise; what
     that one writes later is not theirs.  Nothing is ever sent to another number than the one that was asked for.
     """
-    new = event.new
-    if new.address is not None and new.user_id == event.old.user_id:
+    old_id, new = turn.resolve(event.old, now_ms=now_ms), event.new
+    if new.address is None:
+        turn.learn(old_id, new)  # the number is not known to be another one: they have a new id
+        return
+    if new.user_id == event.old.user_id:
         new = replace(new, user_id=None)  # it would lead to the old contact
-    old_id = turn.resolve(event.old, now_ms=now_ms)
-    new_id = turn.resolve(new, now_ms=now_ms)
-    turn.link(old_id, new_id, at_ms=event.at_ms)
+    turn.link(old_id, turn.resolve(new, now_ms=now_ms), at_ms=event.at_ms or now_ms)
 
 
 def _actor(person: Person) -> str | None:
