@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
+from wa_cli.domain.window import WindowPolicy
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
@@ -64,6 +66,10 @@ class ContentRules(Protocol):
 
     def find_problem(self, content: Content) -> Problem | None:
         """The first thing the platform would refuse in this content, or None."""
+        ...
+
+    def needs_window(self, content: Content) -> bool:
+        """Whether a person must have written within 24 h to be sent this."""
         ...
 
     def find_recipient_problem(self, kind: RecipientKind) -> Problem | None:
@@ -570,6 +576,7 @@ class NewBatch:
     size: how many lines will come.  request_hash: over target and content, so that a caller's key can be held to it.
     has_own_lane: spaced by itself, or waited for by its caller.  lines_are_unique: no person and content twice.
     actor: who asked for it over the HTTP API, for the record alone.
+    window: what becomes of free text to people who have not written within 24 h.
     """
 
     kind: str
@@ -594,6 +601,7 @@ class NewBatch:
     duplicate_window_ms: int
     key_days: int
     max_queue_size: int
+    window: WindowPolicy = WindowPolicy.IGNORE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -601,7 +609,7 @@ class NewMessage:
     """One line of a batch.
 
     contact_id: known for members of a subgroup.  encoded: the canonical content.  skip_reason: why it cannot be sent,
-    or None.  key: the caller's key of this line alone, or None.
+    or None.  key: the caller's key of this line alone, or None.  is_free: it needs an open window.
     """
 
     address: str
@@ -610,11 +618,16 @@ class NewMessage:
     contact_id: int | None = None
     skip_reason: str | None = None
     key: str | None = None
+    is_free: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enqueued:
-    """What became of one line.  outcome is `queued`, `duplicate` or `skipped`; state is the message's present one."""
+    """What became of one line.  outcome is `queued`, `duplicate` or `skipped`; state is the message's present one.
+
+    reason: of a skipped one `opted_out`, `window_closed` or the words of its transport.  window_is_closed: the platform
+    will refuse it unless the person writes before it leaves.
+    """
 
     message_id: int
     address: str
@@ -623,6 +636,7 @@ class Enqueued:
     queue_position: int | None
     due_at_ms: int | None
     reason: str | None = None
+    window_is_closed: bool = False
 
 
 class Intake(Protocol):

@@ -43,3 +43,13 @@ def test_the_window_is_open_closed_or_not_known(
     hearing: Hearing, wrote_at_ms: int | None, closed_at_ms: int | None, window: Window
 ) -> None:
     assert judge_window(hearing, last_inbound_at_ms=wrote_at_ms, closed_at_ms=closed_at_ms, now_ms=NOW) is window
+
+
+def test_a_window_that_ends_before_a_message_is_due_is_closed_for_it() -> None:
+    def judge(hearing: Hearing, due_at_ms: int) -> Window:
+        return judge_window(hearing, last_inbound_at_ms=NOW - HOUR, closed_at_ms=None, now_ms=NOW, due_at_ms=due_at_ms)
+
+    assert judge(HEARS, NOW + 23 * HOUR - 1) is Window.OPEN
+    assert judge(HEARS, NOW + 23 * HOUR) is Window.CLOSED
+    assert judge(DEAF, NOW + 23 * HOUR) is Window.UNKNOWN
+    assert judge(HEARS, NOW - 9 * HOUR) is Window.OPEN  # overdue: it leaves now

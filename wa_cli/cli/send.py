@@ -356,13 +356,13 @@ class _Call:
         from wa_cli.services.documents import enqueued_document
         from wa_cli.services.enqueue import enqueue
 
-        shown: list[Enqueued] = []
+        skipped: list[Enqueued] = []
 
         def report(result: Enqueued) -> None:
             if spool is not None:
                 spool.add(enqueued_document(result))
-            elif len(shown) < RESULTS_SHOWN or result.outcome == "skipped":
-                shown.append(result)
+            elif result.outcome == "skipped" and len(skipped) < RESULTS_SHOWN:
+                skipped.append(result)
 
         progress = self.session.progress("queueing", lines.size) if lines.size > 20_000 else None
 
@@ -386,9 +386,11 @@ class _Call:
             if progress is not None:
                 progress.close()
         code = 3 if self.refused or tally.skipped else 0
+        if tally.closed_windows:
+            self._warn_about_windows(tally)
         if order.is_waited_for and not self.is_dry_run and tally.batch_id is not None and tally.queued:
             if spool is None:
-                self._report(order, tally, shown, target=target)
+                self._report(order, tally, skipped, target=target)
             waited = self._wait(tally)
             if spool is not None:
                 self._report_json(order, tally, spool, waited=waited)
@@ -398,9 +400,19 @@ class _Call:
         elif spool is not None:
             self._report_json(order, tally, spool, waited=None)
         else:
-            self._report(order, tally, shown, target=target)
+            self._report(order, tally, skipped, target=target)
             self._say_who_sends(tally)
+        if not self.refused and (refusal := tally.find_refusal()) is not None:
+            raise refusal
         return code
+
+    def _warn_about_windows(self, tally: Tally) -> None:
+        """One line, however many they are."""
+        who = "the recipient has" if tally.queued == 1 else f"{tally.closed_windows:,} of {tally.queued:,} people have"
+        self.session.warn(
+            f"{who} not written within 24 h before this is due, and WhatsApp refuses free text to them (131047):"
+            " send an approved template, --template NAME"
+        )
 
     def _hint_about_delay(self, order: SendOrder, size: int, delay_ms: int) -> None:
         from wa_cli.domain.schedule import recommended_delay_ms
@@ -425,7 +437,8 @@ class _Call:
             return
         session.confirm(f"Queue {size} messages?")
 
-    def _report(self, order: SendOrder, tally: Tally, shown: list[Enqueued], *, target: str) -> None:
+    def _report(self, order: SendOrder, tally: Tally, skipped: list[Enqueued], *, target: str) -> None:
+        from wa_cli.domain.explanation import explain_rule
         from wa_cli.domain.message import format_batch_id, format_message_id
 
         session = self.session
@@ -453,9 +466,12 @@ class _Call:
             if order.key is None:
                 session.hint("--again sends the same words once more")
         if tally.skipped:
-            session.show(f"{tally.skipped} skipped")
-            for result in [one for one in shown if one.outcome == "skipped"][:RESULTS_SHOWN]:
-                session.say(f"  {clean_text(result.address)}: {clean_text(result.reason)}")
+            reasons = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in tally.by_reason.items())
+            session.show(f"{tally.skipped} skipped ({reasons})")
+            for result in skipped:
+                session.say(f"  {clean_text(result.address)}: {clean_text(explain_rule(result.reason or ''))}")
+            if tally.skipped > len(skipped):
+                session.say(f"  … and {tally.skipped - len(skipped):,} more; `wa message list --state skipped`")
         if self.refused:
             session.show(f"{self.refused} refused")
             if self.refused > BAD_ROWS_SHOWN:

@@ -30,6 +30,8 @@ RULE_WORDS: Final[Mapping[str, str]] = {
     "instance_stopped": "the error stops the whole instance until a person acts; the attempt does not count",
     "recipient_limit": "put off: one recipient is written to only so often",
     "new_people_limit": "put off: only so many new people are written to in 24 hours",
+    "window_closed": "they had not written within 24 h, and WA_WINDOW=refuse keeps free text from closed windows",
+    "erased": "the person was erased",
     "expired": "its time had run out (--expires)",
     "duplicate": "the same words for the same recipient had gone out or were waiting",
     "content_damaged": "the stored words no longer match their checksum, so they are never sent",
@@ -228,7 +230,11 @@ def explain_next(history: History, around: Surroundings) -> NextStep:
                 )
             return NextStep(words="it is held, and never sent again by itself: ask the person, then", commands=commands)
         case Standing.SKIPPED:
-            return NextStep(words="nothing: skipped is final", commands=("wa send ... --again",))
+            command = {
+                "opted_out": f"wa contact show {message.address}",
+                "window_closed": f"wa send to {message.address} --template NAME",
+            }.get(message.reason or "", "wa send ... --again")
+            return NextStep(words="nothing: skipped is final", commands=(command,))
         case Standing.EXPIRED | Standing.CANCELLED:
             return NextStep(words=f"nothing: {message.standing} is final", commands=("wa send ...",))
         case _:

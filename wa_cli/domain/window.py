@@ -42,16 +42,25 @@ class Hearing:
         )
 
 
-def judge_window(hearing: Hearing, *, last_inbound_at_ms: int | None, closed_at_ms: int | None, now_ms: int) -> Window:
-    """The window between one instance and one person.
+def judge_window(
+    hearing: Hearing,
+    *,
+    last_inbound_at_ms: int | None,
+    closed_at_ms: int | None,
+    now_ms: int,
+    due_at_ms: int | None = None,
+) -> Window:
+    """The window between one instance and one person, now or when a message is due that is queued now.
 
     last_inbound_at_ms: when they last wrote to it.  closed_at_ms: when the platform last said that it was shut.
+    due_at_ms: later than now; that they may write again until then is not counted on.
     The platform's word ends with their next message, and is no longer believed once a day has passed in which such a
     message could have come without being heard.  Of the same moment the message counts.
     Source: section 9 of the Cloud API sheet, code 131047.
     """
     was_shut = closed_at_ms is not None and (last_inbound_at_ms is None or closed_at_ms > last_inbound_at_ms)
-    if not was_shut and last_inbound_at_ms is not None and last_inbound_at_ms > now_ms - WINDOW_MS:
+    since_ms = max(now_ms, due_at_ms or now_ms) - WINDOW_MS
+    if not was_shut and last_inbound_at_ms is not None and last_inbound_at_ms > since_ms:
         return Window.OPEN
     if hearing.hears_all(now_ms=now_ms):
         return Window.CLOSED

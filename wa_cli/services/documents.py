@@ -100,6 +100,8 @@ def enqueued_document(result: Enqueued) -> dict[str, Any]:
     }
     if result.reason:
         shape["reason"] = result.reason
+    if result.window_is_closed:
+        shape["window"] = "closed"
     return shape
 
 
@@ -113,6 +115,8 @@ def call_document(order: SendOrder, tally: Tally, *, refused: int) -> dict[str, 
         "queued": tally.queued,
         "duplicates": tally.duplicates,
         "skipped": tally.skipped,
+        "skipped_by_reason": tally.by_reason,
+        "closed_windows": tally.closed_windows,
         "refused": refused,
         "delay_ms": tally.delay_ms,
         "dry_run": order.is_dry_run,

@@ -11,7 +11,8 @@ from wa_cli.domain.message import OnUnknown, encode_content
 from wa_cli.domain.pacing import PRIORITY_NORMAL, PRIORITY_URGENT
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.domain.schedule import auto_delay_ms
-from wa_cli.errors import UsageError
+from wa_cli.domain.window import WindowPolicy
+from wa_cli.errors import Refused, UsageError
 from wa_cli.ports import NewBatch, NewMessage
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 DEFAULT_DELAY_MS: Final = 2_000  # rows R1 and T3
 LONGEST_DELAY_MS: Final = 86_400_000
 LONGEST_KEY: Final = 255
+
+# Why the intake skips people who could be reached.
+SAFETY_RULES: Final = ("opted_out", "window_closed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +58,15 @@ class SendOrder:
     duplicate_window_ms: int = 86_400_000
     key_days: int = 7
     max_queue_size: int = 0
+    window: WindowPolicy = WindowPolicy.IGNORE
 
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
     """What became of a call's lines, counted as they went in.
 
-    by_state: duplicates by the state of the message they repeat.
+    by_state: duplicates by the state of the message they repeat.  by_reason: skipped ones by why.  closed_windows:
+    queued ones that the platform will refuse unless the person writes before.
     """
 
     batch_id: int | None = None
@@ -72,6 +78,26 @@ class Tally:
     last: Enqueued | None = None
     first_duplicate: Enqueued | None = None
     by_state: dict[str, int] = field(default_factory=dict)
+    by_reason: dict[str, int] = field(default_factory=dict)
+    closed_windows: int = 0
+
+    def find_refusal(self) -> Refused | None:
+        """The error of a call that put nothing into the queue since nobody of its people may be written to."""
+        if not self.skipped or self.queued or self.duplicates or set(self.by_reason) - set(SAFETY_RULES):
+            return None
+        who = "the recipient has" if self.skipped == 1 else f"all {self.skipped:,} recipients have"
+        if "window_closed" not in self.by_reason:
+            return Refused(
+                f"nothing was queued: {who} opted out",
+                hint="`wa contact show RECIPIENT` says when and how",
+                code="opted_out",
+            )
+        return Refused(
+            f"nothing was queued: {who} {'opted out or ' if 'opted_out' in self.by_reason else ''}"
+            "not written within 24 h, and WA_WINDOW is refuse",
+            hint="send an approved template: --template NAME",
+            code="window_closed",
+        )
 
 
 def choose_delay_ms(order: SendOrder, size: int) -> int:
@@ -166,11 +192,13 @@ def enqueue(
         duplicate_window_ms=order.duplicate_window_ms,
         key_days=order.key_days,
         max_queue_size=order.max_queue_size,
+        window=order.window,
     )
     tally = Tally(delay_ms=delay_ms)
     for result in intake.enqueue(batch, lines, now_ms=now_ms, is_dry_run=order.is_dry_run):
         if result.outcome == "queued":
             tally.queued += 1
+            tally.closed_windows += result.window_is_closed
             tally.first = tally.first or result
             tally.last = result
         elif result.outcome == "duplicate":
@@ -179,6 +207,8 @@ def enqueue(
             tally.by_state[result.state] = tally.by_state.get(result.state, 0) + 1
         else:
             tally.skipped += 1
+            reason = result.reason if result.reason in SAFETY_RULES else "unreachable"
+            tally.by_reason[reason] = tally.by_reason.get(reason, 0) + 1
         if report:
             report(result)
     tally.batch_id = intake.last_batch_id()
@@ -190,6 +220,7 @@ def lines_for_members(
 ) -> Iterator[NewMessage]:
     """One line a member: (contact id, address, kind, attributes) each.  The unreachable are skipped with a reason."""
     encoded = encode_content(content)
+    is_free = rules.needs_window(content)
     reasons = {kind: _unreachable(kind, rules) for kind in RecipientKind}
     for contact_id, address, kind, _attributes in members:
         recipient_kind = RecipientKind(kind)
@@ -199,6 +230,7 @@ def lines_for_members(
             encoded=encoded,
             contact_id=contact_id,
             skip_reason=reasons[recipient_kind],
+            is_free=is_free,
         )
 
 
@@ -207,7 +239,12 @@ def line_for(
 ) -> NewMessage:
     """The line of one recipient."""
     return NewMessage(
-        address=address, kind=kind, encoded=encode_content(content), skip_reason=_unreachable(kind, rules), key=key
+        address=address,
+        kind=kind,
+        encoded=encode_content(content),
+        skip_reason=_unreachable(kind, rules),
+        key=key,
+        is_free=rules.needs_window(content),
     )
 
 

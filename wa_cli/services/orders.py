@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from wa_cli.domain.message import OnUnknown, Text, encode_content
+from wa_cli.domain.window import WindowPolicy
 from wa_cli.errors import UsageError
 from wa_cli.services.enqueue import SendOrder, describe_target, hash_request, line_for, lines_for_members
 
@@ -110,6 +111,7 @@ def read_order(
         duplicate_window_ms=settings.count("WA_DUPLICATE_WINDOW_HOURS") * 3_600_000,
         key_days=settings.count("WA_KEY_DAYS"),
         max_queue_size=settings.count("MAX_QUEUE_SIZE"),
+        window=WindowPolicy(settings.text("WA_WINDOW")),
     )
     return order, note
 

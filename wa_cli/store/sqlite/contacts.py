@@ -63,6 +63,18 @@ def find_opted_out(connection: sqlite3.Connection, contact_ids: Sequence[int]) -
     return found
 
 
+def read_talks(
+    connection: sqlite3.Connection, instance_id: int, contact_ids: Sequence[int]
+) -> dict[int, tuple[int | None, int | None]]:
+    """(when they last wrote, when the platform said that their window was shut) of those who ever did, or were."""
+    talks: dict[int, tuple[int | None, int | None]] = {}
+    if connection.execute("SELECT 1 FROM conversation WHERE instance_id = ? LIMIT 1", (instance_id,)).fetchone():
+        for some in _slices(contact_ids):
+            for contact_id, wrote_at, closed_at in connection.execute(_read_talks(len(some)), (instance_id, *some)):
+                talks[contact_id] = (wrote_at, closed_at)
+    return talks
+
+
 def suppress_again(connection: sqlite3.Connection, added: dict[str, int]) -> None:
     """Opt out those of these new contacts (by address) who had opted out before they were erased."""
     if not added or connection.execute("SELECT 1 FROM suppressed LIMIT 1").fetchone() is None:
@@ -119,6 +131,12 @@ def _find_spellings(connection: sqlite3.Connection, addresses: Sequence[str]) ->
 def _find_opted_out(count: int) -> str:
     marks = ",".join("?" * count)
     return f"SELECT id FROM contact WHERE opted_out_at IS NOT NULL AND id IN ({marks})"  # noqa: S608  # only marks
+
+
+def _read_talks(count: int) -> str:
+    marks = ",".join("?" * count)
+    return f"""SELECT contact_id, last_inbound_at, closed_at FROM conversation
+        WHERE instance_id = ? AND contact_id IN ({marks})"""  # noqa: S608  # only marks
 
 
 def _find_suppressed(count: int) -> str:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Final
 from wa_cli.cuts import cut
 from wa_cli.domain.message import State, content_hash, format_message_id
 from wa_cli.domain.pacing import PRIORITY_URGENT, lane_of
+from wa_cli.domain.recipient import RecipientKind
+from wa_cli.domain.window import Hearing, Window, WindowPolicy, judge_window
 from wa_cli.errors import Conflict, Refused, Temporary, WaError
 from wa_cli.ports import Enqueued
-from wa_cli.store.sqlite.contacts import find_or_add_contacts
+from wa_cli.store.sqlite.contacts import find_opted_out, find_or_add_contacts, read_talks
 from wa_cli.store.sqlite.leases import fold_log
 from wa_cli.store.sqlite.owners import Owner, is_alive
 
@@ -271,9 +273,18 @@ class _Entry:
         keyed: dict[str, tuple[bytes, Enqueued]] = {}
         meant = batch.again or batch.key is not None  # the caller has said what counts as the same message
         twin: Enqueued | None
-        for line in lines:
-            contact_id = line.contact_id or contact_ids[line.address]
+        everybody = [line.contact_id or contact_ids[line.address] for line in lines]
+        opted_out = find_opted_out(connection, everybody)
+        windows = _Windows.read(connection, batch, lines, everybody, now_ms=now_ms)
+        for line, contact_id in zip(lines, everybody, strict=True):
             content_id, is_new = self._content_id(connection, line.encoded)
+            due_at = batch.start_at_ms + self._step * batch.delay_ms
+            skip_reason = "opted_out" if contact_id in opted_out else line.skip_reason
+            is_closed = False
+            if windows is not None and skip_reason is None and line.is_free and line.kind is RecipientKind.PERSON:
+                is_closed = windows.is_closed(contact_id, due_at_ms=due_at)
+                if is_closed and batch.window is WindowPolicy.REFUSE:
+                    skip_reason = "window_closed"
             if line.key is not None and line.key in keyed:
                 line_hash, earlier = keyed[line.key]
                 if line_hash != _line_hash(line):
@@ -281,6 +292,8 @@ class _Entry:
                 twin = _duplicate(earlier.message_id, line.address, State.QUEUED, earlier.due_at_ms)
             elif line.key is not None:
                 twin = _find_line_key(connection, batch, self._batch_id, line, now_ms=now_ms)
+            elif skip_reason is not None:
+                twin = None
             elif (double := entered.get((content_id, contact_id))) is not None:
                 twin = _duplicate(double.message_id, line.address, State.QUEUED, double.due_at_ms)
             elif (meant and (batch.lines_are_unique or self.first_id is None)) or (is_new and skips_look_up):
@@ -302,8 +315,7 @@ class _Entry:
                 results.append(twin)
                 continue
             message_id += 1
-            state = State.QUEUED if line.skip_reason is None else State.SKIPPED
-            due_at = batch.start_at_ms + self._step * batch.delay_ms
+            state = State.QUEUED if skip_reason is None else State.SKIPPED
             messages.append(
                 (
                     message_id,
@@ -316,7 +328,7 @@ class _Entry:
                     due_at,
                     due_at,
                     batch.expires_at_ms,
-                    line.skip_reason,
+                    skip_reason,
                     now_ms,
                 )
             )
@@ -329,7 +341,7 @@ class _Entry:
                         state=state,
                         queue_position=None,
                         due_at_ms=None,
-                        reason=line.skip_reason,
+                        reason=skip_reason,
                     )
                 )
                 continue
@@ -357,6 +369,7 @@ class _Entry:
                 state=state,
                 queue_position=self._position,
                 due_at_ms=due_at,
+                window_is_closed=is_closed,
             )
             entered[content_id, contact_id] = result
             if line.key is not None:
@@ -385,6 +398,48 @@ class _Entry:
             self._contents.clear()
         self._contents[encoded] = found
         return found
+
+
+class _Windows:
+    """Who of some people cannot be sent free text, as far as the instance hears what people write."""
+
+    def __init__(self, hearing: Hearing, talks: dict[int, tuple[int | None, int | None]], *, now_ms: int) -> None:
+        self._hearing = hearing
+        self._talks = talks
+        self._now_ms = now_ms
+        self._silence_is_closed = hearing.hears_all(now_ms=now_ms)
+
+    @classmethod
+    def read(
+        cls,
+        connection: sqlite3.Connection,
+        batch: NewBatch,
+        lines: Sequence[NewMessage],
+        contact_ids: Sequence[int],
+        *,
+        now_ms: int,
+    ) -> _Windows | None:
+        """None where no window matters: by the policy, or since every line is a template."""
+        if batch.window is WindowPolicy.IGNORE or not any(line.is_free for line in lines):
+            return None
+        since, last = connection.execute(
+            "SELECT webhooks_since, last_webhook_at FROM instance WHERE id = ?", (batch.instance_id,)
+        ).fetchone()
+        talks = read_talks(connection, batch.instance_id, contact_ids)
+        return cls(Hearing(webhooks_since_ms=since, last_webhook_at_ms=last), talks, now_ms=now_ms)
+
+    def is_closed(self, contact_id: int, *, due_at_ms: int) -> bool:
+        talk = self._talks.get(contact_id)
+        if talk is None:
+            return self._silence_is_closed
+        window = judge_window(
+            self._hearing,
+            last_inbound_at_ms=talk[0],
+            closed_at_ms=talk[1],
+            now_ms=self._now_ms,
+            due_at_ms=due_at_ms,
+        )
+        return window is Window.CLOSED
 
 
 def _remove_some(connection: sqlite3.Connection, batch_id: int, owner: str) -> bool:

@@ -49,6 +49,10 @@ class CloudApiRules:
             case _:
                 assert_never(content)
 
+    def needs_window(self, content: Content) -> bool:
+        """Everything but a template: code 131047 refuses it once a person has not written for a day."""
+        return not isinstance(content, Template)
+
     def find_recipient_problem(self, kind: RecipientKind) -> Problem | None:
         """Why the Cloud API cannot reach such recipients, or None."""
         match kind:
