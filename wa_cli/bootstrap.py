@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from wa_cli.services.events import EventTerms
     from wa_cli.services.webhooks import ReadSums
     from wa_cli.store.sqlite.api_keys import SqliteApiKeys
+    from wa_cli.store.sqlite.erasure import SqliteErasure
     from wa_cli.store.sqlite.failures import SqliteFailures
     from wa_cli.store.sqlite.instances import SqliteInstances
     from wa_cli.store.sqlite.intake import SqliteIntake
@@ -227,6 +228,12 @@ class App:
         from wa_cli.store.sqlite.api_keys import SqliteApiKeys
 
         return SqliteApiKeys(self.database)
+
+    @cached_property
+    def erasure(self) -> SqliteErasure:
+        from wa_cli.store.sqlite.erasure import SqliteErasure
+
+        return SqliteErasure(self.database)
 
     @cached_property
     def upkeep(self) -> SqliteUpkeep:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from wa_cli.domain.consent import Change
+    from wa_cli.domain.contact import ConsentRow
     from wa_cli.domain.event import Event, InboundEvent, Person, StatusEvent
     from wa_cli.domain.message import Content, OnUnknown, State
     from wa_cli.domain.outcome import Outcome
@@ -679,6 +680,10 @@ class PeopleTurn(Protocol):
 
     def note_window_closed(self, instance_id: int, contact_id: int, *, at_ms: int) -> None:
         """The platform refused free text since they had not written for a day (code 131047)."""
+        ...
+
+    def read_consent(self, contact_id: int) -> list[ConsentRow]:
+        """What is in the ledger for a person, under earlier numbers too, in the order of time."""
         ...
 
     def record_consent(self, contact_id: int, change: Change) -> bool:

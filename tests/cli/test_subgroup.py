@@ -337,6 +337,7 @@ def test_the_report_in_json_adds_up_and_lists_what_was_refused(wa: Wa, vip: str)
         "already_there": 2,
         "updated": 1,
         "refused": 1,
+        "opted_out": 0,
         "rows_omitted": 0,
     }
     assert [sorted(row) for row in rows] == [["line", "reason", "text"]]

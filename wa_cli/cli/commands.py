@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from wa_cli.cli import (
     config,
+    contact,
     db,
     demo,
     doctor,
@@ -34,6 +35,7 @@ COMMANDS: Final[dict[str, Any]] = {
     "demo": demo.demo,
     "doctor": doctor.doctor,
     "subgroup": subgroup.app,
+    "contact": contact.app,
     "send": send.app,
     "run": run.run,
     "drain": drain.drain,

@@ -145,7 +145,7 @@ def show(context: typer.Context, message_id: MessageIdArgument) -> None:
     fields += [
         ("receipt", f"{_exact(receipt.at_ms, zone)[:-4]}  {explain_receipt(receipt)}") for receipt in history.receipts
     ]
-    _show_fields(session, fields)
+    session.show_fields(fields)
     session.hint(f"`wa message explain m{row.id}` says why")
 
 
@@ -187,9 +187,9 @@ def explain(context: typer.Context, message_id: MessageIdArgument) -> None:
     if origin.key is not None:
         fields.append(("key", f"{origin.key} (given by the caller)"))
     fields.append(("default key", generate_idempotency_key(row.instance, row.address, history.encoded)))
-    _show_fields(session, fields)
+    session.show_fields(fields)
     session.show()
-    _show_fields(session, [(_exact(at, zone), f"{event}: {text}") for at, event, text in events])
+    session.show_fields([(_exact(at, zone), f"{event}: {text}") for at, event, text in events])
     session.show()
     _show_next(session, opened, row, step)
 
@@ -245,7 +245,7 @@ def _show_next(session: Session, opened: App, row: MessageRow, step: NextStep) -
             if meaning.hint:
                 fields.insert(1, ("fix", meaning.hint))
     fields += [("type", command) for command in step.commands]
-    _show_fields(session, fields)
+    session.show_fields(fields)
 
 
 # --- cancel ---
@@ -414,21 +414,3 @@ def _head(row: MessageRow) -> list[tuple[str, str]]:
         ("to", row.address),
         ("says", f"{kind}{summarize(row)}"),
     ]
-
-
-def _show_fields(session: Session, fields: Sequence[tuple[str, str]]) -> None:
-    """Names and values, one a line, aligned; long values go on under themselves on a terminal."""
-    import shutil
-    import sys
-    import textwrap
-
-    width = max((len(name) for name, _value in fields), default=0)
-    for name, value in fields:
-        words = clean_text(value)
-        if sys.stdout.isatty():
-            space = max(shutil.get_terminal_size((80, 24)).columns, 40) - width - 2
-            lines = textwrap.wrap(words, space, break_on_hyphens=False) or [""]
-        else:
-            lines = [words]
-        for number, line in enumerate(lines):
-            session.show(f"{name if number == 0 else '':<{width}}  {line}".rstrip())

@@ -106,6 +106,22 @@ class Session:
         for line in layout(headers, [[clean_text(cell) for cell in row] for row in rows], keep=keep):
             self.show(line)
 
+    def show_fields(self, fields: Sequence[tuple[str, str]]) -> None:
+        """Names and values, one a line, aligned; long values go on under themselves on a terminal."""
+        import shutil
+        import textwrap
+
+        width = max((len(name) for name, _value in fields), default=0)
+        for name, value in fields:
+            words = clean_text(value)
+            if sys.stdout.isatty():
+                space = max(shutil.get_terminal_size((80, 24)).columns, 40) - width - 2
+                lines = textwrap.wrap(words, space, break_on_hyphens=False) or [""]
+            else:
+                lines = [words]
+            for number, line in enumerate(lines):
+                self.show(f"{name if number == 0 else '':<{width}}  {line}".rstrip())
+
     # --- talk, on stderr ---
 
     def say(self, line: str) -> None:

@@ -5,27 +5,30 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from wa_cli.cli.importing import (
+    NotAllGood,
+    Refusals,
+    RowCounter,
+    count_of,
+    leave,
+    open_list,
+    refuse_whole,
+    summarize,
+)
 from wa_cli.cli.session import Session, clean_text, format_time, session_of
 from wa_cli.errors import UsageError, WaError
 
 if TYPE_CHECKING:
-    from collections import Counter
-    from collections.abc import Callable, Iterable, Iterator
-    from types import TracebackType
+    from collections.abc import Callable, Iterable
 
     from wa_cli.bootstrap import App
-    from wa_cli.domain.subgroup import Joined, SubgroupSizes
-    from wa_cli.sources.recipients import Row
-    from wa_cli.sources.tables import BadRow
+    from wa_cli.domain.subgroup import SubgroupSizes
 
-REFUSED_ROWS_SHOWN: Final = 20
-REFUSED_ROWS_IN_JSON: Final = 10_000  # a report, not a copy of the file; --errors has them all
 MEMBERS_SHOWN: Final = 50
 
 app = typer.Typer(no_args_is_help=True, help="Named lists of people and groups.")
@@ -58,7 +61,7 @@ def create(
         session.hint(f"`wa subgroup import {typed} people.csv`, or `wa subgroup add {typed} +6581234567`")
     else:
         session.show(
-            f"subgroup {clean_text(subgroup.name)} is there already, with {_count(subgroup.members, 'member')}"
+            f"subgroup {clean_text(subgroup.name)} is there already, with {count_of(subgroup.members, 'member')}"
         )
 
 
@@ -121,8 +124,9 @@ def show(
     )
     if limit is not None and limit < subgroup.members:
         session.say(f"… and {subgroup.members - limit:,} more; --all shows them")
-    kinds = f"{_count(sizes.people, 'person', 'people')} and {_count(sizes.groups, 'group')}"
-    session.say(f"{clean_text(subgroup.name)}: {_count(subgroup.members, 'member')}, {kinds}")
+    kinds = f"{count_of(sizes.people, 'person', 'people')} and {count_of(sizes.groups, 'group')}"
+    session.say(f"{clean_text(subgroup.name)}: {count_of(subgroup.members, 'member')}, {kinds}")
+    _say_opted_out(session, session.open_app().people.count_opted_out_members(subgroup.id))
     if subgroup.members > 1:
         session.say(_describe_pace(subgroup.members))
 
@@ -145,6 +149,7 @@ def add(context: typer.Context, name: Name, recipients: Recipients) -> None:
     outcomes = wa.subgroups.add_members(subgroup.id, joining, now_ms=wa.clock.wall_ms()) if joining else []
     added = outcomes.count(Joined.ADDED)
     there = len(outcomes) - added
+    opted_out = wa.people.count_opted_out_members(subgroup.id)
     if session.json:
         session.show_json(
             {
@@ -152,6 +157,7 @@ def add(context: typer.Context, name: Name, recipients: Recipients) -> None:
                 "added": added,
                 "already_there": there,
                 "refused": len(refused),
+                "opted_out": opted_out,
                 "members": [
                     {"recipient": recipient.address, "text": text, "outcome": outcome.value}
                     for (text, recipient), outcome in zip(good, outcomes, strict=True)
@@ -161,8 +167,9 @@ def add(context: typer.Context, name: Name, recipients: Recipients) -> None:
         )
     else:
         _say_refused(session, refused)
-        session.show(_summary(added=added, already_there=there, refused=len(refused)))
-    _leave(refused=len(refused), taken=len(good), verb="added")
+        session.show(summarize(added=added, already_there=there, refused=len(refused)))
+        _say_opted_out(session, opted_out)
+    leave(refused=len(refused), taken=len(good), verb="added")
 
 
 @app.command("remove")
@@ -192,11 +199,11 @@ def remove(context: typer.Context, name: Name, recipients: Recipients) -> None:
         _say_refused(session, refused)
         for address in missing:
             session.say(f"{address} is not in {clean_text(subgroup.name)}")
-        session.show(_summary(removed=len(removed), not_there=len(missing), refused=len(refused)))
+        session.show(summarize(removed=len(removed), not_there=len(missing), refused=len(refused)))
         if removed and (waiting := wa.subgroups.count_waiting(subgroup.id)):
             session.say(_describe_waiting(waiting))
             session.hint(f"`wa message list --subgroup {_typed(subgroup.name)} --state queued` shows them")
-    _leave(refused=len(refused), taken=len(good), verb="removed")
+    leave(refused=len(refused), taken=len(good), verb="removed")
 
 
 @app.command("import")
@@ -224,7 +231,7 @@ def import_file(
     Example: wa subgroup import vip people.csv
     """
     session = session_of(context)
-    from wa_cli.domain.subgroup import check_subgroup_name
+    from wa_cli.domain.subgroup import Joined, check_subgroup_name
     from wa_cli.services.subgroups import import_as_read, import_whole
     from wa_cli.sources.recipients import read_recipients
 
@@ -232,23 +239,13 @@ def import_file(
     region = session.settings.default_region()
     wa = session.open_app(create=make)
     find_subgroup = _finder(wa, checked, make=make)
-    if file == "-" and sys.stdin.isatty():
-        session.say("reading recipients from the terminal, one a line; Ctrl-D ends the list")
-    source = sys.stdin.buffer if file == "-" else Path(file)
-    if (
-        errors is not None
-        and isinstance(source, Path)
-        and errors.exists()
-        and source.exists()
-        and errors.samefile(source)
-    ):
-        raise UsageError("--errors names the file that is imported", hint="give it another name")
-    with _Refusals(session, errors, force=force) as refusals, _RowCounter(session) as counter:
+    source = open_list(session, file, errors)
+    with Refusals(session, errors, force=force) as refusals, RowCounter(session) as counter:
         rows = refusals.sort_out(read_recipients(source, default_region=region, encoding=encoding), strict=strict)
         take_in = import_whole if strict else import_as_read
         try:
             counts = take_in(wa.subgroups, find_subgroup, rows, now_ms=wa.clock.wall_ms(), on_progress=counter.show)
-        except _NotAllGood:
+        except NotAllGood:
             counts = None
         except (KeyboardInterrupt, WaError):
             counter.stop()
@@ -256,16 +253,20 @@ def import_file(
                 session.say(f"{counter.rows:,} rows are in, and the same command adds the rest")
             raise
     if counts is None:
-        refusals.report(checked, None)
-        raise UsageError(
-            f"{_count(refusals.count, 'row')} of {refusals.read:,} cannot be read, so none was imported",
-            hint="mend them, or leave --strict away to import the others",
-            code="rows_refused",
-        )
-    if not refusals.count:
-        find_subgroup()  # an empty list makes an empty subgroup
-    refusals.report(checked, counts)
-    _leave(refused=refusals.count, taken=counts.total(), verb="imported")
+        refusals.report({"subgroup": checked}, {joined.value: 0 for joined in Joined}, was_taken=False)
+        raise refuse_whole(refusals)
+    if counts or not refusals.count:
+        subgroup_id = find_subgroup()  # an empty list makes an empty subgroup
+        opted_out = wa.people.count_opted_out_members(subgroup_id)
+    else:
+        opted_out = 0
+    refusals.report(
+        {"subgroup": checked, "opted_out": opted_out},
+        {joined.value: counts[joined] for joined in Joined},
+        was_taken=True,
+    )
+    _say_opted_out(session, opted_out)
+    leave(refused=refusals.count, taken=counts.total(), verb="imported")
 
 
 @app.command("export")
@@ -308,7 +309,7 @@ def export(
     if session.json:
         session.show_json({"subgroup": subgroup.name, "file": file, "exported": count})
     else:
-        session.show(f"exported {_count(count, 'member')} to {clean_text(file)}")
+        session.show(f"exported {count_of(count, 'member')} to {clean_text(file)}")
 
 
 @app.command("rename")
@@ -341,13 +342,15 @@ def delete(context: typer.Context, name: Name) -> None:
     store = session.open_app().subgroups
     subgroup = store.find(name)
     if subgroup.members:
-        session.confirm(f"delete the subgroup '{clean_text(subgroup.name)}' with {_count(subgroup.members, 'member')}?")
+        session.confirm(
+            f"delete the subgroup '{clean_text(subgroup.name)}' with {count_of(subgroup.members, 'member')}?"
+        )
     waiting = store.count_waiting(subgroup.id)
     members = store.delete(subgroup.id)
     if session.json:
         session.show_json({"id": str(subgroup.id), "name": subgroup.name, "members": members, "still_queued": waiting})
         return
-    session.show(f"deleted subgroup {clean_text(subgroup.name)} with {_count(members, 'member')}")
+    session.show(f"deleted subgroup {clean_text(subgroup.name)} with {count_of(members, 'member')}")
     if waiting:
         session.say(_describe_waiting(waiting))
         session.hint(f"`wa message cancel --subgroup {_typed(subgroup.name)}` cancels them")
@@ -379,150 +382,6 @@ def _say_refused(session: Session, refused: list[dict[str, str]]) -> None:
         session.say(f"refused: {clean_text(one['reason'])}")
 
 
-def _leave(*, refused: int, taken: int, verb: str) -> None:
-    """Exit 3 when some rows were refused.  Raises: UsageError when all were."""
-    if refused and not taken:
-        raise UsageError(
-            f"nothing was {verb}: {'the only row' if refused == 1 else f'all {refused:,} rows'} cannot be read",
-            hint="numbers need their country code, such as +6581234567, or set WA_DEFAULT_REGION (such as SG)",
-            code="rows_refused",
-        )
-    if refused:
-        raise typer.Exit(3)
-
-
-# Importing
-
-
-class _NotAllGood(Exception):
-    """A strict import met a row that cannot be read."""
-
-
-class _Refusals:
-    """The rows of an import that were not taken: counted, the first ones kept, all of them written to --errors."""
-
-    def __init__(self, session: Session, errors: Path | None, *, force: bool) -> None:
-        self._session = session
-        self._errors = errors
-        self._force = force
-        self._stack = ExitStack()
-        self._write: Callable[[list[str]], object] | None = None
-        self.rows: list[dict[str, object]] = []
-        self.count = 0
-        self.read = 0
-
-    def __enter__(self) -> _Refusals:
-        if self._errors is not None:
-            import csv
-
-            from wa_cli.cli.private_file import new_private_file
-
-            self._write = csv.writer(
-                self._stack.enter_context(new_private_file(self._errors, force=self._force)), lineterminator="\n"
-            ).writerow
-            self._write(["line", "reason", "text"])
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
-
-    def sort_out(self, rows: Iterable[Row | BadRow], *, strict: bool) -> Iterator[Row]:
-        """The good rows; the bad ones stay here.  Raises: _NotAllGood after the last row, if strict and any was bad."""
-        from wa_cli.sources.tables import BadRow
-
-        for row in rows:
-            self.read += 1
-            if isinstance(row, BadRow):
-                self._note(row)
-            else:
-                yield row
-        if strict and self.count:
-            raise _NotAllGood
-
-    def _note(self, row: BadRow) -> None:
-        from wa_cli.sources.recipients import guard
-
-        self.count += 1
-        if len(self.rows) < REFUSED_ROWS_IN_JSON:
-            self.rows.append({"line": row.line, "reason": row.reason, "text": row.text})
-        if self._write is not None:
-            self._write([str(row.line), guard(row.reason), guard(row.text)])
-
-    def report(self, name: str, counts: Counter[Joined] | None) -> None:
-        """Say what became of the rows.  counts: of those taken in; None when none was."""
-        from wa_cli.domain.subgroup import Joined
-
-        session = self._session
-        taken = {joined.value: counts[joined] if counts is not None else 0 for joined in Joined}
-        if session.json:
-            session.show_json(
-                {
-                    "subgroup": name,
-                    "read": self.read,
-                    **taken,
-                    "refused": self.count,
-                    "rows": self.rows,
-                    "rows_omitted": self.count - len(self.rows),
-                }
-            )
-            return
-        for row in self.rows[:REFUSED_ROWS_SHOWN]:
-            session.say(f"line {row['line']}: {clean_text(row['reason'])}")
-        if self.count > REFUSED_ROWS_SHOWN:
-            session.say(f"… and {self.count - REFUSED_ROWS_SHOWN:,} more")
-        if self.count and self._errors is not None:
-            session.say(f"all refused rows are in {clean_text(self._errors)}")
-        elif self.count > REFUSED_ROWS_SHOWN:
-            session.hint("--errors FILE writes all of them to a CSV")
-        if not self.read:
-            session.warn("the list is empty")
-        if counts is not None:
-            session.show(f"read {_count(self.read, 'row')}: {_summary(**taken, refused=self.count)}")
-
-
-class _RowCounter:
-    """How many rows are in, redrawn on a terminal and silent elsewhere."""
-
-    def __init__(self, session: Session) -> None:
-        self.rows = 0
-        self._stop: Callable[[], None] | None = None
-        self._draw: Callable[[int], object] | None = None
-        self._is_shown = sys.stderr.isatty() and not session.quiet and not session.json
-
-    def __enter__(self) -> _RowCounter:
-        if self._is_shown:
-            from rich.console import Console
-            from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-            bar = Progress(
-                SpinnerColumn("line"),
-                TextColumn("{task.completed:,.0f} rows", markup=False),
-                TimeElapsedColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            task = bar.add_task("import", total=None)
-            self._draw = lambda rows: bar.update(task, completed=rows)
-            self._stop = bar.stop
-            bar.start()
-        return self
-
-    def __exit__(self, *_raised: object) -> None:
-        self.stop()
-
-    def show(self, rows: int) -> None:
-        self.rows = rows
-        if self._draw is not None:
-            self._draw(rows)
-
-    def stop(self) -> None:
-        if self._stop is not None:
-            self._stop()
-            self._stop = None
-
-
 def _finder(wa: App, name: str, *, make: bool) -> Callable[[], int]:
     """The subgroup's id when it is asked for; with `make` it is made then and not before.
 
@@ -541,6 +400,14 @@ def _finder(wa: App, name: str, *, make: bool) -> Callable[[], int]:
 
 
 # Words
+
+
+def _say_opted_out(session: Session, opted_out: int) -> None:
+    """Members who have opted out stay on the list, and every send leaves them out."""
+    if opted_out and not session.json:
+        who = "1 member has" if opted_out == 1 else f"{opted_out:,} members have"
+        session.say(f"{who} opted out: a send skips them")
+        session.hint("`wa contact list --opted-out` shows everybody who has")
 
 
 def _write_members_document(sizes: SubgroupSizes, members: Iterable[tuple[int, str, Any, str | None]]) -> None:
@@ -585,21 +452,7 @@ def _duration(seconds: int) -> str:
 
 
 def _describe_waiting(waiting: int) -> str:
-    return f"{_count(waiting, 'message')} queued for it earlier will still be sent"
-
-
-def _summary(**counts: int) -> str:
-    """`2 added, 1 already there, 0 refused` without its zeros, the first excepted."""
-    words = [
-        f"{count:,} {name.replace('_', ' ')}"
-        for index, (name, count) in enumerate(counts.items())
-        if count or not index
-    ]
-    return ", ".join(words)
-
-
-def _count(number: int, noun: str, plural: str | None = None) -> str:
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+    return f"{count_of(waiting, 'message')} queued for it earlier will still be sent"
 
 
 def _typed(name: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from wa_cli.domain.consent import Wish
 
-    from wa_cli.domain.consent import Source, Wish
-    from wa_cli.domain.recipient import RecipientKind
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from wa_cli.domain.consent import Source
+    from wa_cli.domain.recipient import Recipient, RecipientKind
     from wa_cli.domain.window import Hearing
 
 
@@ -77,6 +80,52 @@ class Profile:
     moved_to: tuple[str, ...] = ()
 
 
-def last_own_word(consent: tuple[ConsentRow, ...]) -> ConsentRow | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownPerson:
+    """Somebody on a list, with what it says of them.
+
+    wish: None where the list says nothing of their consent.  said_at_ms: when they said so; None where it is not told.
+    """
+
+    recipient: Recipient
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    whatsapp_name: str | None = None
+    wish: Wish | None = None
+    said_at_ms: int | None = None
+    wording: str | None = None
+
+
+class TakenIn(StrEnum):
+    """What became of somebody on a list.  The first three count everybody once, the others what was entered."""
+
+    ADDED = "added"
+    ALREADY_THERE = "already_there"
+    UPDATED = "updated"
+    OPTED_OUT = "opted_out"
+    OPTED_IN = "opted_in"
+    KEPT_OPTED_OUT = "kept_opted_out"  # the list says yes, they have said no
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erased:
+    """What an erase took out.
+
+    names: the addresses they were known by.  messages: rows that stay without a name.  cancelled: those of them that
+    waited.  contents: texts that nobody else had got.  webhooks: raw ones that spoke of them.  is_suppressed: they had
+    opted out, and are kept from coming back by a digest of their address.
+    """
+
+    names: tuple[str, ...]
+    messages: int = 0
+    cancelled: int = 0
+    contents: int = 0
+    webhooks: int = 0
+    is_suppressed: bool = False
+
+    def with_webhooks(self, webhooks: int) -> Erased:
+        return replace(self, webhooks=webhooks)
+
+
+def last_word(consent: Sequence[ConsentRow]) -> ConsentRow | None:
     """The row that decides now: the latest, and of several at that time one that opts out.  None without any."""
-    return max(consent, key=lambda row: (row.at_ms, row.wish == "opt_out"), default=None)
+    return max(consent, key=lambda row: (row.at_ms, row.wish is Wish.OPT_OUT), default=None)

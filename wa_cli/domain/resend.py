@@ -26,7 +26,7 @@ class Candidate:
 
     rule: why it failed, also when it was dismissed since.  holder_id, holder_state: of the message that holds the
     idempotency key of these words for this person, itself included; None when nobody does.  holder_is_meant: that one
-    was sent with --again or a key of its caller, so it stands in nobody's way.
+    was sent with --again or a key of its caller, so it stands in nobody's way.  is_opted_out, is_erased: the person.
     """
 
     message_id: MessageId
@@ -42,6 +42,8 @@ class Candidate:
     holder_id: int | None
     holder_state: State | None
     holder_is_meant: bool
+    is_opted_out: bool = False
+    is_erased: bool = False
 
     @property
     def words(self) -> tuple[int, int, int]:
@@ -77,6 +79,10 @@ def find_refusal(candidate: Candidate, *, force: bool, now_ms: int) -> str | Non
     name = format_message_id(candidate.message_id)
     if candidate.standing is not Standing.FAILED:
         return _refuse_standing(candidate.standing, name)
+    if candidate.is_erased:
+        return "the person was erased"
+    if candidate.is_opted_out:
+        return "the person has opted out"
     if candidate.expires_at_ms is not None and candidate.expires_at_ms <= now_ms:
         return "its time ran out (--expires): send it anew"
     if candidate.is_held_by_other and not candidate.holder_is_meant:

@@ -1,20 +1,29 @@
-"""Use case: what people tell us by WhatsApp.  They wrote, they want no more, they want it again, they have moved.
+"""Use case: what people tell us by WhatsApp, and what is said for them here.
 
-Every function works inside a transaction that its caller has opened.  All may come twice, late and in any order, and
-the end is the same: what was said later, by its own time, is in force.
+They wrote, they want no more, they want it again, they have moved.  The functions for events work inside a transaction
+that their caller has opened.  Events may come twice, late and in any order, and the end is the same: what was said
+later, by its own time, is in force.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Protocol
 
 from wa_cli.domain.consent import Change, Source, Wish, read_wish
+from wa_cli.domain.contact import last_word
+from wa_cli.errors import Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from wa_cli.domain.contact import KnownPerson, TakenIn
     from wa_cli.domain.event import InboundEvent, NumberChangedEvent, Person, PreferenceEvent
     from wa_cli.ports import PeopleTurn
 
+CHUNK_ROWS: Final = 2_000  # rows a transaction: they hold the write lock for some 10 ms
 LONGEST_WORDING: Final = 200  # characters of a text that a provider writes; a wish by message is shorter
 
 
@@ -94,6 +103,66 @@ def apply_number_change(turn: PeopleTurn, event: NumberChangedEvent, *, now_ms: 
     if new.user_id == event.old.user_id:
         new = replace(new, user_id=None)  # it would lead to the old contact
     turn.link(old_id, turn.resolve(new, now_ms=now_ms), at_ms=event.at_ms or now_ms)
+
+
+def choose(
+    turn: PeopleTurn,
+    contact_id: int,
+    wish: Wish,
+    *,
+    source: Source,
+    reason: str | None,
+    actor: str | None,
+    confirmed: bool,
+    now_ms: int,
+) -> bool:
+    """Enter what somebody here says for a person.  Returns whether that changed anything.
+
+    confirmed: somebody was asked about bringing back a person who had left by their own word, and said yes.
+    Raises: Refused where that was needed and is missing, or no reason is given for it.
+    """
+    last = last_word(turn.read_consent(contact_id))
+    if last is not None and last.wish is wish:
+        return False
+    if last is None and wish is Wish.OPT_IN and reason is None:
+        return False  # they may be written to already; without a reason it proves nothing
+    if wish is Wish.OPT_IN and last is not None and last.source.is_own and (reason is None or not confirmed):
+        raise Refused(
+            f"they opted out themselves{f', in the words {last.wording!r}' if last.wording else ''}",
+            hint="say why they may be written to again, and that you are sure: --reason 'asked for it by phone' --yes",
+            code="opted_out",
+        )
+    # Their word may be younger than this clock: what is typed now comes after it.
+    at_ms = max(now_ms, last.at_ms + 1) if last is not None else now_ms
+    return turn.record_consent(contact_id, Change(wish=wish, source=source, at_ms=at_ms, wording=reason, actor=actor))
+
+
+def import_people(
+    store: PeopleStore,
+    people: Iterable[KnownPerson],
+    *,
+    actor: str,
+    now_ms: int,
+    on_progress: Callable[[int], None],
+) -> Counter[TakenIn]:
+    """Take people in while their list is read; after a crash the same import adds only the rest.
+
+    What has been taken in is durable whenever `on_progress` is called with its count.
+    """
+    counts: Counter[TakenIn] = Counter()
+    rows = iter(people)
+    done = 0
+    while chunk := list(islice(rows, CHUNK_ROWS)):
+        counts.update(store.take_in(chunk, actor=actor, now_ms=now_ms))
+        done += len(chunk)
+        on_progress(done)
+    return counts
+
+
+class PeopleStore(Protocol):
+    """What an import asks of the store."""
+
+    def take_in(self, people: Sequence[KnownPerson], *, actor: str, now_ms: int) -> Counter[TakenIn]: ...
 
 
 def _actor(person: Person) -> str | None:

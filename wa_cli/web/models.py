@@ -165,6 +165,7 @@ class Line(BaseModel):
     due_at: Timestamp | None
     state: str
     reason: str | None = None
+    window: Literal["closed"] | None = None
 
 
 class Refusal(BaseModel):
@@ -181,6 +182,8 @@ class SendAnswer(BaseModel):
     queued: int
     duplicates: int
     skipped: int
+    skipped_by_reason: dict[str, int]
+    closed_windows: int
     refused: int
     delay_ms: int
     rate_limit_delay: int

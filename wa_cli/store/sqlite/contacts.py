@@ -41,14 +41,14 @@ def find_or_add_contacts(
         return {}
     if not connection.execute(NEEDS_A_LOOK).fetchone()[0]:
         connection.executemany(INSERT_CONTACT, [(address, kind, now_ms) for address, kind in people])
-        return _find(connection, [address for address, _kind in people])
-    ids = _find(connection, [address for address, _kind in people])
+        return find_contacts(connection, [address for address, _kind in people])
+    ids = find_contacts(connection, [address for address, _kind in people])
     new = {address: kind for address, kind in people if address not in ids}
     spelled = _find_spellings(connection, list(new))
     ids.update(spelled)
     new = {address: kind for address, kind in new.items() if address not in spelled}
     connection.executemany(INSERT_CONTACT, [(address, kind, now_ms) for address, kind in new.items()])
-    added = _find(connection, list(new))
+    added = find_contacts(connection, list(new))
     suppress_again(connection, added)
     return {**ids, **added}
 
@@ -105,7 +105,8 @@ def read_install(connection: sqlite3.Connection) -> str:
     return str(connection.execute("SELECT value FROM meta WHERE key = 'install'").fetchone()[0])
 
 
-def _find(connection: sqlite3.Connection, addresses: Sequence[str]) -> dict[str, int]:
+def find_contacts(connection: sqlite3.Connection, addresses: Sequence[str]) -> dict[str, int]:
+    """The ids of those of these addresses that are contacts."""
     ids: dict[str, int] = {}
     for some in _slices(addresses):
         marks = ",".join("?" * len(some))
