@@ -22,6 +22,7 @@ BENCHMARKS: Final[dict[str, Callable[[Bench], Iterator[Figure]]]] = {
     "lateness": sending.measure_lateness,
     "wake": sending.measure_wake,
     "webhooks": hearing.measure_webhooks,
+    "flow": hearing.measure_flow,
     "idle": starting.measure_idle,
     "start": starting.measure_start,
     "take": queueing.measure_take,

@@ -6,14 +6,18 @@ import asyncio
 import hashlib
 import hmac
 import json
+import multiprocessing
 import sqlite3
 import statistics
+import threading
 import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tests.benchmarks.measuring import Figure, run_apart, take_turns
-from tests.benchmarks.world import address, app_for, queue_messages
+from tests.benchmarks.measuring import SERVER_CORE, Figure, pin, run_apart, take_turns
+from tests.benchmarks.sending import drain_once
+from tests.benchmarks.server import serving
+from tests.benchmarks.world import WORDS, address, app_for, queue_messages, webhook_server
 from wa_cli.daemon.loops import run_in_loop
 
 if TYPE_CHECKING:
@@ -29,15 +33,17 @@ URL = f"https://graph.facebook.com/v25.0/{NUMBER_ID}/messages"
 SENDERS = 32  # how many of Meta's posts wait for an answer at once
 STATUSES = ("sent", "delivered", "read")
 READ_AT_ONCE = 200
+WEBHOOK_PATH = "/api/webhooks/whatsapp/status"
+UPDATES_A_SECOND = 500.0
 
 
-def send_all(app: App, count: int) -> None:
+def send_all(app: App, count: int, *, words: str = WORDS) -> None:
     """So many messages that were accepted, written as the send loop writes them."""
     from wa_cli.domain.message import OnUnknown, State
     from wa_cli.domain.outcome import Accepted
     from wa_cli.ports import Finished, Lease, Record
 
-    queue_messages(app, count)
+    queue_messages(app, count, words=words)
     now_ms = app.clock.wall_ms() + 1000
     lease = app.leases.acquire(1, role="drain", now_ms=now_ms)
     assert isinstance(lease, Lease)
@@ -245,4 +251,102 @@ def measure_webhooks(bench: Bench) -> Iterator[Figure]:
         unit="ms",
         bar="< 100",
         note="how long a sender beside it waits for the file at most",
+    )
+
+
+# --- while sending ---------------------------------------------------------------------------------------------------
+
+
+def drain_beside(path: Path, url: str, before: int, count: int, *, hears: bool) -> dict[str, float]:
+    """Send so many, while a real `wa serve` on the same file takes webhooks about earlier ones, or none.
+
+    Messages a second, and the updates a second that came meanwhile.
+    """
+    with closing(app_for(path, url)) as app:
+        send_all(app, before, words="an earlier message")
+        install = app.database.read_install()
+    if not hears:
+        return {"rate": count / drain_once(path, url, count)["seconds"], "heard": 0.0}
+    bodies = [(body, sign(body)) for body in bodies_for(install, before, 10)]
+    with (
+        webhook_server(path, url, WHATSAPP_APP_SECRET=SECRET) as address_of_server,
+        feeding(address_of_server, bodies) as answered,
+    ):
+        began, had = time.perf_counter(), answered[0]
+        taken = drain_once(path, url, count)
+        heard = (answered[0] - had) * 10 / (time.perf_counter() - began)
+    return {"rate": count / taken["seconds"], "heard": heard}
+
+
+@contextmanager
+def feeding(server: str, bodies: Sequence[tuple[bytes, str]]) -> Iterator[list[int]]:
+    """Post these bodies over and over from a process of its own, UPDATES_A_SECOND; how many were answered 200."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_feed, args=(theirs, server + WEBHOOK_PATH, list(bodies)), daemon=True)
+    process.start()
+    theirs.close()
+    answered = [0]
+    stopping = threading.Event()
+
+    def count() -> None:
+        while not stopping.is_set():
+            if ours.poll(0.05):
+                answered[0] = ours.recv()
+
+    counter = threading.Thread(target=count)
+    counter.start()
+    while not answered[0]:
+        time.sleep(0.01)
+    try:
+        yield answered
+    finally:
+        stopping.set()
+        counter.join()
+        process.kill()
+        process.join()
+
+
+def _feed(pipe: Any, url: str, bodies: list[tuple[bytes, str]]) -> None:
+    import aiohttp
+
+    pin(SERVER_CORE)
+
+    async def post_all() -> None:
+        answered = 0
+        async with aiohttp.ClientSession() as session:
+            start = time.monotonic()
+            for number in range(10**9):
+                await asyncio.sleep(max(0.0, start + number * 10 / UPDATES_A_SECOND - time.monotonic()))
+                body, signature = bodies[number % len(bodies)]
+                headers = {"X-Hub-Signature-256": signature, "Content-Type": "application/json"}
+                async with session.post(url, data=body, headers=headers) as answer:
+                    answered += answer.status == 200
+                pipe.send(answered)
+
+    asyncio.run(post_all())
+
+
+def measure_flow(bench: Bench) -> Iterator[Figure]:
+    """A drain while webhooks come in on the same file, next to one without."""
+    count = bench.size.drained
+    heard: list[float] = []
+    with serving() as server:
+
+        def sample(*, hears: bool) -> float:
+            taken: dict[str, float] = run_apart(drain_beside, bench.new_path(), server.url, count, count, hears=hears)
+            if hears:
+                heard.append(taken["heard"])
+            return taken["rate"]
+
+        with_webhooks, without = take_turns(
+            min(bench.size.repeats, 3), lambda: sample(hears=True), lambda: sample(hears=False)
+        )
+    yield Figure(
+        name="drain with webhooks flowing",
+        value=with_webhooks,
+        unit="msg/s",
+        against="the drain without",
+        yardstick=without,
+        note=f"a wa serve beside it takes {statistics.median(heard):.0f} updates/s, on the far end's core",
     )

@@ -6,9 +6,10 @@ import subprocess
 import sys
 import time
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.benchmarks.measuring import ROOT, SENDER_CORE, environment, pin
+from tests.benchmarks.measuring import ROOT, SENDER_CORE, SERVER_CORE, environment, pin
 from wa_cli.bootstrap import open_app
 from wa_cli.config import load_settings
 from wa_cli.domain.message import Text, encode_content
@@ -18,7 +19,6 @@ from wa_cli.services.enqueue import SendOrder, enqueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from wa_cli.bootstrap import App
 
@@ -95,30 +95,49 @@ def fill(path: Path, count: int, *, start_in_ms: int = 0, delay_ms: int = 0) -> 
 @contextmanager
 def daemon(path: Path, url: str, **settings: str) -> Iterator[int]:
     """A real `wa run` on the sender's core, once it has its lease.  Yields its pid."""
+    with running("run", path, url, said_when_ready="sending for", core=SENDER_CORE, **settings) as (pid, _line):
+        yield pid
+
+
+@contextmanager
+def webhook_server(path: Path, url: str, **settings: str) -> Iterator[str]:
+    """A real `wa serve` on the other core, once it takes requests.  Yields its URL."""
+    words = ("serve", "--port", "0")
+    with running(*words, path, url, said_when_ready="serving on", core=SERVER_CORE, **settings) as (_pid, line):
+        yield line.partition("serving on ")[2].partition(",")[0]
+
+
+@contextmanager
+def running(*words: str | Path, said_when_ready: str, core: int | None, **settings: str) -> Iterator[tuple[int, str]]:
+    """A real `wa` that stays, once it has said so.  The last two words are its database and the URL it sends to.
+
+    Yields its pid and the line that said so.
+    """
+    *command, path, url = words
     process = subprocess.Popen(
-        [sys.executable, "-m", "wa_cli", "run"],
-        env=environment(**settings_for(path, url, **settings)),
+        [sys.executable, "-m", "wa_cli", *map(str, command)],
+        env=environment(**settings_for(Path(path), str(url), **settings)),
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
-    pin(SENDER_CORE, process.pid)
+    pin(core, process.pid)
     try:
         assert process.stderr is not None
         said = []
         for line in process.stderr:
             said.append(line)
-            if "sending for" in line:
+            if said_when_ready in line:
                 break
         else:
-            raise RuntimeError(f"wa run ended early: {''.join(said)}")
+            raise RuntimeError(f"wa {command[0]} ended early: {''.join(said)}")
         # Its log lines have to go somewhere: a full pipe would stop it.
         import threading
 
         threading.Thread(target=process.stderr.read, daemon=True).start()
-        yield process.pid
+        yield process.pid, line
     finally:
         process.terminate()
         process.wait(timeout=90)
