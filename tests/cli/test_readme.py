@@ -25,10 +25,20 @@ def test_every_console_block_prints_what_the_page_shows() -> None:
                 assert normalise(play(command)) == normalise(shown), command
 
 
+def test_every_python_block_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """As a script of its reader, with the settings of the page."""
+    with stage(blocks(TEXT, "csv")[0]):
+        for block in blocks(TEXT, "python"):
+            exec(compile(block, "README.md", "exec"), {})
+    assert capsys.readouterr().out == "immediate m1\n"
+
+
 def mentioned_commands() -> list[str]:
     """Every `wa ...` in running text and tables that is a whole command line."""
     prose = re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)
-    return sorted({words for words in re.findall(r"`(wa [a-z][^`]*)`", prose) if "NAME" not in words})
+    fenced = [line for block in blocks(TEXT, "sh") for line in block.splitlines() if line.startswith("wa ")]
+    found = [*re.findall(r"`(wa [a-z][^`]*)`", prose), *(line.partition("#")[0].strip() for line in fenced)]
+    return sorted({words for words in found if "NAME" not in words})
 
 
 @pytest.mark.parametrize("line", mentioned_commands())
