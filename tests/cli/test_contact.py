@@ -442,3 +442,23 @@ def test_an_erase_names_the_other_number_of_the_same_person(wa: Wa, app: App) ->
     write_in(app, ANN)
     move(app, ANN, BOB)
     assert f"wa contact erase {BOB}" in wa("contact", "erase", ANN, "--yes").err
+
+
+def test_the_check_finds_an_opt_out_that_is_not_in_force_and_what_an_erase_left(wa: Wa, app: App) -> None:
+    """Promises P3, P10."""
+    write_in(app, ANN, "STOP")
+    write_in(app, BOB, "stop", ago_ms=HOUR)
+    write_in(app, BOB, "unstop")
+    move(app, BOB, CAT)
+    wa("contact", "erase", CAT, "--yes")
+    assert wa("db", "check").exit == 0
+    with app.database.write() as connection:
+        connection.execute("UPDATE contact SET opted_out_at = NULL WHERE address = ?", (ANN,))
+        connection.execute("UPDATE contact SET name = 'Cat' WHERE erased_at IS NOT NULL")
+    checked = wa("db", "check", "--json")
+    assert checked.exit == 9
+    wrong = [check["message"] for check in checked.json()["checks"] if check["level"] == "fail"]
+    assert wrong == [
+        "1 person is opted out by the ledger, and yet may be written to: contact 1",
+        "1 person is erased, and yet something of them is left: contact 3",
+    ]

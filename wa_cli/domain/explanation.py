@@ -230,6 +230,8 @@ def explain_next(history: History, around: Surroundings) -> NextStep:
                 )
             return NextStep(words="it is held, and never sent again by itself: ask the person, then", commands=commands)
         case Standing.SKIPPED:
+            if message.address.startswith("erased:"):
+                return NextStep(words="nothing: the person was erased")
             command = {
                 "opted_out": f"wa contact show {message.address}",
                 "window_closed": f"wa send to {message.address} --template NAME",

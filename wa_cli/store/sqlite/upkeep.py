@@ -80,6 +80,28 @@ RULES: Final = (
     (KEY_WITHOUT_MESSAGE, "named by a key and missing"),
 )
 
+# Somebody's last word was to leave, and yet they may be written to.  Who is also known by an earlier number is left
+# out: what was said there may be younger.
+OPT_OUT_LOST: Final = """
+    SELECT contact.id FROM contact WHERE opted_out_at IS NULL AND erased_at IS NULL
+        AND id IN (SELECT contact_id FROM consent WHERE change = 'opt_out')
+        AND (SELECT change FROM consent WHERE contact_id = contact.id ORDER BY at DESC, change = 'opt_out' DESC LIMIT 1)
+            = 'opt_out'
+        AND NOT EXISTS (SELECT 1 FROM contact_alias
+            WHERE contact_alias.contact_id = contact.id AND alias >= 'moved:' AND alias < 'moved;')
+"""
+# Nothing of an erased person may be left, and nothing may still be on its way to them.
+ERASED_BADLY: Final = """
+    SELECT contact.id FROM contact WHERE erased_at IS NOT NULL AND (opted_out_at IS NULL OR name IS NOT NULL
+        OR attributes IS NOT NULL OR address <> 'erased:' || id
+        OR EXISTS (SELECT 1 FROM contact_alias WHERE contact_alias.contact_id = contact.id)
+        OR EXISTS (SELECT 1 FROM consent WHERE consent.contact_id = contact.id))
+"""
+PEOPLE_RULES: Final = (
+    (OPT_OUT_LOST, "opted out by the ledger, and yet may be written to", "wa contact opt-out RECIPIENT"),
+    (ERASED_BADLY, "erased, and yet something of them is left", "wa contact erase RECIPIENT"),
+)
+
 TALLY: Final = "SELECT instance_id, state, receipt, n FROM tally WHERE n <> 0 ORDER BY 1, 2, 3"
 COUNTS: Final = """
     SELECT instance_id, state, ifnull(receipt, ''), count(*) FROM message GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
@@ -117,7 +139,7 @@ class SqliteUpkeep:
         is_held: whether anybody alive sends for an instance, by its id.
         """
         yield from self.check_pages(whole=True)
-        for look in (self._check_rules, self._check_tally, self._check_contents):
+        for look in (self._check_rules, self._check_people, self._check_tally, self._check_contents):
             yield from self._survive(look)
         yield from self._survive(lambda: self._check_sending(is_held))
 
@@ -161,6 +183,20 @@ class SqliteUpkeep:
                     hint = f"`wa message explain {format_message_id(ids[0])}`"
                     findings.append(fail(STORE, "states", message, hint, exit_code=FIX_MACHINE))
         yield from findings or [ok(STORE, "states", "every state is one its history allows")]
+
+    def _check_people(self) -> Iterator[Finding]:
+        findings = []
+        with self._database.read() as connection:
+            for statement, what, fix in PEOPLE_RULES:
+                ids = [int(row[0]) for row in connection.execute(statement).fetchmany(1_000)]
+                if ids:
+                    who = "1 person is" if len(ids) == 1 else f"{len(ids)} people are"
+                    rows = ", ".join(map(str, ids[:NAMED_AT_MOST]))
+                    findings.append(fail(STORE, "people", f"{who} {what}: contact {rows}", fix, exit_code=FIX_MACHINE))
+            (opted_out,) = connection.execute(
+                "SELECT count(*) FROM contact WHERE opted_out_at IS NOT NULL AND erased_at IS NULL"
+            ).fetchone()
+        yield from findings or [ok(STORE, "people", f"nobody is written to who has opted out ({opted_out} have)")]
 
     def _check_tally(self) -> Iterator[Finding]:
         with self._database.read() as connection:
