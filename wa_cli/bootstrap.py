@@ -241,12 +241,6 @@ class App:
 
         return SqliteUpkeep(self.database)
 
-    def wish_words(self) -> tuple[frozenset[str], frozenset[str]]:
-        """The words of WA_STOP_WORDS and WA_START_WORDS, as `services.people` takes them."""
-        from wa_cli.domain.consent import parse_words
-
-        return parse_words(self.settings.text("WA_STOP_WORDS")), parse_words(self.settings.text("WA_START_WORDS"))
-
     def has_account(self) -> bool:
         """Whether the settings name a Cloud API account to send with."""
         return bool(self.settings.text("WHATSAPP_API_URL") and self.settings.text("WHATSAPP_ACCESS_TOKEN"))

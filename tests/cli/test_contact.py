@@ -462,3 +462,13 @@ def test_the_check_finds_an_opt_out_that_is_not_in_force_and_what_an_erase_left(
         "1 person is opted out by the ledger, and yet may be written to: contact 1",
         "1 person is erased, and yet something of them is left: contact 3",
     ]
+
+
+def test_a_stranger_is_opted_in_with_a_reason_alone(wa: Wa, app: App) -> None:
+    assert wa("contact", "opt-in", ANN, "--json").error()["code"] == "no_contact"
+    wa("contact", "opt-out", BOB)
+    mixed = wa("contact", "opt-in", ANN, BOB, "--json")
+    assert (mixed.exit, mixed.json()["opted_in"], mixed.json()["rows"][0]["text"]) == (3, 1, ANN)
+    assert wa("contact", "list", "--json").json()["count"] == 1
+    assert wa("contact", "opt-in", ANN, "--reason", "form 18").out == "1 person opted in\n"
+    assert shown(wa, ANN)["consent"][0]["wording"] == "form 18"

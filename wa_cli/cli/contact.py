@@ -149,7 +149,7 @@ def _choose(session: Session, opened: App, words: list[str], wish: Any, *, reaso
     good, refused = _parse_each(session, words)
     now_ms = opened.clock.wall_ms()
     if wish is Wish.OPT_IN:
-        _confirm_returns(session, opened, good, reason=reason)
+        good = _confirm_returns(session, opened, good, refused, reason=reason)
     results: list[dict[str, Any]] = []
     changed = 0
     for address in good:
@@ -176,7 +176,7 @@ def _choose(session: Session, opened: App, words: list[str], wish: Any, *, reaso
         for one in refused:
             session.say(f"refused: {clean_text(one['reason'])}")
         words_ = said.replace("_", " ")
-        already = f", {len(good) - changed} were already" if changed < len(good) else ""
+        already = f", {len(good) - changed:,} already" if changed < len(good) else ""
         session.show(f"{count_of(changed, 'person', 'people')} {words_}{already}")
         waiting = sum(one["waiting"] for one in results)
         if waiting:
@@ -184,17 +184,31 @@ def _choose(session: Session, opened: App, words: list[str], wish: Any, *, reaso
     leave(refused=len(refused), taken=len(good), verb="changed")
 
 
-def _confirm_returns(session: Session, opened: App, addresses: list[str], *, reason: str | None) -> None:
-    """Ask about everybody who left by their own word.  Raises: Refused without a reason or a yes."""
+def _confirm_returns(
+    session: Session, opened: App, addresses: list[str], refused: list[dict[str, str]], *, reason: str | None
+) -> list[str]:
+    """Who may come back: asks about everybody who left by their own word.
+
+    Strangers come in with a reason alone; without one they are added to the refused.
+    Raises: Refused without a reason or a yes; NotFound for a single stranger.
+    """
     from wa_cli.domain.consent import Wish
     from wa_cli.domain.contact import last_word
     from wa_cli.errors import NotFound, Refused
 
+    allowed = []
     for address in addresses:
         try:
             contact = opened.people.find(address)
-        except NotFound:
+        except NotFound as error:
+            if reason is not None:
+                allowed.append(address)
+            elif len(addresses) == 1 and not refused:
+                raise
+            else:
+                refused.append({"text": address, "reason": error.message})
             continue
+        allowed.append(address)
         last = last_word(opened.people.read_consent(contact.id))
         if last is None or last.wish is not Wish.OPT_OUT or not last.source.is_own:
             continue
@@ -208,6 +222,7 @@ def _confirm_returns(session: Session, opened: App, addresses: list[str], *, rea
                 code="opted_out",
             )
         session.confirm(f"{said}. Write to them again?")
+    return allowed
 
 
 @app.command("import")
