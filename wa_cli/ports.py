@@ -535,7 +535,10 @@ class Queue(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """A WhatsApp identity that sends.  paused_by is `person`, `platform`, `wa` itself or None."""
+    """A WhatsApp identity that sends.  paused_by is `person`, `platform`, `wa` itself or None.
+
+    webhooks_since_ms, last_webhook_at_ms: since when webhooks come for it and when the last did, or None.
+    """
 
     id: int
     name: str
@@ -546,6 +549,8 @@ class Instance:
     pause_reason: str | None = None
     rests_until_ms: int = 0
     rest_reason: str | None = None
+    webhooks_since_ms: int | None = None
+    last_webhook_at_ms: int | None = None
     extra: dict[str, str] = field(default_factory=dict)
 
 

@@ -12,7 +12,7 @@ from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from stored import ADA, UNREADABLE, enqueue, send, take_lease
+from stored import ACCEPTED, ADA, UNREADABLE, enqueue, send, take_lease
 
 from wa_cli.domain.retry import Stop
 from wa_cli.sandbox.runner import serve_in_thread
@@ -264,6 +264,57 @@ def test_what_waits_without_a_sender_and_what_cannot_be_known_are_warnings(wa: W
     assert warnings["queue.unknown"]["fix"] == "wa reconcile"
     assert "10 min overdue and nobody sends" in warnings["queue.overdue"]["message"]
     assert "1 message waiting" in warnings["daemon.running"]["message"]
+
+
+MINUTE = 60_000
+
+
+@pytest.mark.parametrize(
+    ("secret", "last_webhook", "last_sent", "level", "words"),
+    [
+        ("", None, None, "ok", "no webhooks come"),
+        ("s", None, None, "warn", "no webhook has come yet"),
+        ("s", 1, 30, "ok", "webhooks come"),
+        ("", 1, 30, "warn", "are refused now"),
+        ("s", 60, 15, "warn", "no webhook has come for 60 min"),
+        ("s", 60, 55, "ok", "webhooks come"),  # nothing was sent since that could have a receipt
+    ],
+)
+def test_the_way_back_is_examined_too(
+    wa: Wa,
+    app: App,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    secret: str,
+    last_webhook: int | None,
+    last_sent: int | None,
+    level: str,
+    words: str,
+) -> None:
+    """Issue 4, point 2.  Times are minutes ago."""
+    monkeypatch.setenv("WHATSAPP_APP_SECRET", secret)
+    now_ms = app.clock.wall_ms()
+    if last_sent is not None:
+        send(app, ADA, outcome=ACCEPTED)
+        with app.database.write() as connection:
+            connection.execute("UPDATE attempt SET started_at = ?", (now_ms - last_sent * MINUTE,))
+    if last_webhook is not None:
+        with app.database.write() as connection:
+            connection.execute(
+                "UPDATE instance SET webhooks_since = 0, last_webhook_at = ?", (now_ms - last_webhook * MINUTE,)
+            )
+    assert words in checks(wa("doctor", "--offline", "--json"), level)["webhooks.arrival"]["message"]
+
+
+def test_webhooks_that_are_not_read_are_a_warning(wa: Wa, app: App, sandbox: Sandbox) -> None:
+    """Issue 4, point 2."""
+    with app.database.write() as connection:
+        connection.execute(
+            """INSERT INTO webhook_logs (received_at, provider, is_signed, body, status)
+            VALUES (0, 'cloud_api', 1, x'7b', 'failed')"""
+        )
+    warning = checks(wa("doctor", "--offline", "--json"), "warn")["webhooks.reading"]
+    assert (warning["message"], warning["fix"]) == ("1 webhook could not be read", "wa webhook list --status failed")
 
 
 def test_a_daemon_is_named_with_its_process(wa: Wa, app: App, sandbox: Sandbox) -> None:

@@ -75,7 +75,7 @@ def _examine_queue(settings: Settings) -> list[Finding]:
     from wa_cli.cli.status import describe_span, read_instance
     from wa_cli.domain.finding import fail
     from wa_cli.errors import WaError
-    from wa_cli.services.upkeep import check_queue, check_stored_times
+    from wa_cli.services.upkeep import check_queue, check_stored_times, check_webhooks
 
     try:
         with closing(open_app(settings, create=False)) as app:
@@ -89,6 +89,14 @@ def _examine_queue(settings: Settings) -> list[Finding]:
             return [
                 check_stored_times(app.upkeep.newest_at_ms(), now_ms=now_ms),
                 *check_queue(app.messages.read_stats(), instances, now_ms=now_ms, daemon_words=words),
+                *check_webhooks(
+                    [one.instance for one in instances],
+                    settings,
+                    waiting=app.webhooks.count_waiting(),
+                    unreadable=app.webhooks.count_failed(),
+                    last_sent_at_ms=app.upkeep.last_accepted_at_ms(),
+                    now_ms=now_ms,
+                ),
             ]
     except WaError as error:  # a damaged or busy file: the report goes on
         return [fail("store", "readable", error.message, error.hint, exit_code=error.exit_code)]

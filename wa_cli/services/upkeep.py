@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wa_cli.config import Settings
+    from wa_cli.ports import Instance
     from wa_cli.services.instances import InstanceReport
 
 NEW_ENV: Final = """\
@@ -33,6 +34,7 @@ PLAIN_VALUE: Final = re.compile(r"[A-Za-z0-9_./:@%+,=~-]*")
 OLDEST_PYTHON: Final = (3, 11)
 CLOCK_TOLERANCE_MS: Final = 60_000
 STUCK_AFTER_MS: Final = 5 * 60_000
+SILENCE_MS: Final = 10 * 60_000  # receipts come within seconds
 
 
 # --- the .env file ---
@@ -252,6 +254,46 @@ def check_queue(
         findings.append(warn("queue", "unknown", message, "wa reconcile"))
     else:
         findings.append(ok("queue", "unknown", "no message has an unknown outcome"))
+    return findings
+
+
+def check_webhooks(
+    instances: Sequence[Instance],
+    settings: Settings,
+    *,
+    waiting: int,
+    unreadable: int,
+    last_sent_at_ms: int | None,
+    now_ms: int,
+) -> list[Finding]:
+    """What can be said of the way back.  waiting: webhooks that are kept and not read yet.
+
+    last_sent_at_ms: when a message was accepted last, or None.
+    """
+    last_ms = max((one.last_webhook_at_ms or 0 for one in instances), default=0)
+    is_signed = bool(settings.text("WHATSAPP_APP_SECRET"))
+    findings = []
+    if not last_ms and not is_signed:
+        message = "no webhooks come: deliveries and STOP are not seen, and unknowns do not settle by themselves"
+        findings.append(ok("webhooks", "arrival", message))
+    elif not last_ms:
+        message = "WHATSAPP_APP_SECRET is set, and no webhook has come yet"
+        fix = "wa serve, and in Meta's app settings the address https://YOUR.HOST/api/webhooks/whatsapp/status"
+        findings.append(warn("webhooks", "arrival", message, fix))
+    elif not is_signed and settings.text("WA_UNSIGNED_WEBHOOKS") == "refuse":
+        message = "webhooks came once, and are refused now: WHATSAPP_APP_SECRET is not set"
+        findings.append(warn("webhooks", "arrival", message, "set it to the app's secret, then start wa serve again"))
+    elif last_sent_at_ms is not None and min(last_sent_at_ms, now_ms - SILENCE_MS) > last_ms + SILENCE_MS:
+        message = f"messages were sent, and no webhook has come for {(now_ms - last_ms) // 60_000} min"
+        findings.append(warn("webhooks", "arrival", message, "is wa serve running, and can Meta reach it?"))
+    else:
+        findings.append(ok("webhooks", "arrival", "webhooks come"))
+    if waiting:
+        message = f"{count(waiting, 'webhook')} kept and not read yet"
+        findings.append(warn("webhooks", "reading", message, "wa serve reads them, wa run does as well"))
+    if unreadable:
+        message = f"{count(unreadable, 'webhook')} could not be read"
+        findings.append(warn("webhooks", "reading", message, "wa webhook list --status failed"))
     return findings
 
 

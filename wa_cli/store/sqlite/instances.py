@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from wa_cli.domain.retry import Rest, Stop
 from wa_cli.errors import NotFound
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.database import Database
 
 # In the order of Instance's fields.
-COLUMNS: Final = "id, name, transport, paused_at, paused_by, pause_code, pause_reason, rests_until, rest_reason"
+COLUMNS: Final = """
+    id, name, transport, paused_at, paused_by, pause_code, pause_reason, rests_until, rest_reason, webhooks_since,
+    last_webhook_at
+"""
 
 
 class SqliteInstances:
@@ -84,7 +87,7 @@ def apply_effect(connection: sqlite3.Connection, instance_id: int, effect: Rest 
             assert_never(effect)
 
 
-def _instance(row: tuple[int, str, str, int | None, str | None, str | None, str | None, int, str | None]) -> Instance:
+def _instance(row: tuple[Any, ...]) -> Instance:
     return Instance(
         id=row[0],
         name=row[1],
@@ -95,4 +98,6 @@ def _instance(row: tuple[int, str, str, int | None, str | None, str | None, str 
         pause_reason=row[6],
         rests_until_ms=row[7],
         rest_reason=row[8],
+        webhooks_since_ms=row[9],
+        last_webhook_at_ms=row[10],
     )

@@ -290,6 +290,15 @@ class SqliteUpkeep:
             ).fetchone()
         return int(row[0])
 
+    def last_accepted_at_ms(self) -> int | None:
+        """When a post of the last thousand was accepted last, or None."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                """SELECT max(started_at) FROM (SELECT started_at, outcome FROM attempt ORDER BY id DESC LIMIT 1000)
+                WHERE outcome = 'accepted'"""
+            ).fetchone()
+        return None if row[0] is None else int(row[0])
+
     def read_doubles(self, *, since_ms: int) -> list[int]:
         """Messages that went out twice, as receipts proved since then; the newest first."""
         with self._database.read() as connection:
