@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from wa_cli import cuts
 from wa_cli.domain.pacing import PROFILES
@@ -18,12 +18,13 @@ from wa_cli.store.sqlite.owners import Owner
 if TYPE_CHECKING:
     import sqlite3
     from collections import Counter
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from wa_cli.config import Settings
     from wa_cli.domain.event import Event
     from wa_cli.domain.finding import Finding
+    from wa_cli.domain.message import Content
     from wa_cli.domain.pacing import Limits
     from wa_cli.ports import ContentRules, Instance, Problem, Transport, WebhookReader
     from wa_cli.services.events import EventTerms
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.api_keys import SqliteApiKeys
     from wa_cli.store.sqlite.erasure import SqliteErasure
     from wa_cli.store.sqlite.failures import SqliteFailures
+    from wa_cli.store.sqlite.figures import SqliteFigures
     from wa_cli.store.sqlite.instances import SqliteInstances
     from wa_cli.store.sqlite.intake import SqliteIntake
     from wa_cli.store.sqlite.leases import SqliteLeases
@@ -236,6 +238,12 @@ class App:
         return SqliteErasure(self.database)
 
     @cached_property
+    def figures(self) -> SqliteFigures:
+        from wa_cli.store.sqlite.figures import SqliteFigures
+
+        return SqliteFigures(self.database)
+
+    @cached_property
     def upkeep(self) -> SqliteUpkeep:
         from wa_cli.store.sqlite.upkeep import SqliteUpkeep
 
@@ -266,6 +274,14 @@ class App:
 
             return CloudApiRules()
         raise _unknown_transport(instance)
+
+    def read_payload(self, instance: Instance, kind: str, payload: Mapping[str, Any]) -> Content:
+        """What a message says that a caller has written in the words of the instance's platform (row Q2)."""
+        if instance.transport != "cloud_api":
+            raise _unknown_transport(instance)
+        from wa_cli.transports.cloud_api.payload import read_payload
+
+        return read_payload(kind, payload)
 
     def transport(self, instance: Instance) -> Transport:
         """The connection that posts for the instance.  Raises: UsageError when its account is not set up."""

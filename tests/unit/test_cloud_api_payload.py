@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -18,8 +19,9 @@ from wa_cli.domain.message import (
     Text,
 )
 from wa_cli.domain.recipient import RecipientKind
+from wa_cli.errors import UsageError
 from wa_cli.ports import Post
-from wa_cli.transports.cloud_api.payload import build_payload
+from wa_cli.transports.cloud_api.payload import build_payload, read_payload
 
 
 def build(content: Content) -> bytes:
@@ -135,8 +137,61 @@ def test_each_kind_of_content_has_its_documented_shape(content: Content, shape: 
     """Rows R2, S4: text, media by link, templates."""
     sent = json.loads(build(content))
     assert sent[sent["type"]] == shape
+    # Row Q2: a caller who writes such a body means the same content.
+    assert read_payload(sent["type"], {sent["type"]: shape}) == content
 
 
 def test_a_group_is_never_put_into_a_body() -> None:
     with pytest.raises(ValueError, match="people only"):
         build_payload(Post(tag="t", address="1203@g.us", kind=RecipientKind.GROUP, content=Text(body="hi")))
+
+
+TEMPLATE = {"name": "t", "language": {"code": "en"}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "words"),
+    [
+        ("text", {}, "payload: text is missing"),
+        ("text", [], "payload: is no object"),
+        ("text", {"text": {"body": "a"}, "context": {}}, "'context' is nothing that wa can send"),
+        ("text", {"text": {"body": "a"}, "type": "image"}, "its type is not 'text'"),
+        ("text", {"text": {"body": ["a"]}}, "text: body is no text"),
+        ("text", {"text": {"body": "a", "preview_url": "yes"}}, "preview_url is neither"),
+        ("reaction", {"reaction": {}}, "type 'reaction' cannot be sent"),
+        ("image", {"image": {"id": "1"}}, "image: link is missing"),
+        ("template", {"template": {"name": "t"}}, "language is missing"),
+        ("template", {"template": {"name": "t", "language": 5}}, "code is no text"),
+        ("template", {"template": {**TEMPLATE, "components": "x"}}, "is no list"),
+        ("template", {"template": {**TEMPLATE, "components": [{"type": "footer"}]}}, "'footer' is no part"),
+        ("template", {"template": {**TEMPLATE, "components": [{"type": "body", "parameters": 5}]}}, "is no list"),
+        (
+            "template",
+            {"template": {**TEMPLATE, "components": [{"type": "body", "parameters": [{"type": "currency"}]}]}},
+            "text is missing",
+        ),
+        (
+            "template",
+            {"template": {**TEMPLATE, "components": [{"type": "header", "parameters": [{"type": "location"}]}]}},
+            "a header is text, image",
+        ),
+        (
+            "template",
+            {"template": {**TEMPLATE, "components": [{"type": "header", "parameters": [{"type": "image"}]}]}},
+            "image: is no object",
+        ),
+        (
+            "template",
+            {"template": {**TEMPLATE, "components": [{"type": "button", "sub_type": "url", "index": "x"}]}},
+            "a button has a sub_type",
+        ),
+    ],
+)
+def test_a_payload_that_wa_would_not_send_whole_is_refused(kind: str, payload: Any, words: str) -> None:
+    """Row Q2; promise P12: nothing that was asked for vanishes in silence."""
+    with pytest.raises(UsageError, match=re.escape(words)):
+        read_payload(kind, payload)
+
+
+def test_a_language_may_be_given_as_a_word() -> None:
+    assert read_payload("template", {"template": {"name": "t", "language": "en"}}) == Template(name="t", language="en")

@@ -46,6 +46,15 @@ def test_an_unknown_address_and_a_wrong_method_have_the_shape_of_every_error(api
     assert "campaignId" in error_of(query)["message"]
 
 
+def test_a_question_that_an_address_does_not_know_is_refused(api: Api) -> None:
+    """Row 87: a misspelt filter must not look like an answer to it."""
+    answer = api.get("/api/queue/status?campaignid=1")
+    assert (answer.status_code, error_of(answer)["code"]) == (422, "invalid")
+    assert error_of(answer)["hint"] == "did you mean campaignId?"
+    worker = api.post("/api/queue/worker?force=1")
+    assert (worker.status_code, error_of(worker)["code"]) == (422, "invalid")
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [

@@ -8,6 +8,7 @@ import typer
 
 from wa_cli.cli.session import Session, clean_text, format_time, session_of
 from wa_cli.cli.status import describe_span, instance_document, read_instance
+from wa_cli.services.documents import limits_document
 
 if TYPE_CHECKING:
     from wa_cli.bootstrap import App
@@ -69,12 +70,9 @@ def status(context: typer.Context, name: Name = None) -> None:
 
 
 def _read_limits(app_: App) -> list[LimitInForce]:
-    from wa_cli.config import LIMIT_SETTINGS
-    from wa_cli.services.instances import explain_limits
+    from wa_cli.services.instances import read_limits_in_force
 
-    settings = app_.settings
-    setting_of = {field: name for name, field in LIMIT_SETTINGS.items() if settings.text(name) != ""}
-    return explain_limits(settings.text("WA_PROFILE"), app_.limits(), setting_of)
+    return read_limits_in_force(app_.settings, app_.limits())
 
 
 def _document(report: InstanceReport, counters: Counters, limits: list[LimitInForce]) -> dict[str, Any]:
@@ -85,7 +83,7 @@ def _document(report: InstanceReport, counters: Counters, limits: list[LimitInFo
             "failures1h": counters.failures_1h,
             "started1m": counters.started_1m,
         },
-        "limits": [{"limit": limit.name, "value": limit.value, "origin": limit.origin} for limit in limits],
+        "limits": limits_document(limits),
     }
 
 

@@ -386,8 +386,8 @@ class _Call:
             if progress is not None:
                 progress.close()
         code = 3 if self.refused or tally.skipped else 0
-        if tally.closed_windows:
-            self._warn_about_windows(tally)
+        if (warning := tally.find_warning()) is not None:
+            self.session.warn(warning)
         if order.is_waited_for and not self.is_dry_run and tally.batch_id is not None and tally.queued:
             if spool is None:
                 self._report(order, tally, skipped, target=target)
@@ -405,14 +405,6 @@ class _Call:
         if not self.refused and (refusal := tally.find_refusal()) is not None:
             raise refusal
         return code
-
-    def _warn_about_windows(self, tally: Tally) -> None:
-        """One line, however many they are."""
-        who = "the recipient has" if tally.queued == 1 else f"{tally.closed_windows:,} of {tally.queued:,} people have"
-        self.session.warn(
-            f"{who} not written within 24 h before this is due, and WhatsApp refuses free text to them (131047):"
-            " send an approved template, --template NAME"
-        )
 
     def _hint_about_delay(self, order: SendOrder, size: int, delay_ms: int) -> None:
         from wa_cli.domain.schedule import recommended_delay_ms

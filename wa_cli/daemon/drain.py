@@ -91,6 +91,9 @@ async def _drain(
             instance,
             role=role,
             max_runtime_seconds=max_runtime_seconds,
+            gateway_patience_seconds=GATEWAY_PATIENCE_SECONDS
+            if max_runtime_seconds is None and not until_settled
+            else None,
             limit=limit,
             only_batch=only_batch,
             until_settled=until_settled,
@@ -133,6 +136,7 @@ async def drain_in_loop(
             role="drain",
             max_runtime_seconds=BATCH_SECONDS,
             patience_seconds=BATCH_PATIENCE_SECONDS,
+            gateway_patience_seconds=BATCH_PATIENCE_SECONDS,
             limit=limit,
             executor=executor,
             call_on_stop=lambda callback: waiting.append(loop.create_task(call_then(callback))),
@@ -153,6 +157,7 @@ async def _send_due(
     was_stopped: Callable[[], bool],
     max_runtime_seconds: float | None = None,
     patience_seconds: float = PATIENCE_SECONDS,
+    gateway_patience_seconds: float | None = None,
     limit: int | None = None,
     only_batch: int | None = None,
     until_settled: bool = False,
@@ -180,8 +185,8 @@ async def _send_due(
             asyncio.get_running_loop().call_later(max_runtime_seconds, loop.stop)
         watcher = asyncio.create_task(watch_file(app, loop.wake, executor=executor))
         guards = [asyncio.create_task(_give_up_on_store(loop))]
-        if max_runtime_seconds is None and not until_settled:
-            guards.append(asyncio.create_task(_give_up_on_gateway(loop)))
+        if gateway_patience_seconds is not None:
+            guards.append(asyncio.create_task(_give_up_on_gateway(loop, gateway_patience_seconds)))
         try:
             await loop.run(
                 until_idle=True,
@@ -217,12 +222,12 @@ async def _give_up_on_store(loop: SendLoop) -> None:
             return
 
 
-async def _give_up_on_gateway(loop: SendLoop) -> None:
+async def _give_up_on_gateway(loop: SendLoop, patience_seconds: float) -> None:
     """Nor for a network that is down: the next run tries again, and the daemon is there for those who want to wait."""
     unreachable_for = 0.0
     while True:
         await asyncio.sleep(1.0)
         unreachable_for = unreachable_for + 1.0 if loop.unreachable else 0.0
-        if unreachable_for >= GATEWAY_PATIENCE_SECONDS:
+        if unreachable_for >= patience_seconds:
             loop.stop()
             return

@@ -96,6 +96,11 @@ def show_text(text: str, *, limit: int = 60) -> str:
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
+def count_cached() -> int:
+    """How many rules of countries are held in memory; their number is bounded (row S11)."""
+    return sum(cache.cache_info().currsize for cache in (_code_rule, _region_rule, _supported_regions))
+
+
 # Reading the text
 
 _EXAMPLE = "write it with its country code, such as +6581234567"

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from zoneinfo import ZoneInfo
 
     from wa_cli.domain.history import MessageRow
     from wa_cli.ports import Enqueued
     from wa_cli.services.enqueue import SendOrder, Tally
-    from wa_cli.services.instances import InstanceReport
+    from wa_cli.services.instances import InstanceReport, LimitInForce
     from wa_cli.services.resend import ResendOrder, Resent
 
 
@@ -178,3 +179,8 @@ def instance_document(report: InstanceReport) -> dict[str, Any]:
         "pause_code": instance.pause_code,
         "rests_until": format_time(instance.rests_until_ms or None),
     }
+
+
+def limits_document(limits: Iterable[LimitInForce]) -> list[dict[str, Any]]:
+    """The limits of an instance.  value: 0 when nothing limits."""
+    return [{"limit": limit.name, "value": limit.value, "origin": limit.origin} for limit in limits]

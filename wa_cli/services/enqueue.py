@@ -81,6 +81,16 @@ class Tally:
     by_reason: dict[str, int] = field(default_factory=dict)
     closed_windows: int = 0
 
+    def find_warning(self) -> str | None:
+        """What to say of people whose window is closed, on one line however many they are; None when there are none."""
+        if not self.closed_windows:
+            return None
+        who = "the recipient has" if self.queued == 1 else f"{self.closed_windows:,} of {self.queued:,} people have"
+        return (
+            f"{who} not written within 24 h before this is due, and WhatsApp refuses free text to them (131047):"
+            " send an approved template, --template NAME"
+        )
+
     def find_refusal(self) -> Refused | None:
         """The error of a call that put nothing into the queue since nobody of its people may be written to."""
         if not self.skipped or self.queued or self.duplicates or set(self.by_reason) - set(SAFETY_RULES):

@@ -12,6 +12,7 @@ from wa_cli.domain.pacing import MINUTE_MS, Limits, Windows
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from wa_cli.config import Settings
     from wa_cli.ports import Clock, Holder, Instance, Instances, Leases
 
 # How long `pause` waits for posts that had begun before it.
@@ -98,6 +99,14 @@ def explain_limits(profile: str, limits: Limits, setting_of: Mapping[str, str]) 
         )
         for field in fields(Limits)
     ]
+
+
+def read_limits_in_force(settings: Settings, limits: Limits) -> list[LimitInForce]:
+    """Every limit with the setting or the profile that it comes from."""
+    from wa_cli.config import LIMIT_SETTINGS
+
+    setting_of = {field: name for name, field in LIMIT_SETTINGS.items() if settings.text(name) != ""}
+    return explain_limits(settings.text("WA_PROFILE"), limits, setting_of)
 
 
 def count_limited_recipients(limits: Limits, starts: Sequence[tuple[int, int]], *, now_ms: int) -> int:

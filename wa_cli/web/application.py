@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import Counter
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import FastAPI, Path, Query, Request
@@ -19,14 +18,15 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from wa_cli import __version__
 from wa_cli.domain.api_key import Scope
-from wa_cli.errors import WaError
+from wa_cli.errors import Temporary, WaError
 from wa_cli.ports import WebhookReader
-from wa_cli.web import models, queue, send
+from wa_cli.web import failed, health, models, queue, send
 from wa_cli.web.errors import answer_error, describe
+from wa_cli.web.metrics import Metrics
 from wa_cli.web.reading import identify, invalid, read_idempotency_key, read_model
 from wa_cli.web.store import StoreThread
 from wa_cli.web.webhooks import WebhookDoor
-from wa_cli.web.worker import Drain
+from wa_cli.web.worker import BATCH_SIZE, Drain, Worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -58,6 +58,7 @@ BODIES: Final[tuple[type[BaseModel], ...]] = (
     models.Resend,
     models.ResendChosen,
 )
+PAGE: Final = 10_000
 READS: Final = (401, 403, 422, 500, 503)
 WRITES: Final = (400, 401, 403, 408, 409, 413, 415, 422, 500, 503)
 SENDS: Final = (*WRITES, 404, 429)
@@ -65,25 +66,27 @@ SENDS: Final = (*WRITES, 404, 429)
 SubgroupWord = Annotated[str, Path(description="The name of a subgroup, or its id.", min_length=1, max_length=200)]
 
 
-@dataclass(slots=True, kw_only=True)
 class Web:
     """What the routes of one server share.
 
-    reader: of the provider's webhooks.  webhooks: where they come in; None until it serves.
-    drain: how `POST /api/queue/worker` sends.  requests: how often each (method, route, status) was answered.
+    reader: of the provider's webhooks.  drain: how `POST /api/queue/worker` sends.  requests: how often each (method,
+    route, status) was answered.  webhooks, worker, metrics: there once it serves, since they belong to its event loop.
     """
 
-    store: StoreThread
-    reader: WebhookReader
-    drain: Drain | None = None
-    webhooks: WebhookDoor | None = None
-    requests: Counter[tuple[str, str, int]] = field(default_factory=Counter)
-    started_at: float = field(default_factory=time.monotonic)
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    def __init__(self, store: StoreThread, reader: WebhookReader, drain: Drain | None) -> None:
+        self.store = store
+        self.reader = reader
+        self.drain = drain
+        self.requests: Counter[tuple[str, str, int]] = Counter()
+        self.started_at = time.monotonic()
+        self.webhooks: WebhookDoor | None = None
+        self.worker: Worker | None = None
+        self.metrics: Metrics | None = None
 
     def stop(self) -> None:
         """Let whatever would go on for long come to its end."""
-        self.stopping.set()
+        if self.worker is not None:
+            self.worker.stopping.set()
 
 
 def build_application(web: Web) -> FastAPI:
@@ -92,6 +95,8 @@ def build_application(web: Web) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_application: FastAPI) -> AsyncIterator[None]:
         web.webhooks = WebhookDoor(web.store, web.reader)
+        web.worker = Worker(web.store, web.drain) if web.drain is not None else None
+        web.metrics = Metrics(web.store, web.requests)
         reading = asyncio.create_task(web.webhooks.read(), name="read-webhooks")
         try:
             yield
@@ -112,7 +117,9 @@ def build_application(web: Web) -> FastAPI:
     )
     _add_error_handlers(application)
     _add_sending(application, web)
+    _add_failed(application, web)
     _add_queue(application, web)
+    _add_health(application, web)
     _add_webhooks(application, web)
     application.openapi = lambda: _describe(application)  # type: ignore[method-assign]  # the way FastAPI has for it
     return application
@@ -133,6 +140,10 @@ def _describe(application: FastAPI) -> dict[str, Any]:
             described = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(described.pop("$defs", {}))
             schemas[model.__name__] = described
+        for answers in (one["responses"] for path in schema["paths"].values() for one in path.values()):
+            for status, answer in answers.items():
+                if status >= "400":  # an error is JSON also where the answer is plain text
+                    answer["content"] = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}}
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": KEY_WORDS}}
@@ -234,6 +245,89 @@ def _add_sending(application: FastAPI, web: Web) -> None:
         asked = await read_model(request, models.SendToSubgroup)
         return await web.store.run(lambda app: send.send_to_subgroup(app, subgroup, asked, caller=caller, key=key))
 
+    @application.post(
+        "/api/messages/send",
+        status_code=202,
+        summary="Queue one message for one recipient",
+        responses={**_answers(models.MessageAnswer, *SENDS, good=202), 200: {"model": models.MessageAnswer}},
+        openapi_extra=_secured(Scope.SEND, _body(models.SendMessage, takes_key=True)),
+    )
+    async def send_message(request: Request) -> Response:
+        caller = await identify(request, web.store, Scope.SEND)
+        key = read_idempotency_key(request)
+        asked = await read_model(request, models.SendMessage)
+        return await web.store.run(lambda app: send.send_message(app, asked, caller=caller, key=key))
+
+    @application.post(
+        "/api/messages/batch",
+        status_code=202,
+        summary="Queue a message of their own for each of many recipients",
+        responses={**_answers(models.SendAnswer, *SENDS, good=202), 200: {"model": models.SendAnswer}},
+        openapi_extra=_secured(Scope.SEND, _body(models.SendBatch, takes_key=True)),
+    )
+    async def send_batch(request: Request) -> Response:
+        caller = await identify(request, web.store, Scope.SEND)
+        key = read_idempotency_key(request)
+        asked = await read_model(request, models.SendBatch)
+        return await web.store.run(lambda app: send.send_batch(app, asked, caller=caller, key=key))
+
+    @application.post(
+        "/api/campaigns/send",
+        status_code=202,
+        summary="Queue one message for the recipients of a campaign",
+        responses={**_answers(models.CampaignAnswer, *SENDS, good=202), 200: {"model": models.CampaignAnswer}},
+        openapi_extra=_secured(Scope.SEND, _body(models.SendCampaign, takes_key=True)),
+    )
+    async def send_campaign(request: Request) -> Response:
+        caller = await identify(request, web.store, Scope.SEND)
+        key = read_idempotency_key(request)
+        asked = await read_model(request, models.SendCampaign)
+        return await web.store.run(lambda app: send.send_campaign(app, asked, caller=caller, key=key))
+
+
+def _add_failed(application: FastAPI, web: Web) -> None:
+    @application.get(
+        "/api/failed-messages",
+        summary="What failed and why, numbered for a resend",
+        responses=_answers(models.FailedAnswer, *READS, 404),
+        openapi_extra=_secured(Scope.READ),
+    )
+    async def list_failed(
+        request: Request,
+        subgroup: Annotated[str | None, Query(max_length=200, description="Only of this subgroup.")] = None,
+        campaign: Annotated[str | None, Query(max_length=200, description="Only of this campaign.")] = None,
+        limit: Annotated[int, Query(ge=1, le=PAGE, description="At most so many.")] = PAGE,
+        after: Annotated[
+            int | None, Query(ge=0, le=999_999_999, description="Go on after this index of the same list.")
+        ] = None,
+    ) -> Response:
+        await identify(request, web.store, Scope.READ)
+        return await web.store.run(
+            lambda app: failed.list_failed(app, subgroup=subgroup, campaign=campaign, after=after, limit=limit)
+        )
+
+    @application.post(
+        "/api/resend-failed",
+        summary="Send chosen failed messages again, spaced, beginning now",
+        responses=_answers(models.ResendAnswer, *WRITES, 404),
+        openapi_extra=_secured(Scope.SEND, _body(models.ResendChosen)),
+    )
+    async def resend_chosen(request: Request) -> Response:
+        caller = await identify(request, web.store, Scope.SEND)
+        asked = await read_model(request, models.ResendChosen)
+        return await web.store.run(lambda app: failed.resend_chosen(app, asked, caller=caller))
+
+    @application.post(
+        "/api/subgroups/{subgroup}/resend-failed",
+        summary="Send everything again that failed of one subgroup, spaced, beginning now",
+        responses=_answers(models.ResendAnswer, *WRITES, 404),
+        openapi_extra=_secured(Scope.SEND, _body(models.Resend)),
+    )
+    async def resend_subgroup(request: Request, subgroup: SubgroupWord) -> Response:
+        caller = await identify(request, web.store, Scope.SEND)
+        asked = await read_model(request, models.Resend)
+        return await web.store.run(lambda app: failed.resend_subgroup(app, subgroup, asked, caller=caller))
+
 
 def _add_queue(application: FastAPI, web: Web) -> None:
     @application.get(
@@ -248,6 +342,57 @@ def _add_queue(application: FastAPI, web: Web) -> None:
     ) -> Response:
         await identify(request, web.store, Scope.READ)
         return await web.store.run(lambda app: queue.read_status(app, campaignId))
+
+    @application.post(
+        "/api/queue/worker",
+        summary="Send what is due now, one batch of it; the secret of the settings opens this, too",
+        responses=_answers(models.WorkerAnswer, 400, *READS, 404),
+        openapi_extra=_secured(Scope.WORKER),
+    )
+    async def run_worker(
+        request: Request,
+        instance: Annotated[str | None, Query(min_length=1, max_length=200, description="The instance.")] = None,
+        limit: Annotated[int, Query(ge=1, le=1000, description="At most so many messages.")] = BATCH_SIZE,
+    ) -> Response:
+        await identify(request, web.store, Scope.WORKER)
+        if web.worker is None:
+            raise Temporary("this server does not send", hint="`wa run` or `wa drain` does", code="no_worker")
+        return await web.worker.run(instance, limit=limit)
+
+
+def _add_health(application: FastAPI, web: Web) -> None:
+    @application.get(
+        "/health/whatsapp",
+        summary="Whether messages get out",
+        responses=_answers(models.HealthAnswer, 500, 503),
+    )
+    async def read_health() -> Response:
+        return await web.store.run(lambda app: JSONResponse(health.read_health(app, started_at=web.started_at)))
+
+    @application.get(
+        "/instances/{instance}/status",
+        summary="One instance: its state, its queue, its counters, its limits",
+        responses=_answers(models.InstanceAnswer, *READS, 404),
+        openapi_extra=_secured(Scope.READ),
+    )
+    async def instance_status(
+        request: Request,
+        instance: Annotated[str, Path(description="The name of an instance, or its id.", min_length=1, max_length=200)],
+    ) -> Response:
+        await identify(request, web.store, Scope.READ)
+        return await web.store.run(lambda app: JSONResponse(health.read_instance_status(app, instance)))
+
+    @application.get(
+        "/metrics",
+        summary="The same for Prometheus",
+        response_class=PlainTextResponse,
+        responses={200: {"description": "The text format of Prometheus"}, **_answers(None, *READS)},
+        openapi_extra=_secured(Scope.READ),
+    )
+    async def read_metrics(request: Request) -> Response:
+        await identify(request, web.store, Scope.READ)
+        assert web.metrics is not None
+        return await web.metrics.answer()
 
 
 def _add_webhooks(application: FastAPI, web: Web) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, overload
 
 from starlette.responses import JSONResponse
 
@@ -90,7 +90,7 @@ def answer_error(error: WaError) -> JSONResponse:
         headers["WWW-Authenticate"] = 'Bearer realm="wa"'
     if status in (429, 503) or error.code == "key_busy":
         headers["Retry-After"] = str(RETRY_SECONDS)
-    document = describe(error.code, _name_fields(error.message), hint=_name_fields(error.hint), exit=error.exit_code)
+    document = describe(error.code, name_fields(error.message), hint=name_fields(error.hint), exit=error.exit_code)
     return JSONResponse(document, status_code=status, headers=headers)
 
 
@@ -102,6 +102,14 @@ def describe(code: str, message: str | None, *, hint: str | None = None, exit: i
     return {"error": error}
 
 
-def _name_fields(words: str | None) -> str | None:
+@overload
+def name_fields(words: str) -> str: ...
+
+
+@overload
+def name_fields(words: None) -> None: ...
+
+
+def name_fields(words: str | None) -> str | None:
     """The same words with fields instead of flags.  Commands in backticks stay: they are for the server's keeper."""
     return _FLAG.sub(lambda found: FIELDS.get(found[0], found[0]), words) if words else words

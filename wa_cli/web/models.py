@@ -165,7 +165,9 @@ class Line(BaseModel):
     due_at: Timestamp | None
     state: str
     reason: str | None = None
-    window: Literal["closed"] | None = None
+    window: Literal["closed"] | None = Field(
+        default=None, description="WhatsApp refuses free text to this person unless they write before it leaves."
+    )
 
 
 class Refusal(BaseModel):
@@ -191,6 +193,7 @@ class SendAnswer(BaseModel):
     start_at: Timestamp
     messages: list[Line]
     refusals: list[Refusal]
+    warnings: list[str]
 
 
 class MessageAnswer(Line):
@@ -201,10 +204,160 @@ class MessageAnswer(Line):
     duplicate: bool
     queuePosition: int | None
     batch_id: str | None
+    warnings: list[str]
 
 
 class CampaignAnswer(SendAnswer):
     campaignId: int | str
+    merged: int = Field(description="Recipients that stood in the list more than once, in whatever spelling.")
+
+
+class FailedMessage(BaseModel):
+    """Row R6.  group_id: the chat, also for a person.  index: what a resend takes."""
+
+    index: int
+    id: str
+    type: str | None
+    group_id: str
+    recipient: str
+    body: str | None
+    send_at: str
+    status: Literal["failed"]
+    error_code: str | None
+    error_details: str | None
+    scheduled_time: str
+    subgroup_id: str | None
+    subgroup: str | None
+    campaign: str | None
+    attempts: int
+    reason: str | None
+    instance: str
+    failed_at: Timestamp | None
+
+
+class FailedAnswer(BaseModel):
+    """count: of this page.  total: of the whole list.  next: what `after` takes for the next page."""
+
+    failed_messages: list[FailedMessage]
+    count: int
+    total: int
+    next: int | None
+
+
+class ResentMessage(BaseModel):
+    id: str
+    due_at: Timestamp
+
+
+class ResendRefusal(BaseModel):
+    id: str
+    reason: str
+
+
+class ResendAnswer(BaseModel):
+    success: bool
+    message: str
+    resend_count: int
+    rate_limit_delay: int
+    refused: list[ResendRefusal]
+    batch_ids: list[str]
+    messages: list[ResentMessage]
+    dry_run: bool
+
+
+class WorkerAnswer(BaseModel):
+    """is_sending_elsewhere: a daemon or another call is at it, so this one had nothing to do."""
+
+    success: bool
+    message: str
+    processed: int
+    sent: int
+    failed: int
+    retrying: int
+    unknown: int
+    skipped: int
+    remaining: int
+    next_due_at: Timestamp | None
+    is_sending_elsewhere: bool
+
+
+class HealthMetrics(BaseModel):
+    """cacheSize: entries of the caches in memory.  conversationStates: people who wrote within 24 h.
+    rateLimitTracking: recipients who have to wait now."""
+
+    queueLength: int
+    cacheSize: int
+    conversationStates: int
+    rateLimitTracking: int
+
+
+class HealthAnswer(BaseModel):
+    """healthy: the default instance may send, and somebody does it or nothing is due.  uptime: seconds."""
+
+    healthy: bool
+    metrics: HealthMetrics
+    uptime: float
+    state: str
+    sender: str | None
+
+
+class InstanceCounters(BaseModel):
+    sent24h: int
+    sent1h: int
+    failures1h: int
+    disconnects1h: int
+    started1m: int
+
+
+class RateWindow(BaseModel):
+    limit: int | None
+    used: int
+    remaining: int | None
+
+
+class RateWindows(BaseModel):
+    perMinute: RateWindow
+    perHour: RateWindow
+
+
+class LimitEntry(BaseModel):
+    limit: str
+    value: int
+    origin: str
+
+
+class Reconnection(BaseModel):
+    isReconnecting: bool
+    nextAttemptAt: Timestamp | None
+    reason: str | None
+
+
+class Holder(BaseModel):
+    role: str
+    pid: int
+    host: str
+    since: Timestamp
+
+
+class InstanceAnswer(BaseModel):
+    instanceId: str
+    name: str
+    transport: str
+    state: str
+    reason: str | None
+    waiting: int
+    sending: int
+    queueDepth: int
+    next_due_at: Timestamp | None
+    holder: Holder | None
+    paused_at: Timestamp | None
+    paused_by: str | None
+    pause_code: str | None
+    rests_until: Timestamp | None
+    counters: InstanceCounters
+    rateLimits: RateWindows
+    limits: list[LimitEntry]
+    reconnection: Reconnection
 
 
 class QueueStats(BaseModel):

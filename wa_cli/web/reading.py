@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass
+from difflib import get_close_matches
 from secrets import compare_digest
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from wa_cli.domain.api_key import Scope
+from wa_cli.domain.recipient import show_text
 from wa_cli.errors import UsageError
 from wa_cli.services.api_keys import find_key
 from wa_cli.web.errors import Forbidden, Invalid, Unauthorized
@@ -53,10 +55,12 @@ class Caller:
 async def identify(request: Request, store: StoreThread, scope: Scope) -> Caller:
     """Whoever holds the bearer key of the request.  Before the body is read.
 
-    Raises: Unauthorized (401) without a good key, Forbidden (403) when it has not the scope.
+    Raises: Unauthorized (401) without a good key, Forbidden (403) when it has not the scope; Invalid (422) for a query
+    that the route does not know: a misspelt filter must not look like an answer to it.
     """
     key = _bearer(request)
     if scope is Scope.WORKER and _is_worker_secret(store.app, key):
+        _check_query(request)
         return _note_caller(request, Caller(key="WORKER_SECRET", user=_read_user(request)))
 
     def look(app: App) -> Caller:
@@ -68,9 +72,23 @@ async def identify(request: Request, store: StoreThread, scope: Scope) -> Caller
                 f"the key '{found.name}' has not the scope '{scope}'",
                 hint=f"make another one: `wa serve key add NAME --scope {scope}`",
             )
+        _check_query(request)
         return Caller(key=found.name, user=_read_user(request))
 
     return _note_caller(request, await store.run(look))
+
+
+def _check_query(request: Request) -> None:
+    dependant = getattr(request.scope.get("route"), "dependant", None)
+    known = [field.alias for field in dependant.query_params] if dependant is not None else []
+    for name in request.query_params:
+        if name not in known:
+            near = get_close_matches(name.lower(), [one.lower() for one in known], n=1)
+            meant = next((one for one in known if one.lower() in near), None)
+            raise Invalid(
+                f"'{show_text(name)}' is nothing that this address can be asked",
+                hint=f"did you mean {meant}?" if meant else f"it can be asked: {', '.join(known) or 'nothing'}",
+            )
 
 
 def _note_caller(request: Request, caller: Caller) -> Caller:

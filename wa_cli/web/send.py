@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import JSONResponse
 
-from wa_cli.domain.message import TemplateButton, TemplateHeader, TemplateParameter
+from wa_cli.domain.message import TemplateButton, TemplateHeader, TemplateParameter, Text, format_batch_id
 from wa_cli.domain.recipient import parse_recipient
 from wa_cli.errors import UsageError
 from wa_cli.services.content import build_content
 from wa_cli.services.documents import call_document, enqueued_document
-from wa_cli.services.enqueue import enqueue
-from wa_cli.services.orders import OrderWords, judge_outcome, lines_to_subgroup, read_order
+from wa_cli.services.enqueue import check_content, enqueue, hash_request
+from wa_cli.services.orders import (
+    OrderWords,
+    Pair,
+    judge_outcome,
+    lines_of_pairs,
+    lines_to_recipients,
+    lines_to_subgroup,
+    read_order,
+)
 from wa_cli.services.subgroups import find_by_name_or_id
+from wa_cli.web.errors import name_fields
 from wa_cli.web.reading import invalid
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from wa_cli.bootstrap import App
     from wa_cli.domain.message import Content
     from wa_cli.domain.recipient import Recipient
-    from wa_cli.ports import ContentRules, Enqueued
+    from wa_cli.domain.subgroup import Subgroup
+    from wa_cli.ports import ContentRules, Enqueued, Instance
     from wa_cli.services.enqueue import SendOrder, Tally
     from wa_cli.services.orders import Lines
-    from wa_cli.web.models import Options, SendToSubgroup, Words
+    from wa_cli.web.models import Addressed, Options, SendBatch, SendCampaign, SendMessage, SendToSubgroup, Words
     from wa_cli.web.reading import Caller
+
+MEANINGS: Final[Mapping[str, str]] = {
+    "immediate": "queued, with nothing ahead of it",
+    "queued": "queued",
+    "duplicate": "not queued again: the same message is known already",
+    "skipped": "skipped: it cannot be sent",
+}
 
 
 def send_to_subgroup(app: App, name: str, asked: SendToSubgroup, *, caller: Caller, key: str | None) -> JSONResponse:
@@ -32,18 +52,107 @@ def send_to_subgroup(app: App, name: str, asked: SendToSubgroup, *, caller: Call
     instance = app.find_instance(asked.instance)
     rules = app.rules(instance)
     found = find_by_name_or_id(app.subgroups, name)
-    lines = lines_to_subgroup(app.subgroups, found, read_words(asked, rules), rules)
-    now_ms = app.clock.wall_ms()
-    order, _note = read_order(
-        read_options(asked, caller=caller, key=key),
+    queued = put_in(
+        app,
+        instance,
+        lines_to_subgroup(app.subgroups, found, read_words(asked, rules), rules),
         kind="subgroup",
-        instance_id=instance.id,
-        settings=app.settings,
-        now_ms=now_ms,
+        words=read_options(asked, caller=caller, key=key),
         subgroup=found,
     )
-    tally, results = put_in(app, order, lines, now_ms=now_ms)
-    return answer_call(order, tally, results)
+    return answer_call(queued)
+
+
+def send_message(app: App, asked: SendMessage, *, caller: Caller, key: str | None) -> JSONResponse:
+    """Rows S1, S3, T2: one message, with its outcome and its place in the queue."""
+    instance = app.find_instance(asked.instance)
+    rules = app.rules(instance)
+    content = read_words(asked, rules)
+    recipient = read_recipient(app, need_number(asked, place=""))
+    queued = put_in(
+        app,
+        instance,
+        lines_to_recipients([recipient], content, rules),
+        kind="to",
+        words=read_options(asked, caller=caller, key=key),
+    )
+    (result,) = queued.results
+    outcome = result["outcome"]
+    was_taken = outcome in ("immediate", "queued")
+    return _answer(
+        queued,
+        {
+            "success": outcome != "skipped",
+            "message": "would be queued" if was_taken and asked.dry_run else MEANINGS[outcome],
+            **result,
+            "immediate": outcome == "immediate",
+            "queued": was_taken,
+            "duplicate": outcome == "duplicate",
+            "queuePosition": result["queue_position"],
+            "batch_id": format_batch_id(queued.tally.batch_id) if queued.tally.batch_id else None,
+        },
+    )
+
+
+def send_batch(app: App, asked: SendBatch, *, caller: Caller, key: str | None) -> JSONResponse:
+    """Rows S4, T3: each recipient with their own words.  A bad line never stops a good one (promise P12)."""
+    instance = app.find_instance(asked.instance)
+    rules = app.rules(instance)
+    pairs: list[Pair] = []
+    refusals: list[dict[str, Any]] = []
+    for index, line in enumerate(asked.messages):
+        place = f"messages.{index}"
+        number = need_number(line, place=place)
+        text = only_one(place, message=line.message, body=line.body, text=line.text)
+        try:
+            recipient = read_recipient(app, number)
+            check_content(Text(body=text or ""), rules)
+        except UsageError as error:
+            refusals.append({"index": index, "text": number, "reason": error.message})
+        else:
+            pairs.append(Pair(recipient=recipient, text=text or "", key=line.key))
+    if not pairs:
+        raise nothing_good(refusals)
+    queued = put_in(
+        app,
+        instance,
+        lines_of_pairs(pairs, rules),
+        kind="file",
+        words=read_options(asked, caller=caller, key=key),
+    )
+    return answer_call(queued, refusals=refusals)
+
+
+def send_campaign(app: App, asked: SendCampaign, *, caller: Caller, key: str | None) -> JSONResponse:
+    """Rows Q2, Q9: the recipients of a campaign, each once, in the words of the platform."""
+    instance = app.find_instance(asked.instance)
+    rules = app.rules(instance)
+    content = app.read_payload(instance, asked.messageType, asked.payload)
+    check_content(content, rules)
+    good: dict[str, Recipient] = {}
+    merged = 0
+    refusals: list[dict[str, Any]] = []
+    for index, word in enumerate(asked.recipients):
+        try:
+            recipient = read_recipient(app, word)
+        except UsageError as error:
+            refusals.append({"index": index, "text": word, "reason": error.message})
+            continue
+        merged += recipient.address in good
+        good.setdefault(recipient.address, recipient)
+    if not good:
+        raise nothing_good(refusals)
+    campaign = str(asked.campaignId)
+    lines = lines_to_recipients(good.values(), content, rules)
+    queued = put_in(
+        app,
+        instance,
+        # A key stands for this campaign alone.
+        replace(lines, request_hash=hash_request("campaign", (campaign, lines.request_hash.hex()))),
+        kind="to",
+        words=read_options(asked, caller=caller, key=key, campaign=campaign),
+    )
+    return answer_call(queued, refusals=refusals, campaignId=asked.campaignId, merged=merged)
 
 
 # --- from the body to an order ---
@@ -72,7 +181,7 @@ def read_words(asked: Words, rules: ContentRules) -> Content:
     parameters = asked.parameters or []
     return build_content(
         rules,
-        text=only_one(body=asked.body, message=asked.message, text=asked.text),
+        text=only_one("", body=asked.body, message=asked.message, text=asked.text),
         kind=asked.type,
         media=asked.media,
         caption=asked.caption,
@@ -91,12 +200,21 @@ def read_words(asked: Words, rules: ContentRules) -> Content:
     )
 
 
-def only_one(**given: str | None) -> str | None:
+def only_one(place: str, **given: str | None) -> str | None:
     """The one of several names for the same thing that was used, or None.  Raises: Invalid for two of them."""
     values = {name: value for name, value in given.items() if value is not None}
     if len(values) > 1:
-        raise invalid([(" and ".join(values), "give one of them, they mean the same")])
+        names = f"{place}: {' and '.join(values)}".removeprefix(": ")
+        raise invalid([(names, "give one of them, they mean the same")])
     return next(iter(values.values()), None)
+
+
+def need_number(asked: Addressed, *, place: str) -> str:
+    """Raises: Invalid without a number, or with two."""
+    number = only_one(place, phoneNumber=asked.phoneNumber, to=asked.to, recipient=asked.recipient)
+    if number is None:
+        raise invalid([(f"{place}.phoneNumber".removeprefix("."), "field required")])
+    return number
 
 
 def read_recipient(app: App, word: str) -> Recipient:
@@ -106,11 +224,33 @@ def read_recipient(app: App, word: str) -> Recipient:
 # --- from an order to the answer ---
 
 
-def put_in(app: App, order: SendOrder, lines: Lines, *, now_ms: int) -> tuple[Tally, list[dict[str, Any]]]:
-    """Queue the lines; what became of each, in order."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queued:
+    """What became of a call: the order as it was understood, the counts, and each line."""
+
+    order: SendOrder
+    tally: Tally
+    results: list[dict[str, Any]]
+    warnings: list[str]
+
+
+def put_in(
+    app: App,
+    instance: Instance,
+    lines: Lines,
+    *,
+    kind: str,
+    words: OrderWords,
+    subgroup: Subgroup | None = None,
+) -> Queued:
+    """Queue the lines.  Raises: Refused when nobody of the call may be written to."""
+    now_ms = app.clock.wall_ms()
+    order, note = read_order(
+        words, kind=kind, instance_id=instance.id, settings=app.settings, now_ms=now_ms, subgroup=subgroup
+    )
     results: list[dict[str, Any]] = []
 
-    def note(result: Enqueued) -> None:
+    def report(result: Enqueued) -> None:
         results.append({**enqueued_document(result), "outcome": judge_outcome(order, result, now_ms=now_ms)})
 
     tally = enqueue(
@@ -121,40 +261,43 @@ def put_in(app: App, order: SendOrder, lines: Lines, *, now_ms: int) -> tuple[Ta
         request_hash=lines.request_hash,
         lines_are_unique=lines.are_unique,
         now_ms=now_ms,
-        report=note,
+        report=report,
     )
-    return tally, results
+    if (refusal := tally.find_refusal()) is not None:
+        raise refusal
+    warnings = [words for words in (note, tally.find_warning()) if words is not None]
+    return Queued(order=order, tally=tally, results=results, warnings=warnings)
 
 
-def answer_call(
-    order: SendOrder,
-    tally: Tally,
-    results: list[dict[str, Any]],
-    *,
-    refusals: list[dict[str, Any]] | None = None,
-    **more: Any,
-) -> JSONResponse:
-    """What a call of many messages answers: 202 when anything was queued, 200 when nothing had to be."""
+def answer_call(queued: Queued, *, refusals: list[dict[str, Any]] | None = None, **more: Any) -> JSONResponse:
+    """What a call of many messages answers."""
     refusals = refusals or []
-    return JSONResponse(
+    return _answer(
+        queued,
         {
-            "success": bool(tally.queued or tally.duplicates) or not refusals,
-            "message": describe_call(order, tally),
-            **call_document(order, tally, refused=len(refusals)),
-            "rate_limit_delay": tally.delay_ms,
-            "messages": results,
+            "success": not refusals,
+            "message": describe_call(queued.order, queued.tally, refused=len(refusals)),
+            **call_document(queued.order, queued.tally, refused=len(refusals)),
+            "rate_limit_delay": queued.tally.delay_ms,
+            "messages": queued.results,
             "refusals": refusals,
             **more,
         },
-        status_code=status_of_call(order, tally),
     )
 
 
-def status_of_call(order: SendOrder, tally: Tally) -> int:
-    return 202 if tally.queued and not order.is_dry_run else 200
+def _answer(queued: Queued, document: dict[str, Any]) -> JSONResponse:
+    """202 when anything was queued, 200 when nothing had to be; a repeated key says that it was one."""
+    order, tally = queued.order, queued.tally
+    is_replay = order.key is not None and not tally.queued and tally.duplicates > 0
+    return JSONResponse(
+        {**document, "warnings": [name_fields(words) for words in queued.warnings]},
+        status_code=202 if tally.queued and not order.is_dry_run else 200,
+        headers={"Idempotency-Replayed": "true"} if is_replay else None,
+    )
 
 
-def describe_call(order: SendOrder, tally: Tally) -> str:
+def describe_call(order: SendOrder, tally: Tally, *, refused: int) -> str:
     """One sentence, as the source systems have it in their answers."""
     verb = "would be queued" if order.is_dry_run else "queued"
     parts = [f"{tally.queued} {'message' if tally.queued == 1 else 'messages'} {verb} with {tally.delay_ms}ms delay"]
@@ -162,6 +305,8 @@ def describe_call(order: SendOrder, tally: Tally) -> str:
         parts.append(f"{tally.duplicates} not queued again")
     if tally.skipped:
         parts.append(f"{tally.skipped} skipped")
+    if refused:
+        parts.append(f"{refused} refused")
     return ", ".join(parts)
 
 

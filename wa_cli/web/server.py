@@ -84,9 +84,10 @@ class WebServer:
     """A server on an app of its own.  `start`, then `stop` from any thread, then `join`."""
 
     def __init__(self, app: App, listening: socket.socket, *, drain: Drain | None = None) -> None:
+        """drain: how POST /api/queue/worker sends; without it that answers 503."""
         self.app = app
         self._store = StoreThread(app)
-        self._web = Web(store=self._store, reader=app.webhook_reader(app.find_instance()), drain=drain)
+        self._web = Web(self._store, app.webhook_reader(app.find_instance()), drain)
         host, port = listening.getsockname()[:2]
         self.address = str(host), int(port)
         self._listening = listening

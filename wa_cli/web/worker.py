@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from starlette.responses import JSONResponse
+
+from wa_cli.errors import Temporary
+from wa_cli.services.documents import format_time
 
 if TYPE_CHECKING:
-    import asyncio
     from concurrent.futures import Executor
 
     from wa_cli.bootstrap import App
     from wa_cli.errors import WaError
     from wa_cli.ports import Holder, Instance, Sums
+    from wa_cli.web.store import StoreThread
+
+BATCH_SIZE: Final = 15  # row Q1
 
 
 class Drained(Protocol):
@@ -30,3 +38,55 @@ class Drain(Protocol):
     async def __call__(
         self, app: App, instance: Instance, *, limit: int, executor: Executor, stop: asyncio.Event
     ) -> Drained: ...
+
+
+class Worker:
+    """Runs one batch at a time.  Made on the server's event loop."""
+
+    def __init__(self, store: StoreThread, drain: Drain) -> None:
+        self._store = store
+        self._drain = drain
+        self._is_running = False
+        self.stopping = asyncio.Event()
+
+    async def run(self, instance_name: str | None, *, limit: int) -> JSONResponse:
+        """Send what is due, at most `limit` messages.
+
+        That somebody else sends is fine: the queue moves, which is what the caller wants (row H4).
+        Raises: UsageError without an account; Temporary when WhatsApp or the store cannot be reached.
+        """
+        instance = await self._store.run(lambda app: app.find_instance(instance_name))
+        self._store.app.check_account()
+        if self._is_running:
+            return JSONResponse(await self._store.run(lambda app: _document(app, instance, None, "another call")))
+        if self.stopping.is_set():
+            raise Temporary("the server is stopping", hint="call again later", code="stopping")
+        self._is_running = True
+        try:
+            drained = await self._drain(
+                self._store.app, instance, limit=limit, executor=self._store.executor, stop=self.stopping
+            )
+        finally:
+            self._is_running = False
+        if drained.trouble is not None:
+            raise drained.trouble
+        holder = drained.holder
+        sender = f"a {holder.role} with pid {holder.pid}" if holder is not None else None
+        return JSONResponse(await self._store.run(lambda app: _document(app, instance, drained.sums, sender)))
+
+
+def _document(app: App, instance: Instance, sums: Sums | None, sender: str | None) -> dict[str, Any]:
+    counts = {
+        name: getattr(sums, name) if sums is not None else 0
+        for name in ("sent", "failed", "retrying", "unknown", "skipped")
+    }
+    processed = sums.started if sums is not None else 0
+    return {
+        "success": True,
+        "message": f"{sender} is sending already" if sender is not None else f"{processed} processed",
+        "processed": processed,
+        **counts,
+        "remaining": app.messages.read_stats()["queued"],
+        "next_due_at": format_time(app.messages.next_due_at_ms(instance.id)),
+        "is_sending_elsewhere": sender is not None,
+    }

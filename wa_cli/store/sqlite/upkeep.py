@@ -253,7 +253,7 @@ class SqliteUpkeep:
             row = connection.execute(
                 RECENT,
                 {
-                    "first": _first_attempt_since(connection, since),
+                    "first": first_attempt_since(connection, since),
                     "instance": instance_id,
                     "since": since,
                     "hour": now_ms - 3_600_000,
@@ -268,7 +268,7 @@ class SqliteUpkeep:
             return connection.execute(
                 """SELECT contact_id, started_at FROM attempt
                 WHERE id >= ? AND instance_id = ? AND started_at >= ? ORDER BY id""",
-                (_first_attempt_since(connection, since_ms), instance_id, since_ms),
+                (first_attempt_since(connection, since_ms), instance_id, since_ms),
             ).fetchall()
 
     def read_depths(self) -> dict[int, tuple[int, int]]:
@@ -319,6 +319,14 @@ class SqliteUpkeep:
             ).fetchall()
         return rows
 
+    def count_conversations(self, *, since_ms: int) -> int:
+        """People who have written to one of our instances since then."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT count(DISTINCT contact_id) FROM conversation WHERE last_inbound_at > ?", (since_ms,)
+            ).fetchone()
+        return int(row[0])
+
     def newest_at_ms(self) -> int | None:
         """The latest moment at which this file was certainly written to, or None for an empty one."""
         with self._database.read() as connection:
@@ -336,7 +344,7 @@ class SqliteUpkeep:
             return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _first_attempt_since(connection: sqlite3.Connection, since_ms: int) -> int:
+def first_attempt_since(connection: sqlite3.Connection, since_ms: int) -> int:
     """The id of the first attempt that started then or later.
 
     Attempts are numbered in the order they start, so a few steps of halving find it without an index on time.

@@ -1,0 +1,104 @@
+"""Whether it works: `GET /health/whatsapp` (row S10) and `GET /instances/ID/status` (row H12)."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from wa_cli.domain.recipient import count_cached
+from wa_cli.domain.window import WINDOW_MS
+from wa_cli.errors import NotFound
+from wa_cli.services.documents import format_time, instance_document, limits_document
+from wa_cli.services.instances import Standing, read_instance, read_limits_in_force
+from wa_cli.services.status import read_pace
+
+if TYPE_CHECKING:
+    from wa_cli.bootstrap import App
+    from wa_cli.ports import Instance
+    from wa_cli.services.instances import InstanceReport
+
+
+def read_health(app: App, *, started_at: float) -> dict[str, Any]:
+    """Row S10.  healthy: the default instance may send, and somebody does it or nothing is due.
+
+    started_at: of the server, on time.monotonic.
+    """
+    now_ms = app.clock.wall_ms()
+    app.leases.bury_dead(now_ms=now_ms)
+    report = look_at(app, app.find_instance(), now_ms=now_ms)
+    is_overdue = report.next_due_at_ms is not None and report.next_due_at_ms < now_ms
+    may_send = report.standing in (Standing.READY, Standing.RESTING)
+    pace = read_pace(app.upkeep, app.instances.list_all(), app.limits(), now_ms=now_ms)
+    return {
+        "healthy": may_send and (report.holder is not None or not is_overdue),
+        "metrics": {
+            "queueLength": app.messages.read_stats()["queued"],
+            "cacheSize": count_cached(),
+            "conversationStates": app.upkeep.count_conversations(since_ms=now_ms - WINDOW_MS),
+            "rateLimitTracking": pace.limited,
+        },
+        "uptime": round(time.monotonic() - started_at, 3),
+        "state": report.standing.value.upper(),
+        "sender": report.holder.role if report.holder else None,
+    }
+
+
+def find_instance(app: App, word: str) -> Instance:
+    """The instance of that name, else of that id."""
+    try:
+        return app.find_instance(word)
+    except NotFound:
+        found = [one for one in app.instances.list_all() if str(one.id) == word]
+        if not found:
+            raise
+        return found[0]
+
+
+def look_at(app: App, instance: Instance, *, now_ms: int) -> InstanceReport:
+    return read_instance(
+        instance,
+        has_account=app.has_account(),
+        depths=app.upkeep,
+        due_times=app.messages,
+        leases=app.leases,
+        now_ms=now_ms,
+    )
+
+
+def read_instance_status(app: App, word: str) -> dict[str, Any]:
+    """Row H12: state, depth, counters, limits, reconnection."""
+    now_ms = app.clock.wall_ms()
+    app.leases.bury_dead(now_ms=now_ms)
+    report = look_at(app, find_instance(app, word), now_ms=now_ms)
+    counters = app.upkeep.read_counters(report.instance.id, now_ms=now_ms)
+    limits = app.limits()
+    started_1h = counters.sent_1h + counters.failures_1h + report.sending
+    is_resting = report.standing is Standing.RESTING
+    return {
+        "instanceId": str(report.instance.id),
+        **instance_document(report),
+        "state": report.standing.value.upper(),
+        "queueDepth": report.waiting,
+        "counters": {
+            "sent24h": counters.sent_24h,
+            "sent1h": counters.sent_1h,
+            "failures1h": counters.failures_1h,
+            "disconnects1h": 0,  # the Cloud API keeps no connection that could break
+            "started1m": counters.started_1m,
+        },
+        "rateLimits": {
+            "perMinute": _window(limits.per_minute, counters.started_1m),
+            "perHour": _window(limits.per_hour, started_1h),
+        },
+        "limits": limits_document(read_limits_in_force(app.settings, limits)),
+        "reconnection": {
+            "isReconnecting": is_resting,
+            "nextAttemptAt": format_time(report.instance.rests_until_ms) if is_resting else None,
+            "reason": report.reason if is_resting else None,
+        },
+    }
+
+
+def _window(limit: int, used: int) -> dict[str, int | None]:
+    """limit, remaining: None when nothing limits."""
+    return {"limit": limit or None, "used": used, "remaining": max(limit - used, 0) if limit else None}
