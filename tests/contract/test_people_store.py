@@ -154,6 +154,20 @@ def test_a_spelling_that_only_whatsapp_knows_is_learned_from_a_receipt_and_found
     assert rows(database, "SELECT count(*) FROM contact") == [(2,)]
 
 
+def test_two_contacts_that_whatsapp_calls_by_one_number_share_their_opt_outs(database: Database) -> None:
+    """Fault 88: both spellings were on a list before anybody knew that they are one person."""
+    ids = add(database, ANN, "+65181234567")
+    hear(database, wrote("+65181234567", "stop", at=1))
+    with SqlitePeople(database).turn() as turn:
+        turn.learn(ids[ANN], Person(address="+65181234567"))
+        turn.learn(ids[ANN], Person(address="+65181234567"))
+    assert opted_out_at(database, ANN) == 1
+    hear(database, wrote(ANN, "start", at=2))
+    assert opted_out_at(database, "+65181234567") is None
+    profile = SqlitePeople(database).read_profile(ids[ANN])
+    assert (profile.aliases, profile.moved_from, profile.moved_to) == (("+65181234567",), (), ())
+
+
 def test_somebody_who_shows_no_number_is_a_contact_that_nobody_can_write_to(database: Database) -> None:
     hidden = Person(address=None, user_id="US.13491208655302741918", name="Ada")
     hear(database, wrote(hidden, "STOP"))

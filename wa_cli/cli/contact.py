@@ -380,8 +380,19 @@ def _describe_erase(opened: App, addresses: list[str]) -> list[str]:
             profile = opened.people.read_profile(opened.people.find(address).id)
         except NotFound:
             continue
-        others.update(dict.fromkeys((*profile.moved_from, *profile.moved_to)))
+        known = (*profile.moved_from, *profile.moved_to, *profile.aliases)
+        others.update(dict.fromkeys(one for one in known if one.startswith("+") and _is_contact(opened, one, profile)))
     return [other for other in others if other not in addresses]
+
+
+def _is_contact(opened: App, address: str, profile: Profile) -> bool:
+    """Whether an address is that of another contact, and not just a name of this one."""
+    from wa_cli.errors import NotFound
+
+    try:
+        return opened.people.find(address).id != profile.contact.id
+    except NotFound:
+        return False
 
 
 # --- what was typed ---

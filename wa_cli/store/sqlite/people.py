@@ -44,6 +44,8 @@ MOVED: Final = "moved:"
 # Two spellings of one number differ in their beginning: a trunk digit, a mark for mobiles.
 SHARED_DIGITS: Final = 7
 FOREVER: Final = 2**62
+# The time of a link between two contacts that are one person all the time, under two spellings of one number.
+ALWAYS: Final = FOREVER - 1
 PAGE_ROWS: Final = 2_000
 
 INSERT_CONSENT: Final = """
@@ -224,13 +226,20 @@ class SqlitePeople:
                 raise NotFound("they were erased meanwhile", code="no_contact")
             return Profile(
                 contact=_contact(row),
-                aliases=tuple(name for name in names_of(connection, contact_id) if name != row[1]),
+                aliases=(
+                    *(name for name in names_of(connection, contact_id) if name != row[1]),
+                    *(turn.address_of(link.new_id) for link in turn.links_from(contact_id) if link.at_ms == ALWAYS),
+                ),
                 subgroups=tuple(one for (one,) in connection.execute(READ_SUBGROUPS, (contact_id,))),
                 consent=tuple(turn.read_consent(contact_id)),
                 talks=tuple(_talk(one) for one in connection.execute(READ_TALKS, (contact_id,))),
                 messages=_count_messages(connection, contact_id),
-                moved_from=tuple(turn.address_of(link.old_id) for link in turn.links_to(contact_id)),
-                moved_to=tuple(turn.address_of(link.new_id) for link in turn.links_from(contact_id)),
+                moved_from=tuple(
+                    turn.address_of(link.old_id) for link in turn.links_to(contact_id) if link.at_ms < ALWAYS
+                ),
+                moved_to=tuple(
+                    turn.address_of(link.new_id) for link in turn.links_from(contact_id) if link.at_ms < ALWAYS
+                ),
             )
 
     def read_consent(self, contact_id: int) -> list[ConsentRow]:
@@ -343,7 +352,9 @@ class SqlitePeopleTurn:
         if person.address is not None and person.address != address:
             if address.startswith(USER):
                 self._give_address(contact_id, _canonical(person.address))
-            self._add_alias(SPELLING + person.address.removeprefix("+"), contact_id)
+            owner_id = self._add_alias(SPELLING + person.address.removeprefix("+"), contact_id)
+            if owner_id != contact_id:
+                self._unite(contact_id, owner_id)
         if person.user_id is not None:
             known_id = self._add_alias(USER + person.user_id, contact_id)
             if known_id != contact_id and self.address_of(known_id).startswith(USER):
@@ -403,6 +414,12 @@ class SqlitePeopleTurn:
         for statement in MERGE:
             connection.execute(statement, {"into": into_id, "gone": gone_id})
         self._weigh_all(into_id)
+
+    def _unite(self, one_id: int, other_id: int) -> None:
+        """Two contacts turn out to be one person: what is said under one spelling holds for the other."""
+        added = [self._add_link(Link(ALWAYS, *ends)) for ends in ((one_id, other_id), (other_id, one_id))]
+        if any(added):
+            self._weigh_all(one_id)
 
     # --- what they say ---
 
@@ -511,7 +528,9 @@ class SqlitePeopleTurn:
     def _move_memberships(self, old_id: int, at_ms: int) -> None:
         """The lists a person was on go with them, as far as they have gone; so does what is known of them."""
         new_id, since = old_id, at_ms - 1
-        while (link := next((link for link in self.links_from(new_id) if link.at_ms > since), None)) is not None:
+        while (
+            link := next((link for link in self.links_from(new_id) if since < link.at_ms < ALWAYS), None)
+        ) is not None:
             new_id, since = link.new_id, link.at_ms
         if new_id == old_id:
             return
