@@ -14,6 +14,7 @@ import pytest
 from stored import ACCEPTED, ADA, BEN, UNREADABLE, enqueue, send, start_all, take_lease
 
 from wa_cli.bootstrap import back_up, open_app
+from wa_cli.store.sqlite.schema import SCHEMA_VERSION
 from wa_cli.store.sqlite.upkeep import find_file_system, judge_file_system
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def test_the_path_is_printed_even_when_nothing_is_there(wa: Wa) -> None:
 
 def test_migrate_names_both_versions_and_is_repeatable(wa: Wa, app: App) -> None:
     for _time in range(2):
-        assert wa("db", "migrate", "--json").json() == {"path": str(wa.db), "from": 1, "to": 1, "migrated": False}
+        document = wa("db", "migrate", "--json").json()
+        assert document == {"path": str(wa.db), "from": SCHEMA_VERSION, "to": SCHEMA_VERSION, "migrated": False}
 
 
 def test_a_newer_schema_is_refused_and_left_byte_for_byte(wa: Wa, app: App) -> None:
