@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
     from wa_cli.domain.outcome import Outcome
 
-LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop] | None] = {"asyncio": None, "uvloop": find_loop_factory()}
 
-
-@pytest.fixture(autouse=True, params=LOOPS)
-def _loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test here runs on both kinds of loop that wa sends on."""
-    if request.param == "asyncio":
-        return
-    factory = LOOPS[request.param]
-    if factory is None:
-        pytest.skip(f"there is no {request.param} here")
-    monkeypatch.setattr(asyncio.events, "new_event_loop", factory)
+@pytest.fixture(autouse=True, params=["direct on asyncio", "direct on uvloop", "aiohttp on uvloop"])
+def _kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test here runs on both kinds of loop that wa sends on, and with the client that knows proxies."""
+    client, _, loop = request.param.partition(" on ")
+    if loop == "uvloop":
+        factory = find_loop_factory()
+        if factory is None:
+            pytest.skip("there is no uvloop here")
+        monkeypatch.setattr(asyncio.events, "new_event_loop", factory)
+    if client == "aiohttp":
+        monkeypatch.setattr(Poster, "_open_direct", Poster._open_proxied)
 
 
 TOKEN = "EAAcanaryTOKENcanary0123456789"

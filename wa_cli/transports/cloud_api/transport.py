@@ -58,6 +58,7 @@ class CloudApiTransport:
             proxy=proxy,
             tls=tls,
         )
+        self._poster.prepare(self._url)
         self._recent_ids: OrderedDict[str, None] = OrderedDict()
 
     async def send(self, post: Post) -> Outcome:
