@@ -599,17 +599,21 @@ def test_the_way_whatsapp_spells_a_number_leads_to_the_same_person(world: World)
     assert world.rows("SELECT address FROM contact WHERE opted_out_at IS NOT NULL") == [("+6590000001",)]
 
 
-def test_what_is_written_to_a_number_that_is_not_ours_changes_nothing(world: World) -> None:
+def test_what_is_written_to_another_number_of_the_business_counts_only_as_a_stop(world: World) -> None:
+    """Point 4: a wish to leave holds across all numbers, also those that this wa does not send for."""
     event = InboundEvent(
         number_id="2",
         provider_message_id="wamid.in",
         at_ms=1,
         person=Person(address="+6590000001"),
         kind="text",
-        words="STOP",
+        words="Hello",
     )
-    assert tell(world, event) == {"foreign": 1}
+    assert tell(world, event, replace(event, words="START")) == {"foreign": 2}
     assert world.value("SELECT count(*) FROM contact") == 0
+    assert tell(world, replace(event, words="STOP", provider_message_id="wamid.2")) == {"opt_out": 1}
+    assert world.value("SELECT opted_out_at FROM contact") == 1
+    assert world.value("SELECT count(*) FROM inbound") == 0
 
 
 # --- people who have opted out -------------------------------------------------------------------------------------

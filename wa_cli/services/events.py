@@ -85,18 +85,17 @@ def _settle_one(turn: EventTurn, event: Event, *, terms: EventTerms, now_ms: int
                     turn.receipts.apply_effect(instance_id, event.stop, now_ms=now_ms)
             return "account"
         case InboundEvent():
-            to_id = terms.numbers.get(event.number_id)
-            if to_id is None:
-                return "foreign"  # another number of the same account, which this wa does not send for
             wish = apply_inbound(
                 turn.people,
                 event,
-                instance_id=to_id,
+                instance_id=terms.numbers.get(event.number_id),
                 stop_words=terms.stop_words,
                 start_words=terms.start_words,
                 now_ms=now_ms,
             )
-            return "inbound" if wish is None else wish.value
+            if wish is not None:
+                return wish.value
+            return "inbound" if event.number_id in terms.numbers else "foreign"
         case PreferenceEvent():
             return apply_preference(turn.people, event, now_ms=now_ms).value
         case NumberChangedEvent():

@@ -31,19 +31,24 @@ def apply_inbound(
     turn: PeopleTurn,
     event: InboundEvent,
     *,
-    instance_id: int,
+    instance_id: int | None,
     stop_words: frozenset[str] = frozenset(),
     start_words: frozenset[str] = frozenset(),
     now_ms: int,
 ) -> Wish | None:
     """Somebody wrote: it opens their window, and may be a wish to leave or to come back.  Returns the wish.
 
-    A wish holds for all instances.  stop_words, start_words: beside the usual ones, from `parse_words`.
+    A wish holds for all instances.  instance_id: None when they wrote to another number of the same business, which
+    this wa does not send for: then only a wish to leave counts.  stop_words, start_words: beside the usual ones, from
+    `parse_words`.
     """
+    wish = read_wish(event.words, event.payload, stop_words=stop_words, start_words=start_words)
+    if instance_id is None and wish is not Wish.OPT_OUT:
+        return None
     event = replace(event, at_ms=event.at_ms or now_ms)  # 0: the provider has not said when
     contact_id = turn.resolve(event.person, now_ms=now_ms)
-    turn.note_inbound(instance_id, contact_id, event)
-    wish = read_wish(event.words, event.payload, stop_words=stop_words, start_words=start_words)
+    if instance_id is not None:
+        turn.note_inbound(instance_id, contact_id, event)
     if wish is not None:
         change = Change(
             wish=wish,
