@@ -111,7 +111,7 @@ def test_an_error_nobody_expected_is_500_in_the_same_shape_and_tells_nothing(
 ) -> None:
     """Fault 84: what went wrong stands in the log alone."""
 
-    def fail(_app: object, _campaign: object) -> None:
+    def fail(*_given: object, **_named: object) -> None:
         raise RuntimeError("the secret is swordfish")
 
     monkeypatch.setattr("wa_cli.web.queue.read_status", fail)

@@ -159,6 +159,9 @@ def test_metrics_count_what_has_happened_since_the_server_began(make_api: Callab
             VALUES (2, 'delivered', 'wamid.1', 1, 1, 'moved')"""
         )
     after = read_metrics(api)
+    left = 'wa_limit_left{instance="default",limit="new_people_per_day"}'
+    while after[left] != 247:  # what costs a scan is remembered for a while, the longer the slower this machine is
+        after = read_metrics(api)
     assert after['wa_attempts_total{code="",outcome="accepted"}'] == 1
     assert after['wa_attempts_total{code="131026",outcome="rejected"}'] == 1
     assert after["wa_post_latency_seconds_count"] == 3
@@ -170,11 +173,19 @@ def test_metrics_count_what_has_happened_since_the_server_began(make_api: Callab
     assert after['wa_instance_state{instance="default",state="ready"}'] == 1
     assert after['wa_instance_state{instance="default",state="paused"}'] == 0
     assert after['wa_instance_has_sender{instance="default"}'] == 0
-    assert after['wa_limit_left{instance="default",limit="per_minute"}'] == 2
-    assert after['wa_limit_left{instance="default",limit="new_people_per_day"}'] == 249  # counted once a minute
     assert after["wa_webhooks_waiting"] == 0
-    assert after['wa_http_requests_total{method="GET",route="/metrics",status="200"}'] == 1
+    assert after['wa_http_requests_total{method="GET",route="/metrics",status="200"}'] >= 1
     assert read_metrics(api)["wa_post_latency_seconds_count"] == 3  # nothing is counted twice
+
+
+def test_a_limit_shows_what_it_lets_out_yet(make_api: Callable[..., Api]) -> None:
+    """Row S10."""
+    api = make_api(**account(MAX_SENDS_PER_MINUTE_PER_INSTANCE="6", MAX_SENDS_PER_SECOND_PER_INSTANCE="0"))
+    for address in (ADA, BEN, EVA):
+        send(api.app, address, outcome=ACCEPTED)
+    figures = read_metrics(api)
+    assert figures['wa_limit_left{instance="default",limit="per_minute"}'] == 3
+    assert 'wa_limit_left{instance="default",limit="per_second"}' not in figures
 
 
 def test_a_post_on_its_way_is_counted_when_it_has_an_outcome(make_api: Callable[..., Api]) -> None:

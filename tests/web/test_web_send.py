@@ -53,6 +53,13 @@ def test_a_subgroup_is_known_by_its_name_in_any_case_and_by_its_id(api: Api) -> 
     assert error_of(api.post("/api/subgroups/999/send", {"body": "hello"}))["code"] == "no_subgroup"
 
 
+def test_a_name_may_hold_a_slash(api: Api) -> None:
+    api.subgroup("vip/berlin", ADA)
+    for place in ("vip/berlin", "vip%2Fberlin"):
+        assert api.post(f"/api/subgroups/{place}/send", {"body": f"to {place}"}).status_code == 202
+    assert api.post("/api/subgroups//send", {"body": "hello"}).status_code == 422
+
+
 def test_a_name_of_digits_wins_over_an_id(api: Api) -> None:
     api.subgroup("first", ADA)
     api.subgroup("1", BEN)

@@ -37,7 +37,7 @@ def run(
         return
 
     from wa_cli.bootstrap import open_app
-    from wa_cli.cli.serve import open_server
+    from wa_cli.cli.serve import Door
 
     # Another daemon very likely has the port as well: say that it runs, not that the port is taken.
     holder = app.leases.find_holder(chosen.id, now_ms=app.clock.wall_ms())
@@ -46,12 +46,11 @@ def run(
         return
     beside = open_app(session.settings, create=False)
     try:
-        server = open_server(session, beside, host=host, port=port)
+        door = Door(session, beside, host=host, port=port)
         try:
-            ended = run_in_loop(run_daemon(app, chosen, on_stop=server.stop))
+            ended = run_in_loop(run_daemon(app, chosen, beside=door))
         finally:
-            server.stop()
-            server.join()
+            door.close()
     finally:
         beside.close()
     _finish(session, *ended)

@@ -15,7 +15,6 @@ from wa_cli.cli.session import Session, format_time, session_of
 if TYPE_CHECKING:
     from wa_cli.bootstrap import App
     from wa_cli.domain.api_key import ApiKey
-    from wa_cli.web.server import WebServer
 
 HOST: Final = "127.0.0.1"
 PORT: Final = 8080
@@ -47,44 +46,59 @@ def serve(
     session = session_of(context)
     opened = session.open_app(create=True)
     start_logging(as_json=log_json, is_verbose=session.verbose, is_quiet=session.quiet)
-    server = open_server(session, opened, host=host, port=port)
+    door = Door(session, opened, host=host, port=port)
 
     import asyncio
 
     try:
-        asyncio.run(_serve_until_stopped(server))
+        asyncio.run(_serve_until_stopped(door))
     finally:
-        server.stop()
-        server.join()
+        door.close()
     log.info("stopped")
 
 
-def open_server(session: Session, opened: App, *, host: str, port: int) -> WebServer:
-    """A server that takes requests, after it has said what it cannot do.  The app is the server's from now on.
+class Door:
+    """A server that says what it cannot do, and where it is.  The app is the server's from now on."""
 
-    Raises: UsageError when the address cannot be listened on.
-    """
-    from wa_cli.daemon.drain import drain_in_loop
-    from wa_cli.web.listening import is_loopback, open_socket
-    from wa_cli.web.server import WebServer
+    def __init__(self, session: Session, opened: App, *, host: str, port: int) -> None:
+        """Raises: UsageError when the address cannot be listened on."""
+        from wa_cli.daemon.drain import drain_in_loop
+        from wa_cli.web.listening import is_loopback, open_socket
+        from wa_cli.web.server import WebServer
 
-    listening = open_socket(host, port)
-    for line in _find_gaps(opened):
-        log.warning(line)
-    if not is_loopback(host):
-        log.warning(
-            "%s can be reached by other machines, in plain HTTP: put a proxy with TLS in front of it, or keep to %s",
-            host,
-            HOST,
-        )
-    server = WebServer(opened, listening, drain=drain_in_loop)
-    server.start()
-    log.info("serving on %s, pid %d", server.url, os.getpid())
-    if session.json:
-        address, number = server.address
-        session.show_json({"url": server.url, "host": address, "port": number, "pid": os.getpid()})
-        sys.stdout.flush()
-    return server
+        self._session = session
+        self._server = WebServer(opened, open_socket(host, port), drain=drain_in_loop)
+        for line in _find_gaps(opened):
+            log.warning(line)
+        if not is_loopback(host):
+            log.warning(
+                "%s can be reached by other machines, in plain HTTP: put a proxy with TLS in front, or keep to %s",
+                host,
+                HOST,
+            )
+
+    def start(self) -> None:
+        """Serve, and say so.  Whoever starts it listens to signals already."""
+        server = self._server
+        server.start()
+        log.info("serving on %s, pid %d", server.url, os.getpid())
+        if self._session.json:
+            host, port = server.address
+            self._session.show_json({"url": server.url, "host": host, "port": port, "pid": os.getpid()})
+            sys.stdout.flush()
+
+    def stop(self) -> None:
+        """Take nothing new.  Returns at once."""
+        self._server.stop()
+
+    def wait(self) -> None:
+        """Until it has ended; raises what ended it if nobody did."""
+        self._server.wait()
+
+    def close(self) -> None:
+        """End it, whether it was started or not."""
+        self._server.stop()
+        self._server.join()
 
 
 def _find_gaps(opened: App) -> list[str]:
@@ -105,15 +119,16 @@ def _find_gaps(opened: App) -> list[str]:
     return gaps
 
 
-async def _serve_until_stopped(server: WebServer) -> None:
+async def _serve_until_stopped(door: Door) -> None:
     import asyncio
 
     from wa_cli.daemon.sending import Interrupts
 
     interrupts = Interrupts()
     interrupts.install()
-    interrupts.call_on_first(server.stop)
-    await asyncio.to_thread(server.wait)
+    interrupts.call_on_first(door.stop)
+    door.start()
+    await asyncio.to_thread(door.wait)
 
 
 # --- keys ---

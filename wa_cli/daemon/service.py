@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from wa_cli.daemon.loops import ring_later
 from wa_cli.daemon.sending import (
@@ -39,10 +39,16 @@ LEASE_RETRY_SECONDS: Final = 1.0
 BACKSTOP_SECONDS: Final = 0.25
 
 
-async def run_daemon(
-    app: App, instance: Instance, *, on_stop: Callable[[], None] | None = None
-) -> tuple[int, Holder | None]:
-    """Send for the instance until a signal comes.  on_stop: called with the first one, for what runs beside it.
+class Companion(Protocol):
+    """What runs in the daemon's process, on a thread of its own.  Neither call takes long."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+async def run_daemon(app: App, instance: Instance, *, beside: Companion | None = None) -> tuple[int, Holder | None]:
+    """Send for the instance until a signal comes.  beside: started first, and stopped with the first signal.
 
     Returns the exit code, and who holds the lease if another daemon already runs.
     Raises: StorageBroken when the database cannot be trusted any more; StorageError or Temporary when it was told to
@@ -50,8 +56,9 @@ async def run_daemon(
     """
     interrupts = Interrupts()
     interrupts.install()
-    if on_stop is not None:
-        interrupts.call_on_first(on_stop)
+    if beside is not None:
+        interrupts.call_on_first(beside.stop)
+        beside.start()
     executor = new_writer_thread()
     scheduler = _new_scheduler()
     upkeep_seconds = max(app.settings.count("RETRY_INTERVAL_MS") / 1000, 1.0)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("wa.web")
 
-# Asked for every few seconds by machines: shown with --verbose only.
-QUIET: Final = ("/metrics", "/health/whatsapp")
+# Asked for every few seconds by machines, or hundreds of times a second: shown with --verbose, or when they fail.
+QUIET: Final = ("/metrics", "/health/whatsapp", "/api/webhooks/whatsapp/status")
 _NUMBER: Final = re.compile(r"\d{7,}")
 
 
@@ -63,7 +63,9 @@ class AccessLog:
 
     def _log(self, scope: Scope, status: int, milliseconds: int) -> None:
         caller: Any = scope.get("wa.caller")
-        level = logging.DEBUG if scope["path"] in QUIET else logging.WARNING if status >= 500 else logging.INFO
+        level = logging.WARNING if status >= 500 else logging.INFO
+        if scope["path"] in QUIET and status < 400:
+            level = logging.DEBUG
         log.log(
             level,
             "%s %s %d in %d ms%s",

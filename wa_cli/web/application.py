@@ -25,6 +25,7 @@ from wa_cli.web.errors import answer_error, describe
 from wa_cli.web.metrics import Metrics
 from wa_cli.web.reading import identify, invalid, read_idempotency_key, read_model
 from wa_cli.web.store import StoreThread
+from wa_cli.web.thrift import Thrift
 from wa_cli.web.webhooks import WebhookDoor
 from wa_cli.web.worker import BATCH_SIZE, Drain, Worker
 
@@ -79,6 +80,7 @@ class Web:
         self.drain = drain
         self.requests: Counter[tuple[str, str, int]] = Counter()
         self.started_at = time.monotonic()
+        self.thrift = Thrift()
         self.webhooks: WebhookDoor | None = None
         self.worker: Worker | None = None
         self.metrics: Metrics | None = None
@@ -96,7 +98,7 @@ def build_application(web: Web) -> FastAPI:
     async def lifespan(_application: FastAPI) -> AsyncIterator[None]:
         web.webhooks = WebhookDoor(web.store, web.reader)
         web.worker = Worker(web.store, web.drain) if web.drain is not None else None
-        web.metrics = Metrics(web.store, web.requests)
+        web.metrics = Metrics(web.store, web.requests, web.thrift)
         reading = asyncio.create_task(web.webhooks.read(), name="read-webhooks")
         try:
             yield
@@ -195,7 +197,7 @@ def _answers(model: type[BaseModel] | None, *statuses: int, good: int = 200) -> 
     return answers
 
 
-def _body(model: type[BaseModel], *, takes_key: bool = False) -> dict[str, Any]:
+def _body(model: type[BaseModel], *, takes_key: bool = False, is_required: bool = True) -> dict[str, Any]:
     """The `openapi_extra` of a route whose body is read after the caller was identified."""
     assert model in BODIES
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
@@ -219,7 +221,7 @@ def _body(model: type[BaseModel], *, takes_key: bool = False) -> dict[str, Any]:
             }
         )
     return {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "requestBody": {"required": is_required, "content": {"application/json": {"schema": schema}}},
         "parameters": parameters,
     }
 
@@ -233,7 +235,7 @@ def _secured(scope: Scope, extra: dict[str, Any] | None = None) -> dict[str, Any
 
 def _add_sending(application: FastAPI, web: Web) -> None:
     @application.post(
-        "/api/subgroups/{subgroup}/send",
+        "/api/subgroups/{subgroup:path}/send",
         status_code=202,
         summary="Queue one message for every member of a subgroup, spaced",
         responses={**_answers(models.SendAnswer, *SENDS, good=202), 200: {"model": models.SendAnswer}},
@@ -318,14 +320,14 @@ def _add_failed(application: FastAPI, web: Web) -> None:
         return await web.store.run(lambda app: failed.resend_chosen(app, asked, caller=caller))
 
     @application.post(
-        "/api/subgroups/{subgroup}/resend-failed",
+        "/api/subgroups/{subgroup:path}/resend-failed",
         summary="Send everything again that failed of one subgroup, spaced, beginning now",
         responses=_answers(models.ResendAnswer, *WRITES, 404),
-        openapi_extra=_secured(Scope.SEND, _body(models.Resend)),
+        openapi_extra=_secured(Scope.SEND, _body(models.Resend, is_required=False)),
     )
     async def resend_subgroup(request: Request, subgroup: SubgroupWord) -> Response:
         caller = await identify(request, web.store, Scope.SEND)
-        asked = await read_model(request, models.Resend)
+        asked = await read_model(request, models.Resend, may_be_empty=True)
         return await web.store.run(lambda app: failed.resend_subgroup(app, subgroup, asked, caller=caller))
 
 
@@ -341,7 +343,7 @@ def _add_queue(application: FastAPI, web: Web) -> None:
         campaignId: Annotated[str | None, Query(max_length=200, description="Of one campaign.")] = None,
     ) -> Response:
         await identify(request, web.store, Scope.READ)
-        return await web.store.run(lambda app: queue.read_status(app, campaignId))
+        return await web.store.run(lambda app: queue.read_status(app, campaignId, thrift=web.thrift))
 
     @application.post(
         "/api/queue/worker",
@@ -367,7 +369,9 @@ def _add_health(application: FastAPI, web: Web) -> None:
         responses=_answers(models.HealthAnswer, 500, 503),
     )
     async def read_health() -> Response:
-        return await web.store.run(lambda app: JSONResponse(health.read_health(app, started_at=web.started_at)))
+        return await web.store.run(
+            lambda app: JSONResponse(health.read_health(app, started_at=web.started_at, thrift=web.thrift))
+        )
 
     @application.get(
         "/instances/{instance}/status",
@@ -380,7 +384,9 @@ def _add_health(application: FastAPI, web: Web) -> None:
         instance: Annotated[str, Path(description="The name of an instance, or its id.", min_length=1, max_length=200)],
     ) -> Response:
         await identify(request, web.store, Scope.READ)
-        return await web.store.run(lambda app: JSONResponse(health.read_instance_status(app, instance)))
+        return await web.store.run(
+            lambda app: JSONResponse(health.read_instance_status(app, instance, thrift=web.thrift))
+        )
 
     @application.get(
         "/metrics",

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from wa_cli.bootstrap import App
     from wa_cli.ports import Instance
     from wa_cli.services.instances import InstanceReport
+    from wa_cli.web.thrift import Thrift
 
 
-def read_health(app: App, *, started_at: float) -> dict[str, Any]:
+def read_health(app: App, *, started_at: float, thrift: Thrift) -> dict[str, Any]:
     """Row S10.  healthy: the default instance may send, and somebody does it or nothing is due.
 
     started_at: of the server, on time.monotonic.
@@ -28,13 +29,15 @@ def read_health(app: App, *, started_at: float) -> dict[str, Any]:
     report = look_at(app, app.find_instance(), now_ms=now_ms)
     is_overdue = report.next_due_at_ms is not None and report.next_due_at_ms < now_ms
     may_send = report.standing in (Standing.READY, Standing.RESTING)
-    pace = read_pace(app.upkeep, app.instances.list_all(), app.limits(), now_ms=now_ms)
+    instances = app.instances.list_all()
+    pace = thrift.ask("pace", lambda: read_pace(app.upkeep, instances, app.limits(), now_ms=now_ms))
+    talking = thrift.ask("talking", lambda: app.upkeep.count_conversations(since_ms=now_ms - WINDOW_MS))
     return {
         "healthy": may_send and (report.holder is not None or not is_overdue),
         "metrics": {
             "queueLength": app.messages.read_stats()["queued"],
             "cacheSize": count_cached(),
-            "conversationStates": app.upkeep.count_conversations(since_ms=now_ms - WINDOW_MS),
+            "conversationStates": talking,
             "rateLimitTracking": pace.limited,
         },
         "uptime": round(time.monotonic() - started_at, 3),
@@ -65,17 +68,18 @@ def look_at(app: App, instance: Instance, *, now_ms: int) -> InstanceReport:
     )
 
 
-def read_instance_status(app: App, word: str) -> dict[str, Any]:
+def read_instance_status(app: App, word: str, *, thrift: Thrift) -> dict[str, Any]:
     """Row H12: state, depth, counters, limits, reconnection."""
     now_ms = app.clock.wall_ms()
     app.leases.bury_dead(now_ms=now_ms)
     report = look_at(app, find_instance(app, word), now_ms=now_ms)
-    counters = app.upkeep.read_counters(report.instance.id, now_ms=now_ms)
+    instance_id = report.instance.id
+    counters = thrift.ask(("counters", instance_id), lambda: app.upkeep.read_counters(instance_id, now_ms=now_ms))
     limits = app.limits()
     started_1h = counters.sent_1h + counters.failures_1h + report.sending
     is_resting = report.standing is Standing.RESTING
     return {
-        "instanceId": str(report.instance.id),
+        "instanceId": str(instance_id),
         **instance_document(report),
         "state": report.standing.value.upper(),
         "queueDepth": report.waiting,

@@ -6,7 +6,7 @@ Counters begin at 0 with the server, as Prometheus expects of a process.
 from __future__ import annotations
 
 import asyncio
-import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import (
@@ -36,10 +36,9 @@ if TYPE_CHECKING:
     from wa_cli.ports import Instance
     from wa_cli.store.sqlite.figures import AttemptFigure
     from wa_cli.web.store import StoreThread
+    from wa_cli.web.thrift import Thrift
 
 ROWS_A_LOOK: Final = 5_000
-# What is counted over whole days is counted again only so often.
-PEOPLE_SECONDS: Final = 60.0
 LATENCIES: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 LATENESS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0)
 
@@ -47,7 +46,7 @@ LATENESS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 72
 class Metrics:
     """The figures of one server.  requests: how often each (method, route, status) was answered."""
 
-    def __init__(self, store: StoreThread, requests: collections.Counter[tuple[str, str, int]]) -> None:
+    def __init__(self, store: StoreThread, requests: collections.Counter[tuple[str, str, int]], thrift: Thrift) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # theirs
         self._store = store
         self._turn = asyncio.Lock()  # two scrapes at once count the same rows otherwise
@@ -55,7 +54,7 @@ class Metrics:
         self._last_attempt_id: int | None = None
         self._last_receipt_id = 0
         self._open: set[int] = set()
-        self._people: dict[int, tuple[float, int]] = {}
+        self._thrift = thrift
         Gauge("wa_build_info", "The version of wa", ("version",), registry=registry).labels(__version__).set(1)
         self._messages = self._gauge("wa_messages", "Messages by where they stand", "instance", "state")
         self._unknown = self._gauge("wa_unknown_messages", "Messages of unknown outcome", "instance")
@@ -147,18 +146,16 @@ class Metrics:
             ("per_hour", limits.per_hour, 3_600_000),
         ):
             if limit:
-                used = figures.count_starts(instance.id, since_ms=now_ms - span_ms)
+                used = self._thrift.ask(
+                    ("starts", instance.id, span_ms),
+                    partial(figures.count_starts, instance.id, since_ms=now_ms - span_ms),
+                )
                 self._left.labels(instance.name, name).set(max(limit - used, 0))
         if limits.new_people_per_day:
-            used = self._count_people(app, instance, now_ms=now_ms)
+            used = self._thrift.ask(
+                ("people", instance.id), partial(figures.count_people, instance.id, since_ms=now_ms - 86_400_000)
+            )
             self._left.labels(instance.name, "new_people_per_day").set(max(limits.new_people_per_day - used, 0))
-
-    def _count_people(self, app: App, instance: Instance, *, now_ms: int) -> int:
-        counted_at, people = self._people.get(instance.id, (float("-inf"), 0))
-        if time.monotonic() - counted_at > PEOPLE_SECONDS:
-            people = app.figures.count_people(instance.id, since_ms=now_ms - 86_400_000)
-            self._people[instance.id] = time.monotonic(), people
-        return people
 
 
 class _Requests:

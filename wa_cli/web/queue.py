@@ -12,13 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from wa_cli.bootstrap import App
+    from wa_cli.web.thrift import Thrift
 
 
-def read_status(app: App, campaign: str | None) -> JSONResponse:
+def read_status(app: App, campaign: str | None, *, thrift: Thrift) -> JSONResponse:
     """Row Q7.  With a campaign the stats are those of its messages.  Raises: NotFound for one that never was."""
     now_ms = app.clock.wall_ms()
     app.bury_dead(now_ms=now_ms)
-    stats = app.messages.read_stats() if campaign is None else app.messages.read_campaign_stats(campaign)
+    if campaign is None:
+        stats = app.messages.read_stats()
+    else:
+        stats = thrift.ask(("campaign", campaign), lambda: app.messages.read_campaign_stats(campaign))
     pace = read_pace(app.upkeep, app.instances.list_all(), app.limits(), now_ms=now_ms)
     return JSONResponse(
         {

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wa_cli.web.store import StoreThread
 
 API_BYTES: Final = 10_000_000
+LARGE_BYTES: Final = 100_000
 WEBHOOK_BYTES: Final = 3_000_000  # Meta's own bound
 BODY_SECONDS: Final = 20.0
 WEBHOOK_SECONDS: Final = 5.0
@@ -164,16 +165,28 @@ def _refuse_size(most: int) -> NoReturn:
     )
 
 
-async def read_model(request: Request, model: type[Model]) -> Model:
-    """The body as the model says.  Raises: UsageError for what is no JSON (400) and for what does not fit (422)."""
+async def read_model(request: Request, model: type[Model], *, may_be_empty: bool = False) -> Model:
+    """The body as the model says.  may_be_empty: no body at all stands for the defaults.
+
+    Raises: UsageError for what is no JSON (400) and for what does not fit (422).
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if may_be_empty and not kind and not await read_body(request, most=API_BYTES, seconds=BODY_SECONDS):
+        return model()
     if kind != "application/json":
         raise UsageError(
             f"the body is '{kind[:60]}'" if kind else "the request does not say what its body is",
             hint="send JSON, with the header Content-Type: application/json",
             code="media_type",
         )
-    document = parse_json(await read_body(request, most=API_BYTES, seconds=BODY_SECONDS))
+    body = await read_body(request, most=API_BYTES, seconds=BODY_SECONDS)
+    if len(body) > LARGE_BYTES:  # a second of parsing must not keep a webhook waiting for its answer
+        return await asyncio.to_thread(_parse_model, body, model)
+    return _parse_model(body, model)
+
+
+def _parse_model(body: bytes, model: type[Model]) -> Model:
+    document = parse_json(body)
     try:
         return model.model_validate(document)
     except ValidationError as error:

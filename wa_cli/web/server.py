@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 from contextlib import suppress
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from wa_cli.bootstrap import App
     from wa_cli.web.worker import Drain
 
+log = logging.getLogger("wa.web")
+
 # How long the head of a request, or the rest of a body that was refused, may take to come.
 HEAD_SECONDS: Final = 10.0
 KEEP_ALIVE_SECONDS: Final = 65  # longer than the proxies in front of it, which close first then
-GRACE_SECONDS: Final = 30
+GRACE_SECONDS: Final = 75  # longer than a post of the worker waits for its answer
 
 
 class PatientProtocol(H11Protocol):
@@ -138,15 +141,17 @@ class WebServer:
 
     def join(self) -> None:
         """Wait for the end.  The store is not used any more afterwards."""
-        self._thread.join()
+        if self._thread.ident is not None:  # it was started
+            self._thread.join()
         self._store.close()
         self._listening.close()
 
     def _serve(self) -> None:
         try:
             asyncio.run(self._run())
-        except BaseException as error:  # noqa: BLE001  # for whoever waits in another thread
+        except BaseException as error:  # for whoever waits in another thread
             self.trouble = error
+            log.exception("the server has ended by itself; nothing comes in any more")
         finally:
             self._ready.set()
 

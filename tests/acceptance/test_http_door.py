@@ -37,7 +37,8 @@ class Door:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=60) as answer:
-                return answer.status, json.loads(answer.read())
+                text = answer.read()
+            return answer.status, json.loads(text) if text.startswith((b"{", b"[")) else text.decode()
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, json.loads(error.read())
@@ -155,15 +156,23 @@ def test_what_is_not_set_is_said_at_the_start_with_what_it_switches_off(home: Ho
         assert words in lines
 
 
-def test_a_server_that_has_everything_says_nothing_but_where_it_is(home: Household) -> None:
+@pytest.mark.parametrize("flags", [(), ("--log-json",)])
+def test_no_secret_and_no_whole_number_reaches_the_log_of_a_server(home: Household, flags: tuple[str, ...]) -> None:
+    """Promise P11; fault 84: at its most talkative, with good calls and refused ones."""
     env = {"WHATSAPP_APP_SECRET": "canary-a", "WHATSAPP_VERIFY_TOKEN": "canary-b", "WORKER_SECRET": "canary-c"}
-    door = Door(home, env=env)
-    door.call("GET", "/api/queue/status")
+    door = Door(home, "serve", "--verbose", *flags, env=env)
+    assert door.call("POST", "/api/messages/send", {"to": number(1), "body": "a secret word"})[0] == 202
+    assert door.call("POST", "/api/queue/worker", key="canary-c")[1]["sent"] == 1
+    assert door.call("POST", "/api/queue/worker", key="canary-d")[0] == 401
+    assert door.call("POST", f"/api/subgroups/{number(2)}/send", {"body": "a secret word"})[0] == 404
+    query = "hub.mode=subscribe&hub.challenge=1&hub.verify_token=canary-b"
+    assert door.call("GET", f"/api/webhooks/whatsapp/status?{query}")[0] == 200
     door.running.signal(signal.SIGTERM)
     ran = door.running.wait()
+    assert ran.exit == 0
     assert "warning" not in ran.err
-    assert "canary" not in ran.err + ran.out  # promise P11
-    assert door.key not in ran.err + ran.out
+    for secret in ("canary", door.key, home.sandbox.token, "secret word", number(1)[1:], number(2)[1:]):
+        assert secret not in ran.err + ran.out
 
 
 def test_a_taken_port_keeps_both_kinds_of_server_from_starting(home: Household) -> None:
