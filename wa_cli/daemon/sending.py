@@ -15,6 +15,7 @@ from wa_cli.daemon.loops import ring_later
 from wa_cli.errors import Temporary, WaError
 from wa_cli.ports import Holder, Lease
 from wa_cli.services.dispatch import Alarm, SendLoop
+from wa_cli.services.webhooks import prune
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -27,6 +28,9 @@ log = logging.getLogger("wa.daemon")
 
 # How often the file is asked whether somebody else has written to it.  One question costs a few microseconds.
 LOOK_SECONDS: Final = 0.03
+# Webhooks that nobody has read are read between sends, some at a time, for about so long: meanwhile nothing is sent.
+READ_SECONDS: Final = 0.5
+READ_AT_ONCE: Final = 20
 # After how many new objects the collector looks for cycles, while we send.  A post makes hundreds that die with it, so
 # that Python's default (700) costs a tenth of a message's processor time.
 COLLECT_AFTER: Final = 10_000
@@ -161,22 +165,40 @@ async def watch_file(app: App, on_change: Callable[[], None], *, executor: Execu
 
 
 def look_after_queue(app: App) -> None:
-    """Upkeep between sends: expire what is past its time, send again the unknowns whose policy says so, and take out
-    what a killed enqueue left unfinished."""
+    """Upkeep between sends: read the webhooks that wait and forget old ones, expire what is past its time, send again
+    the unknowns whose policy says so, and take out what a killed enqueue left unfinished."""
     now_ms = app.clock.wall_ms()
     app.database.checkpoint()
     app.intake.sweep_abandoned()
+    # First, since a receipt may settle what would be sent again, and a wish to leave stops what is due.
+    read = _read_webhooks(app)
     settled = app.look_after_receipts()
     expired = app.queue.expire(now_ms=now_ms)
     wait_ms = round(app.retry_policy().resend_unknown_seconds * 1000)
     requeued = app.queue.requeue_unknown(older_than_ms=now_ms - wait_ms, now_ms=now_ms)
-    if expired or requeued or settled:
+    prune(app.webhooks, days=app.settings.count("WA_WEBHOOK_DAYS"), now_ms=now_ms)
+    if expired or requeued or settled or read:
         log.info(
-            "upkeep: %d expired, %d unknown queued again by their policy, %d receipts applied late",
+            "upkeep: %d expired, %d unknown queued again by their policy, %d receipts applied late, %d webhooks read",
             expired,
             requeued,
             settled,
+            read,
         )
+
+
+def _read_webhooks(app: App) -> int:
+    """Read webhooks that wait: a server that was killed has left them, and none may be running now.
+
+    Returns how many.  Beside a server that runs there are hardly any, and what both take hold of is read once.
+    """
+    if not app.webhooks.count_waiting():
+        return 0
+    ends_ms = app.clock.steady_ms() + READ_SECONDS * 1000
+    read = 0
+    while (some := app.read_webhooks(limit=READ_AT_ONCE).webhooks) and app.clock.steady_ms() < ends_ms:
+        read += some
+    return read + some
 
 
 def new_writer_thread() -> Executor:
