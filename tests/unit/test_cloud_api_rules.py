@@ -138,6 +138,37 @@ def test_what_the_platform_would_refuse_is_named_with_what_to_do(content: Conten
     assert problem.message.isprintable()
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1", "127.0.0.1.", "127.1", "2130706433", "0x7f000001", "0x7f.0.0.1", "0177.0.0.1", "0",
+        "0251.0376.0251.0376", "10.0.0.1", "100.64.0.1", "169.254.169.254", "198.51.100.1", "224.0.0.1", "0.0.0.0",
+        "１２７.０.０.１", "127。0。0。1", "①②⑦.0.0.1", "127．0．0．1",
+        "[::1]", "[::]", "[::127.0.0.1]", "[::ffff:10.0.0.1]", "[0:0:0:0:0:ffff:7f00:1]", "[64:ff9b::7f00:1]",
+        "[64:ff9b::a9fe:a9fe]", "[2002:7f00:1::]", "[2001:0:7f00:1::]", "[fd00::1]", "[fe80::1%25eth0]", "[ff02::1]",
+        "localhost", "LOCALHOST.", "a.localhost", "metadata.google.internal", "router.lan", "intranet",
+        "ex%61mple.com", "10.0.0.1%00.example.com", "example.com.1",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("is_header", [False, True])
+def test_a_link_to_a_private_address_is_refused_however_it_is_spelt(host: str, is_header: bool) -> None:
+    """Fault 76: whoever fetches it, it must not be somebody's own network."""
+    link = f"https://{host}/a.png"
+    header = TemplateHeader(kind="image", value=link)
+    problem = RULES.find_problem(template(header=header) if is_header else Media(kind=MediaKind.IMAGE, link=link))
+    assert problem is not None
+    assert "private network" in problem.message
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["example.org", "8.8.8.8", "[2606:4700::1111]", "[::ffff:8.8.8.8]", "[64:ff9b::808:808]", "münchen.example.org",
+     "1.example.org", "example.org:8443", "xn--mnchen-3ya.de", "0x7f.example.org"],
+)  # fmt: skip
+def test_a_link_to_a_public_address_is_taken(host: str) -> None:
+    assert RULES.find_problem(Media(kind=MediaKind.IMAGE, link=f"https://{host}/a.png")) is None
+
+
 def test_an_emoji_counts_as_its_utf_16_units() -> None:
     assert [count_units(text) for text in ("a", "ä", "👩", "👩‍👩‍👧")] == [1, 1, 2, 8]
 

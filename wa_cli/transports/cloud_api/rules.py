@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import TYPE_CHECKING, assert_never
 from urllib.parse import urlsplit
 
@@ -11,6 +12,8 @@ from wa_cli.domain.recipient import RecipientKind
 from wa_cli.ports import Problem
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv6Address
+
     from wa_cli.domain.message import Content, TemplateButton, TemplateHeader, TemplateParameter
 
 # Meta counts "characters" without saying of what; we count UTF-16 units, the largest of the likely meanings,
@@ -30,6 +33,7 @@ _TEMPLATE_NAME = re.compile(r"[a-z0-9_]{1,512}", re.ASCII)
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:_[A-Z][a-z]{3})?(?:_(?:[A-Z]{2}|[0-9]{3}))?", re.ASCII)
 _PARAMETER_NAME = re.compile(r"[a-z0-9_]{1,128}", re.ASCII)
 _BROKEN_VALUE = re.compile(r"[\r\n\t\v\f\x85\u2028\u2029]| {5,}")
+_NUMERIC = re.compile(r"\d+|0x[0-9a-f]*", re.ASCII)
 _BROKEN_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 _LOCAL_ENDINGS = ("localhost", ".localhost", ".local", ".internal", ".lan", ".home.arpa", ".test", ".invalid")
 
@@ -137,14 +141,30 @@ def _check_link(what: str, link: str) -> Problem | None:
 
 
 def _is_private(host: str) -> bool:
-    """Whether a host is plainly not on the public internet.  Looks nothing up."""
+    """Whether a host is plainly not on the public internet, however it is spelt.  Looks nothing up (fault 76)."""
     import ipaddress
 
-    host = host.rstrip(".").lower()
+    # What a resolver makes of full-width digits and the full stops of other scripts.
+    host = unicodedata.normalize("NFKC", host).replace("\u3002", ".").rstrip(".").lower()
     try:
-        return not ipaddress.ip_address(host).is_global
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return "." not in host or host.endswith(_LOCAL_ENDINGS)
+        # No name ends in a number: what does is an address in octal, in hexadecimal, or with parts left out.
+        ending = host.rpartition(".")[2]
+        return "." not in host or "%" in host or host.endswith(_LOCAL_ENDINGS) or bool(_NUMERIC.fullmatch(ending))
+    if isinstance(address, ipaddress.IPv6Address):
+        address = _find_inner(address)
+    return not address.is_global or address.is_multicast
+
+
+def _find_inner(address: IPv6Address) -> IPv4Address | IPv6Address:
+    """The IPv4 address that an IPv6 one leads to, or the address itself."""
+    import ipaddress
+
+    inner = address.ipv4_mapped or address.sixtofour
+    if inner is None and int(address) >> 32 in (0, 0x64FF9B << 64):  # ::a.b.c.d, and NAT64's 64:ff9b::a.b.c.d
+        inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return inner or address
 
 
 def _check_template(template: Template) -> Problem | None:
