@@ -11,7 +11,7 @@ from world import TroubledQueue, Worker, World, accepted, line, open_world, reje
 
 from wa_cli.domain.message import State
 from wa_cli.domain.outcome import ErrorClass
-from wa_cli.domain.pacing import PROFILES, Limits, Windows
+from wa_cli.domain.pacing import Limits, Windows
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -146,7 +146,7 @@ def test_starts_and_outcomes_share_turns_at_a_steady_rate(tmp_path: Path, limit:
 
 
 def test_a_fast_instance_is_woken_for_a_ticks_worth_and_a_slow_one_for_each_message() -> None:
-    fast, slow = Windows(Limits(per_second=1_000)), Windows(PROFILES["cloud"])
+    fast, slow = Windows(Limits(per_second=1_000)), Windows(Limits(per_second=20))
     now = 5_000.0
     started = 0
     while fast.allowed_at(now) <= now:

@@ -26,6 +26,7 @@ from wa_cli.domain.pacing import (
     look_back_ms,
     next_slots,
     priority_of,
+    tick_ms,
 )
 
 
@@ -187,7 +188,44 @@ def test_eighty_a_second_is_reached_though_every_wake_up_is_late(lateness: float
 def test_eighty_a_second_are_spread_over_the_second_and_not_sent_at_its_start() -> None:
     starts = run_flat_out(PROFILES["cloud"], recipients=1_000, until=1_000.0)
     times = [at for _contact, at in starts]
-    assert most_in_any_window(times, 100.0) <= 10
+    assert most_in_any_window(times, 100.0) <= 13
+
+
+@pytest.mark.parametrize(
+    ("per_second", "wake_ups", "at_once"), [(1, 1, 1), (20, 20, 1), (80, 20, 5), (320, 80, 8), (1_000, 100, 21)]
+)
+def test_a_fast_instance_wakes_for_several_messages_at_once(per_second: int, wake_ups: int, at_once: int) -> None:
+    windows, now, wakes, most = Windows(Limits(per_second=per_second)), 0.0, [], 0
+    while now < 10 * SECOND_MS:
+        released = 0
+        while windows.allowed_at(now) <= now:
+            windows.note(released, now)
+            released += 1
+        if released:
+            wakes.append(now)
+        most = max(most, released)
+        now = max(windows.worth_waking_at(now), now + 0.001)
+    assert len(wakes) / 10 <= wake_ups * 1.05
+    assert most <= at_once
+
+
+def test_an_instance_that_was_told_to_go_slower_sends_each_message_by_itself() -> None:
+    windows = Windows(PROFILES["cloud"])
+    windows.slow_down()
+    windows.note(1, 0.0)
+    assert windows.allowed_at(0.0) > 0.0
+    for _acceptance in range(1_000):
+        windows.recover()
+    windows.note(2, 1_000.0)
+    assert windows.allowed_at(1_000.0) == 1_000.0
+
+
+def test_nobody_leaves_more_than_a_tick_before_his_place() -> None:
+    assert tick_ms(0.0) == 0.0
+    for per_second in range(1, 2_000):
+        spacing = SECOND_MS / per_second
+        assert tick_ms(spacing) <= 40.0
+        assert tick_ms(spacing) == 0.0 or tick_ms(spacing) > spacing
 
 
 def test_an_idle_hour_earns_no_burst() -> None:
@@ -198,7 +236,7 @@ def test_an_idle_hour_earns_no_burst() -> None:
     while windows.allowed_at(now) <= now:
         burst += 1
         windows.note(burst, now)
-    assert burst <= 3
+    assert burst <= 5  # one tick's worth, and what a late wake-up may make good
 
 
 def test_a_rate_refusal_halves_the_pace_and_success_wins_it_back() -> None:

@@ -19,8 +19,13 @@ MINUTE_MS: Final = 60_000.0
 HOUR_MS: Final = 3_600_000.0
 DAY_MS: Final = 86_400_000.0
 
-# Sends are released in ticks of at most this length, so a fast instance wakes 100 times a second, not 1,000.
-TICK_MS: Final = 10.0
+# A fast instance releases some messages at once, since each wake-up costs a transaction: about three of them a tick,
+# in ticks between these lengths.  At 80 a second it wakes 20 times instead of 80, at 1,000 a second 100 times.
+SHORTEST_TICK_MS: Final = 10.0
+LONGEST_TICK_MS: Final = 40.0
+MESSAGES_A_TICK: Final = 3.2
+# A wake-up that comes a little late is made good by the next one, or every one would lose some of the rate.
+LATENESS_MADE_GOOD_MS: Final = 10.0
 
 LANE_SHIFT: Final = 40
 PRIORITY_URGENT: Final = 0
@@ -86,6 +91,7 @@ class Windows:
         self._rolling = [(size, span, deque[float](maxlen=size)) for size, span in spans if size > 0]
         self._gap_slot = float("-inf")
         self._rate_spacing_ms = SECOND_MS / limits.per_second if limits.per_second else 0.0
+        self._tick_ms = tick_ms(self._rate_spacing_ms)
         self._rate_slot = float("-inf")
         self._slow_factor = 1.0
         self._recipients: dict[int, deque[float]] = {}
@@ -101,8 +107,7 @@ class Windows:
         if limits.gap_ms:
             self._gap_slot = at + limits.gap_ms * self._slow_factor
         if self._rate_spacing_ms:
-            # A wake-up that came a little late is made good by the next one, or every tick would lose some of the rate.
-            caught_up = max(self._rate_slot, at - TICK_MS)
+            caught_up = max(self._rate_slot, at - LATENESS_MADE_GOOD_MS)
             self._rate_slot = caught_up + self._rate_spacing_ms * self._slow_factor
         if limits.recipient_gap_ms or limits.recipient_per_minute:
             starts_to = self._recipients.get(contact_id)
@@ -124,8 +129,7 @@ class Windows:
     def allowed_at(self, now: float) -> float:
         """The earliest moment at which the instance may start another message: `now` or later."""
         # Fast instances release a tick's worth at once; the rolling windows below stay exact.
-        tolerance = TICK_MS if self._rate_spacing_ms < TICK_MS else 0.0
-        earliest = max(now, self._gap_slot, self._rate_slot - tolerance)
+        earliest = max(now, self._gap_slot, self._rate_slot - self._tick_ms)
         for size, span, starts in self._rolling:
             if len(starts) == size:
                 # One millisecond more than the span: a start exactly one span later still shares the window's edge.
@@ -135,7 +139,7 @@ class Windows:
     def worth_waking_at(self, now: float) -> float:
         """When to look again: the earliest moment; for a fast instance, the one that lets a tick's worth leave."""
         earliest = self.allowed_at(now)
-        return max(earliest, self._rate_slot) if 0.0 < self._rate_spacing_ms < TICK_MS else earliest
+        return max(earliest, self._rate_slot) if self._tick_ms else earliest
 
     def recipient_allowed_at(self, contact_id: int, now: float) -> float:
         """The earliest moment at which this recipient may be written to again."""
@@ -164,11 +168,14 @@ class Windows:
         if self._rate_spacing_ms == 0.0:
             self._rate_spacing_ms = SECOND_MS / 80
         self._slow_factor = min(self._slow_factor * 2.0, 64.0)
+        self._tick_ms = 0.0  # each message by itself until the pace is back
 
     def recover(self) -> None:
         """One message was accepted: come back towards the full pace, over some hundreds of them."""
         if self._slow_factor > 1.0:
             self._slow_factor = max(1.0, self._slow_factor * 0.995)
+            if self._slow_factor == 1.0:
+                self._tick_ms = tick_ms(self._rate_spacing_ms)
 
     def count_limited_recipients(self, now: float) -> int:
         """How many recipients have to wait at this moment."""
@@ -189,6 +196,12 @@ class Windows:
             if self._people[contact_id] > now - DAY_MS:
                 return
             del self._people[contact_id]
+
+
+def tick_ms(spacing_ms: float) -> float:
+    """How long before its place in the second a message may leave together with others: 0.0 for a slow instance."""
+    tick = min(max(MESSAGES_A_TICK * spacing_ms, SHORTEST_TICK_MS), LONGEST_TICK_MS)
+    return tick if 0.0 < spacing_ms < tick else 0.0
 
 
 def look_back_ms(limits: Limits) -> float:
