@@ -315,7 +315,7 @@ def test_while_the_store_takes_nothing_webhooks_are_503_and_none_is_lost(
     monkeypatch.setattr(webhooks, "TROUBLE_SECONDS", 0.05)
     message_id, tag = sent_message(api)
     assert post(api, EMPTY).status_code == 200
-    api.server.app.database.connection.execute("PRAGMA busy_timeout = 100")
+    monkeypatch.setattr("wa_cli.store.sqlite.database.BUSY_TIMEOUT_MS", 100)
     body = body_of(status(tag, "delivered"))
     with closing(sqlite3.connect(api.app.database.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -378,6 +378,24 @@ def test_a_fault_of_ours_while_reading_stops_neither_intake_nor_later_readings(
         until(lambda: api.value("SELECT count(*) FROM webhook_logs WHERE status = 'waiting'") == 0)
     assert failed.is_set()
     assert any("a bug in wa" in record.getMessage() for record in caplog.records)
+
+
+def test_a_fault_of_ours_at_the_door_is_500_so_that_the_sender_comes_again(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise P1."""
+
+    def fail(*_given: object) -> None:
+        raise RuntimeError("the secret is swordfish")
+
+    monkeypatch.setattr(webhooks._Kept, "append", fail)
+    answer = post(api, EMPTY)
+    assert (answer.status_code, error_of(answer)["code"]) == (500, "bug")
+    assert "swordfish" not in answer.text
+    monkeypatch.undo()
+    assert post(api, EMPTY).status_code == 200
+    figures = api.get("/metrics").text
+    assert f'wa_http_requests_total{{method="POST",route="{PATH}",status="500"}} 1.0' in figures
 
 
 def test_old_webhooks_are_forgotten(make_api: Callable[..., Api]) -> None:

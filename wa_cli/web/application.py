@@ -20,13 +20,12 @@ from wa_cli import __version__
 from wa_cli.domain.api_key import Scope
 from wa_cli.errors import Temporary, WaError
 from wa_cli.ports import WebhookReader
-from wa_cli.web import failed, health, models, queue, send
-from wa_cli.web.errors import answer_error, describe
+from wa_cli.web import failed, health, models, queue, send, webhooks
+from wa_cli.web.errors import answer_bug, answer_error, describe
 from wa_cli.web.metrics import Metrics
 from wa_cli.web.reading import identify, invalid, read_idempotency_key, read_model
 from wa_cli.web.store import StoreThread
 from wa_cli.web.thrift import Thrift
-from wa_cli.web.webhooks import WebhookDoor
 from wa_cli.web.worker import BATCH_SIZE, Drain, Worker
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ class Web:
         self.requests: Counter[tuple[str, str, int]] = Counter()
         self.started_at = time.monotonic()
         self.thrift = Thrift()
-        self.webhooks: WebhookDoor | None = None
+        self.webhooks: webhooks.WebhookDoor | None = None
         self.worker: Worker | None = None
         self.metrics: Metrics | None = None
 
@@ -96,7 +95,7 @@ def build_application(web: Web) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_application: FastAPI) -> AsyncIterator[None]:
-        web.webhooks = WebhookDoor(web.store, web.reader)
+        web.webhooks = webhooks.WebhookDoor(web.store, web.reader)
         web.worker = Worker(web.store, web.drain) if web.drain is not None else None
         web.metrics = Metrics(web.store, web.requests, web.thrift)
         reading = asyncio.create_task(web.webhooks.read(), name="read-webhooks")
@@ -169,8 +168,7 @@ def _add_error_handlers(application: FastAPI) -> None:
 
     @application.exception_handler(Exception)
     async def admit(_request: Request, _error: Exception) -> JSONResponse:
-        hint = "the server's log has the rest; please report it"
-        return JSONResponse(describe("bug", "this is a bug in wa", hint=hint, exit=1), status_code=500)
+        return answer_bug()
 
     @application.exception_handler(ClientDisconnect)
     async def shrug(_request: Request, _error: Exception) -> Response:
@@ -403,7 +401,7 @@ def _add_health(application: FastAPI, web: Web) -> None:
 
 def _add_webhooks(application: FastAPI, web: Web) -> None:
     @application.get(
-        "/api/webhooks/whatsapp/status",
+        webhooks.PATH,
         summary="Meta's check of the address",
         response_class=PlainTextResponse,
         responses={200: {"description": "The challenge"}, **_answers(None, 403, 500)},
@@ -419,7 +417,7 @@ def _add_webhooks(application: FastAPI, web: Web) -> None:
         return web.webhooks.answer_challenge(request)
 
     @application.post(
-        "/api/webhooks/whatsapp/status",
+        webhooks.PATH,
         summary="A webhook: kept before it is answered, read afterwards",
         responses={**_answers(models.ReceivedAnswer, 401, 403, 408, 413, 500, 503)},
         openapi_extra={

@@ -94,6 +94,12 @@ def answer_error(error: WaError) -> JSONResponse:
     return JSONResponse(document, status_code=status, headers=headers)
 
 
+def answer_bug() -> JSONResponse:
+    """The answer for what nobody expected.  What it was stands in the log alone."""
+    hint = "the server's log has the rest; please report it"
+    return JSONResponse(describe("bug", "this is a bug in wa", hint=hint, exit=1), status_code=500)
+
+
 def describe(code: str, message: str | None, *, hint: str | None = None, exit: int | None = None) -> dict[str, Any]:
     """The one shape.  exit: what the command line would exit with, for the errors that it knows too."""
     error: dict[str, Any] = {"code": code, "message": message, "hint": hint}

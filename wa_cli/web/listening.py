@@ -18,14 +18,16 @@ def is_loopback(host: str) -> bool:
 def open_socket(host: str, port: int) -> socket.socket:
     """A listening socket.  Raises: UsageError when the port is taken or the address cannot be had (fault 90)."""
     try:
-        family, _kind, _protocol, _name, address = socket.getaddrinfo(
+        family, kind, protocol, _name, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (socket.gaierror, UnicodeError) as error:
         raise UsageError(
             f"there is no address '{host}' to listen on", hint="--host 127.0.0.1, or this machine's own", code="host"
         ) from error
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol has to be named: asyncio sends small answers at once only on a socket that says it is TCP, and 40 ms
+    # later otherwise.
+    listening = socket.socket(family, kind, protocol)
     try:
         if os.name != "nt":  # there it would let two servers share a port
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

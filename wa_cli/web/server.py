@@ -13,8 +13,8 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from wa_cli.web.access import AccessLog
 from wa_cli.web.application import Web, build_application
+from wa_cli.web.front import Front
 from wa_cli.web.store import StoreThread
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ class WebServer:
         self._listening = listening
         self._ready = threading.Event()
         config = uvicorn.Config(
-            AccessLog(build_application(self._web), self._web.requests),
-            loop="asyncio",
+            Front(build_application(self._web), self._web),
+            loop="auto",  # uvloop where it is installed
             http=PatientProtocol,
             ws="none",
             lifespan="on",
@@ -148,7 +148,8 @@ class WebServer:
 
     def _serve(self) -> None:
         try:
-            asyncio.run(self._run())
+            with asyncio.Runner(loop_factory=self._server.config.get_loop_factory()) as runner:
+                runner.run(self._run())
         except BaseException as error:  # for whoever waits in another thread
             self.trouble = error
             log.exception("the server has ended by itself; nothing comes in any more")

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 
 from wa_cli.errors import StorageError, Temporary
 from wa_cli.services.webhooks import WebhookInbox, prune
@@ -32,10 +32,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("wa.web")
 
+PATH: Final = "/api/webhooks/whatsapp/status"
 PROVIDER: Final = "cloud_api"
 SIGNATURE: Final = "x-hub-signature-256"
 # A proxy on this machine makes every caller look like one of this machine; these headers give it away.
 FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-real-ip", "via", "cf-connecting-ip")
+RECEIVED: Final = b'{"received":true}'
 HINT_SECONDS: Final = 60.0
 
 # One reading may keep the store from others for about so long, whatever the size of what waits.
@@ -83,7 +85,7 @@ class WebhookDoor:
             self._hint("a webhook was refused: its signature is not by WHATSAPP_APP_SECRET")
             raise Forbidden("the signature does not fit the body", hint=None)
         await self._inbox.accept(body, is_signed=self._has_secret, provider=PROVIDER)
-        return JSONResponse({"received": True})
+        return Response(RECEIVED, media_type="application/json")
 
     def _check_head(self, request: Request) -> str | None:
         """The signature, before the body is read.  Raises: Unauthorized without one, Forbidden without a secret."""

@@ -1,4 +1,4 @@
-"""One line in the log for each request, with every number masked (promise P11), and a count of the answers."""
+"""What every request passes: one line in the log, with every number masked (promise P11), and a count of answers."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 
 from wa_cli.domain.recipient import show_text
+from wa_cli.errors import WaError
+from wa_cli.web.errors import answer_bug, answer_error
+from wa_cli.web.webhooks import PATH as WEBHOOKS
 
 if TYPE_CHECKING:
-    from collections import Counter
-
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from wa_cli.web.application import Web
 
 log = logging.getLogger("wa.web")
 
 # Asked for every few seconds by machines, or hundreds of times a second: shown with --verbose, or when they fail.
-QUIET: Final = ("/metrics", "/health/whatsapp", "/api/webhooks/whatsapp/status")
+QUIET: Final = ("/metrics", "/health/whatsapp", WEBHOOKS)
 _NUMBER: Final = re.compile(r"\d{7,}")
 
 
@@ -28,12 +31,12 @@ def show_safely(words: str) -> str:
     return _NUMBER.sub(lambda found: "…" + found[0][-4:], show_text(words, limit=120))
 
 
-class AccessLog:
-    """Around the application.  counts: where the answers are counted, by method, route and status."""
+class Front:
+    """Around the application: the log, the count of the answers, and the short way for webhooks."""
 
-    def __init__(self, application: ASGIApp, counts: Counter[tuple[str, str, int]]) -> None:
+    def __init__(self, application: ASGIApp, web: Web) -> None:
         self._application = application
-        self._counts = counts
+        self._web = web
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -48,8 +51,12 @@ class AccessLog:
                 status = message["status"]
             await send(message)
 
+        route = WEBHOOKS if scope["path"] == WEBHOOKS and scope["method"] == "POST" else None
         try:
-            await self._application(scope, receive, note)
+            if route is None:
+                await self._application(scope, receive, note)
+            else:
+                await self._take_webhook(scope, receive, note)
         except ClientDisconnect:
             log.debug("%s %s: the caller left", scope["method"], show_safely(scope["path"]))
             return
@@ -57,9 +64,23 @@ class AccessLog:
             log.exception("a bug in wa, at %s %s", scope["method"], show_safely(scope["path"]))
         # Paths are shown without their queries, which may hold a secret.
         milliseconds = round((time.perf_counter() - began) * 1000)
-        route = getattr(scope.get("route"), "path", "other")
-        self._counts[scope["method"] if route != "other" else "other", route, status] += 1
+        shown = route or str(getattr(scope.get("route"), "path_format", "other"))
+        self._web.requests[scope["method"] if shown != "other" else "other", shown, status] += 1
         self._log(scope, status, milliseconds)
+
+    async def _take_webhook(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The same as by the router, whose way costs as much as keeping a webhook; hundreds may come in a second."""
+        assert self._web.webhooks is not None
+        try:
+            answer = await self._web.webhooks.take(Request(scope, receive))
+        except WaError as error:
+            answer = answer_error(error)
+        except ClientDisconnect:
+            raise
+        except Exception:
+            await answer_bug()(scope, receive, send)
+            raise
+        await answer(scope, receive, send)
 
     def _log(self, scope: Scope, status: int, milliseconds: int) -> None:
         caller: Any = scope.get("wa.caller")
