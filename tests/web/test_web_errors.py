@@ -11,6 +11,7 @@ from door import ADA, error_of
 from wa_cli.errors import Conflict, NotFound, Refused, StorageFull, Temporary, UsageError, WaError
 from wa_cli.web import reading
 from wa_cli.web.errors import status_of
+from wa_cli.web.listening import open_socket
 
 if TYPE_CHECKING:
     from door import Api
@@ -44,6 +45,12 @@ def test_an_unknown_address_and_a_wrong_method_have_the_shape_of_every_error(api
     query = api.get(f"/api/queue/status?campaignId={'x' * 300}")
     assert (query.status_code, error_of(query)["code"]) == (422, "invalid")
     assert "campaignId" in error_of(query)["message"]
+
+
+def test_the_socket_says_that_it_is_tcp() -> None:
+    """asyncio sends small answers at once on such sockets alone, and 40 ms later on others."""
+    with open_socket("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
 
 
 def test_a_question_that_an_address_does_not_know_is_refused(api: Api) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from door import ADA, error_of
 
+from wa_cli.domain.explanation import explain_origin
 from wa_cli.errors import Conflict, UsageError
 from wa_cli.services.api_keys import make_key
 
@@ -95,5 +96,7 @@ def test_whoever_asks_is_recorded_and_never_trusted(make_api: Callable[..., Api]
     assert answer.status_code == 202
     history = api.app.messages.read_history(int(answer.json()["messages"][0]["id"][1:]))
     assert history.origin.actor == "key shop for 'user-7'"
+    shown = explain_origin(history.origin, subgroup="vip", campaign=None)
+    assert "asked for by key shop for 'user-7'" in shown  # as `wa message explain` says it
     refused = api.post("/api/subgroups/vip/send", {"body": "hi"}, headers={"x-user-id": "a" * 300})
     assert (refused.status_code, error_of(refused)["code"]) == (422, "invalid")

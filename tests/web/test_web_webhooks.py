@@ -20,7 +20,7 @@ from door import ADA, error_of
 from tests.cli.stored import send
 from wa_cli.domain.outcome import Accepted
 from wa_cli.web import webhooks
-from wa_cli.web.reading import WEBHOOK_BYTES
+from wa_cli.web.reading import WEBHOOK_BYTES, Budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -248,6 +248,22 @@ def test_a_body_that_does_not_come_is_408(api: Api, monkeypatch: pytest.MonkeyPa
         connection.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
         assert post(api, EMPTY).status_code == 200
         assert connection.recv(65536).startswith(b"HTTP/1.1 408")
+
+
+def test_many_half_bodies_at_once_do_not_fill_the_memory(
+    make_api: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 73: whoever has no secret can send bodies, but not hold memory with them."""
+    monkeypatch.setattr(webhooks, "Budget", lambda: Budget(1_000_000))
+    api = make_api(WHATSAPP_APP_SECRET=SECRET)
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nX-Hub-Signature-256: {EMPTY_SIGNATURE}\r\n"
+    half = f"{head}Content-Length: 2000000\r\n\r\n".encode() + b"x" * 900_000
+    with socket.create_connection(api.server.address, timeout=30) as connection:
+        connection.sendall(half)
+        until(lambda: post(api, b"y" * 200_000).status_code == 503)
+        assert error_of(post(api, b"y" * 200_000))["code"] == "crowded"
+        assert post(api, EMPTY).status_code == 200  # a usual one is let in all the same
+    until(lambda: post(api, b"y" * 200_000).status_code == 200)  # what was held is free again
 
 
 def test_a_head_that_does_not_end_is_cut_off(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

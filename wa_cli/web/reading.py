@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from wa_cli.domain.api_key import Scope
 from wa_cli.domain.recipient import show_text
-from wa_cli.errors import UsageError
+from wa_cli.errors import Temporary, UsageError
 from wa_cli.services.api_keys import find_key
 from wa_cli.web.errors import Forbidden, Invalid, Unauthorized
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 API_BYTES: Final = 10_000_000
 LARGE_BYTES: Final = 100_000
+UNVOUCHED_BYTES: Final = 64_000_000
 WEBHOOK_BYTES: Final = 3_000_000  # Meta's own bound
 BODY_SECONDS: Final = 20.0
 WEBHOOK_SECONDS: Final = 5.0
@@ -138,24 +139,49 @@ def read_idempotency_key(request: Request) -> str | None:
 # --- what ----------------------------------------------------------------------------------------------------------
 
 
-async def read_body(request: Request, *, most: int, seconds: float) -> bytes:
-    """The raw body.  Raises: UsageError `too_large` (413) before more than `most` bytes are held, `timeout` (408)."""
+class Budget:
+    """How many bytes of bodies that nobody vouches for yet may be in memory at once, whoever sends them (fault 73)."""
+
+    def __init__(self, most_bytes: int = UNVOUCHED_BYTES) -> None:
+        self._left = most_bytes
+
+    def spend(self, size: int) -> None:
+        """Raises: Temporary (503) when it is used up: a genuine sender comes again."""
+        if size > self._left:
+            raise Temporary("too many bodies are on their way in", hint="send it again a little later", code="crowded")
+        self._left -= size
+
+    def give_back(self, size: int) -> None:
+        self._left += size
+
+
+async def read_body(request: Request, *, most: int, seconds: float, budget: Budget | None = None) -> bytes:
+    """The raw body.  budget: what it is held to while it comes; given back when it is here or refused.
+
+    Raises: UsageError `too_large` (413) before more than `most` bytes are held, `timeout` (408).
+    """
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared) > most:
         _refuse_size(most)
     parts: list[bytes] = []
-    size = 0
+    size = spent = 0
     try:
         async with asyncio.timeout(seconds):
             async for part in request.stream():
                 size += len(part)
                 if size > most:
                     _refuse_size(most)
+                if budget is not None:
+                    budget.spend(len(part))
+                    spent += len(part)
                 parts.append(part)
     except TimeoutError as error:
         raise UsageError(
             f"the body did not come within {seconds:g} s", hint="send it in one go", code="timeout"
         ) from error
+    finally:
+        if budget is not None:
+            budget.give_back(spent)
     return b"".join(parts)
 
 

@@ -18,7 +18,7 @@ from wa_cli.errors import StorageError, Temporary
 from wa_cli.services.webhooks import WebhookInbox, prune
 from wa_cli.web.errors import Forbidden, Unauthorized
 from wa_cli.web.listening import is_loopback
-from wa_cli.web.reading import WEBHOOK_BYTES, WEBHOOK_SECONDS, read_body
+from wa_cli.web.reading import WEBHOOK_BYTES, WEBHOOK_SECONDS, Budget, read_body
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +62,7 @@ class WebhookDoor:
         self._news = asyncio.Event()
         self._news.set()  # something may be left of the last time
         self._hinted_at = float("-inf")
+        self._budget = Budget()
         self._inbox = WebhookInbox(
             webhooks=_Kept(store.app),  # type: ignore[arg-type]  # of the store the inbox asks for `append` alone
             executor=store.executor,
@@ -80,7 +81,7 @@ class WebhookDoor:
     async def take(self, request: Request) -> Response:
         """Keep one body.  It is on the disk when this returns."""
         signature = self._check_head(request)
-        body = await read_body(request, most=WEBHOOK_BYTES, seconds=WEBHOOK_SECONDS)
+        body = await read_body(request, most=WEBHOOK_BYTES, seconds=WEBHOOK_SECONDS, budget=self._budget)
         if self._has_secret and not self._reader.is_genuine(body, signature):
             self._hint("a webhook was refused: its signature is not by WHATSAPP_APP_SECRET")
             raise Forbidden("the signature does not fit the body", hint=None)
