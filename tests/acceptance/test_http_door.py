@@ -8,6 +8,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -140,6 +141,24 @@ def test_a_request_that_was_begun_is_finished_and_a_second_signal_leaves_at_once
         began = time.monotonic()
         assert stuck.wait().exit == 143
         assert time.monotonic() - began < 5
+
+
+def test_a_batch_of_the_worker_is_finished_when_the_server_is_stopped(make_home: Callable[..., Household]) -> None:
+    """Rows Q8, T8: what is in flight lands and is answered for, the rest stays; promise P4: no unknown."""
+    home = make_home("--latency-ms", "700", WA_CONCURRENCY="3")
+    home.queue(6)
+    door = Door(home)
+    with ThreadPoolExecutor(1) as pool:
+        called = pool.submit(door.call, "POST", "/api/queue/worker")
+        home.sandbox.wait_for_posts(3)
+        door.running.signal(signal.SIGTERM)
+        status, answer = called.result()
+    assert (status, answer["sent"], answer["remaining"]) == (200, 3, 3)
+    assert door.running.wait().exit == 0
+    home.audit().assert_sound(open=3)
+    assert home.states() == {"sent": 3, "queued": 3}
+    assert home.read("SELECT owner FROM lease") == [(None,)]
+    assert list(home.folder.glob("*.lock")) == []
 
 
 def test_what_is_not_set_is_said_at_the_start_with_what_it_switches_off(home: Household) -> None:
