@@ -226,7 +226,11 @@ def peak_rss_mib(pid: int | str = "self") -> float:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time a process has used so far.  Linux only."""
+    """Processor time a process has used so far, all its living threads together.  Linux only."""
+    try:  # to the nanosecond; the other source counts ticks of 10 ms and misses what is over before the next one
+        return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+    except (OSError, IndexError):
+        pass
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

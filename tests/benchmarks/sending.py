@@ -56,7 +56,7 @@ async def _drain(app: Any, count: int) -> dict[str, float]:
     instance = app.find_instance()
     try:
         async with open_sender(app, instance, role="drain", executor=executor) as sender:
-            watcher = asyncio.create_task(watch_file(app, sender.loop.wake, executor=executor))
+            watcher = asyncio.create_task(watch_file(app, sender.loop, executor=executor))
             began, cpu = time.perf_counter(), time.process_time()
             await sender.loop.run(until_idle=True)
             took, cpu = time.perf_counter() - began, time.process_time() - cpu

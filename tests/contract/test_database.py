@@ -329,6 +329,40 @@ def test_another_connection_sees_a_commit_and_the_number_that_changes_with_it(tm
         other.close()
 
 
+def test_a_log_that_nobody_has_touched_for_a_while_is_known_without_asking(tmp_path: Path) -> None:
+    """Issue 3, point 3: what a daemon asks 25 times a second, all day long."""
+    path = tmp_path / "wa.db"
+    log = tmp_path / "wa.db-wal"
+    ours, theirs = Database.open(path, create=True), Database.open(path, create=False)
+
+    def write(number: int) -> None:
+        with theirs.write() as connection:
+            connection.execute("UPDATE meta SET value = ? WHERE key = 'install'", (str(number),))
+
+    def grow_old(seconds: float) -> None:
+        moment = log.stat().st_mtime - seconds
+        os.utime(log, (moment, moment))
+
+    write(1)
+    assert not ours.is_log_untouched()
+    assert not ours.is_log_untouched()  # a change this young may have a second one beside it
+    grow_old(10)
+    assert not ours.is_log_untouched()
+    assert ours.is_log_untouched()
+    assert ours.is_log_untouched()
+    write(2)
+    assert not ours.is_log_untouched()
+    moment = log.stat().st_mtime
+    assert not ours.is_log_untouched()
+    write(3)
+    os.utime(log, (moment, moment))  # a file system whose times are coarse
+    assert not ours.is_log_untouched()
+    ours.close()
+    theirs.close()
+    assert not log.exists()
+    assert not ours.is_log_untouched()
+
+
 def test_a_disk_that_is_full_is_said_to_be_full_and_nothing_is_half_written(tmp_path: Path) -> None:
     """Promise P1; fault 14: what was queued before is still there, what did not fit is not."""
     with open_world(tmp_path, on_disk=True) as world:

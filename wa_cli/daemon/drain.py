@@ -183,7 +183,7 @@ async def _send_due(
         if max_runtime_seconds is not None:
             deadline_ms = app.clock.steady_ms() + max_runtime_seconds * 1000
             asyncio.get_running_loop().call_later(max_runtime_seconds, loop.stop)
-        watcher = asyncio.create_task(watch_file(app, loop.wake, executor=executor))
+        watcher = asyncio.create_task(watch_file(app, loop, executor=executor))
         guards = [asyncio.create_task(_give_up_on_store(loop))]
         if gateway_patience_seconds is not None:
             guards.append(asyncio.create_task(_give_up_on_gateway(loop, gateway_patience_seconds)))

@@ -120,7 +120,7 @@ def _describe_sums(sums: Sums) -> str:
 
 
 async def _send(app: App, loop: SendLoop, *, executor: Executor) -> None:
-    watcher = asyncio.create_task(watch_file(app, loop.wake, executor=executor))
+    watcher = asyncio.create_task(watch_file(app, loop, executor=executor))
     watcher.add_done_callback(lambda task: None if task.cancelled() else loop.stop())
     try:
         await loop.run(until_idle=False)

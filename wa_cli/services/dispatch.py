@@ -176,6 +176,7 @@ class SendLoop:
         self._rest = (0, float("-inf"))  # the last one it took: its end on the wall clock and on the steady one
         self._in_flight: dict[asyncio.Task[None], Started] = {}
         self._wake = asyncio.Event()
+        self._next_turn_at_ms = float("-inf")  # on the steady clock; the turn that is being taken is one
         self._gathering: Callable[[], None] | None = None  # cancels the wait of what has landed
         self._is_urgent = False
         self._is_starved = False
@@ -197,6 +198,10 @@ class SendLoop:
     def wake(self) -> None:
         """Look again now: something was enqueued, resumed or settled."""
         self._wake.set()
+
+    def looks_within(self, ms: float) -> bool:
+        """Whether the loop will look at the queue in so many milliseconds by itself."""
+        return self._next_turn_at_ms - self._clock.steady_ms() <= ms
 
     def stop(self) -> None:
         """Start nothing more; `run` returns once what is in flight is recorded.
@@ -298,6 +303,7 @@ class SendLoop:
     async def _take_turn(self) -> Turn | None:
         """One turn on the writer thread, or None when the store was in trouble and has been waited for."""
         finished, self._finished = self._finished, []
+        self._next_turn_at_ms = float("-inf")
         self._wake.clear()
         self._is_urgent = False
         if self._gathering is not None:
@@ -341,6 +347,7 @@ class SendLoop:
         wait = longest if wakes_at_ms is None else min(max(wakes_at_ms - now, 0.0) / 1000, longest)
         if wait <= 0.0:
             return
+        self._next_turn_at_ms = now + wait * 1000
         cancel = self._alarm(wait, self._wake.set)
         try:
             await self._wake.wait()

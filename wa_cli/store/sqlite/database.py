@@ -20,6 +20,9 @@ BUSY_TIMEOUT_MS: Final = 10_000
 SHORTEST_WAIT_SECONDS: Final = 0.0005
 LONGEST_WAIT_SECONDS: Final = 0.005
 COMMITS_BETWEEN_LOOKS: Final = 32
+# The time of a file's last change is coarse, 2 s on the coarsest file systems: one that is younger proves nothing,
+# since a second change may have the same.
+FILE_TIME_NS: Final = 2_000_000_000
 CHECKPOINT_BYTES: Final = 4_000_000  # SQLite's own default: 1,000 pages
 # SQLite before this version can, rarely, lose a WAL reset when two connections checkpoint at once.
 SAFE_SQLITE_VERSION: Final = (3, 51, 3)
@@ -78,6 +81,7 @@ class Database:
         # long enqueue while nobody holds one.  The last connection to close folds the rest in.
         self.may_checkpoint = False
         self._commits_until_look = COMMITS_BETWEEN_LOOKS
+        self._log_mark: tuple[int, int] | None = None
 
     @classmethod
     def open(cls, path: Path, *, create: bool) -> Database:
@@ -200,6 +204,21 @@ class Database:
             return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
         except sqlite3.Error as error:
             raise rename_error(error, self.path) from error
+
+    def is_log_untouched(self) -> bool:
+        """Whether nobody can have committed anything since the last call.  A fifth of the price of `data_version`.
+
+        False where that is not certain: after a change of late, or when the log cannot be looked at.
+        """
+        try:
+            status = os.stat(f"{self.path}-wal")
+        except OSError:
+            self._log_mark = None
+            return False
+        seen, mark = self._log_mark, (status.st_mtime_ns, status.st_size)
+        age_ns = time.time_ns() - status.st_mtime_ns
+        self._log_mark = mark if age_ns > FILE_TIME_NS else None
+        return mark == seen
 
     def check_still_there(self) -> None:
         """Raises: StorageBroken when the file was deleted or replaced since it was opened."""
