@@ -153,6 +153,11 @@ class Settings:
     def count(self, name: str) -> int:
         return _parse_count(name, self.text(name))
 
+    def secrets(self) -> list[str]:
+        """The values that must never be shown, each of a list by itself."""
+        texts = (self.text(setting.name) for setting in SETTINGS if setting.is_secret)
+        return [part.strip() for text in texts for part in (text, *text.split(",")) if part.strip()]
+
     def limit_overrides(self) -> dict[str, int]:
         """The limits that were set, by their name in `Limits`."""
         return {field_name: self.count(name) for name, field_name in LIMIT_SETTINGS.items() if self.text(name) != ""}

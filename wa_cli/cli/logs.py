@@ -1,4 +1,7 @@
-"""The lines that the daemon and the server log, for people or as JSON."""
+"""The lines that the daemon and the server log, for people or as JSON.
+
+Whatever a record holds, it is one line, it steers no terminal, and no secret of the settings stands in it.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +10,51 @@ import logging
 import re
 import sys
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from wa_cli.cli.session import clean_text
+from wa_cli.cli.session import clean_text, is_harmless
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # What our own code hands to a log line beside its words.
 EXTRA_FIELDS: Final = ("message_id", "state", "rule", "latency_ms")
 NUMBER: Final = re.compile(r"\d{7,}")
+API_KEY: Final = re.compile(r"wak_[\w-]{16,}", re.ASCII)
+# A shorter one is part of too many words.
+SHORTEST_SECRET: Final = 6
 
 
-class _Words(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """What both kinds of lines have in common.  secrets: values that must not be shown."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        super().__init__()
+        known = sorted({one for one in secrets if len(one) >= SHORTEST_SECRET}, key=len, reverse=True)
+        self._secret = re.compile("|".join([*map(re.escape, known), API_KEY.pattern]), re.ASCII)
+
+    def words(self, record: logging.LogRecord) -> str:
+        return self._secret.sub("[secret]", record.getMessage())
+
+    def traceback(self, record: logging.LogRecord) -> str:
+        if not record.exc_info:
+            return ""
+        return NUMBER.sub(_mask, self._secret.sub("[secret]", self.formatException(record.exc_info)))
+
+
+class _Words(_Formatter):
     """Lines for people: local time, level when it matters, one line whatever the text holds."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        lines = [f"{at} {level}{clean_text(record.getMessage())}"]
-        if record.exc_info:  # set off, so that no word of an error can pass for a line of ours
-            traceback = NUMBER.sub(_mask, self.formatException(record.exc_info))
-            lines += [f"         | {clean_text(line)}" for line in traceback.splitlines()]
+        lines = [f"{at} {level}{clean_text(self.words(record))}"]
+        # Set off, so that no word of an error can pass for a line of ours.
+        lines += [f"         | {clean_text(line)}" for line in self.traceback(record).splitlines()]
         return "\n".join(lines)
 
 
-class _JsonLines(logging.Formatter):
+class _JsonLines(_Formatter):
     """One JSON object a line, for machines."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -39,28 +64,34 @@ class _JsonLines(logging.Formatter):
             .replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": self.words(record),
         }
         line.update({name: getattr(record, name) for name in EXTRA_FIELDS if hasattr(record, name)})
         if record.exc_info:
-            line["traceback"] = NUMBER.sub(_mask, self.formatException(record.exc_info))
-        return json.dumps(line, ensure_ascii=False)
+            line["traceback"] = self.traceback(record)
+        written = json.dumps(line, ensure_ascii=False)
+        if written.isascii() and written.isprintable():
+            return written
+        # Readers that take U+2028 or U+0085 for the end of a line, and terminals that obey U+009B, are there too.
+        return "".join(letter if is_harmless(letter) else json.dumps(letter)[1:-1] for letter in written)
 
 
 def _mask(found: re.Match[str]) -> str:
     return "…" + found[0][-4:]
 
 
-def start_logging(*, as_json: bool, is_verbose: bool, is_quiet: bool) -> None:
+def start_logging(*, as_json: bool, is_verbose: bool, is_quiet: bool, secrets: Iterable[str] = ()) -> None:
+    """Log to stderr from now on.  secrets: values that no line may show."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines() if as_json else _Words())
+    handler.setFormatter((_JsonLines if as_json else _Words)(secrets))
     logging.raiseExceptions = False  # a log that cannot be written must not stop a message
     root = logging.getLogger("wa")
     root.handlers[:] = [handler]
     root.propagate = False
     root.setLevel(logging.DEBUG if is_verbose else logging.WARNING if is_quiet else logging.INFO)
-    logging.getLogger("apscheduler").setLevel(logging.ERROR)
-    server = logging.getLogger("uvicorn")
-    server.handlers[:] = [handler]
-    server.propagate = False
-    server.setLevel(logging.WARNING)  # who came and went is in our own lines
+    # Who came and went is in our own lines; what these say is trouble, and must look like the rest.
+    for name in ("uvicorn", "asyncio", "concurrent.futures", "apscheduler"):
+        theirs = logging.getLogger(name)
+        theirs.handlers[:] = [handler]
+        theirs.propagate = False
+        theirs.setLevel(logging.ERROR if name == "apscheduler" else logging.WARNING)

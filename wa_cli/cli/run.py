@@ -25,7 +25,12 @@ def run(
     """Send messages as they become due, until stopped. Ctrl-C or SIGTERM finishes what is in flight."""
     session = session_of(context)
     app = session.open_app(create=True)
-    start_logging(as_json=log_json, is_verbose=session.verbose, is_quiet=session.quiet)
+    start_logging(
+        as_json=log_json,
+        is_verbose=session.verbose,
+        is_quiet=session.quiet,
+        secrets=session.settings.secrets(),
+    )
     chosen = app.find_instance(instance)
     app.check_account()
 

@@ -45,7 +45,12 @@ def serve(
         return
     session = session_of(context)
     opened = session.open_app(create=True)
-    start_logging(as_json=log_json, is_verbose=session.verbose, is_quiet=session.quiet)
+    start_logging(
+        as_json=log_json,
+        is_verbose=session.verbose,
+        is_quiet=session.quiet,
+        secrets=session.settings.secrets(),
+    )
     door = Door(session, opened, host=host, port=port)
 
     import asyncio

@@ -193,10 +193,11 @@ def clean_text(text: object) -> str:
     value = str(text)
     if value.isascii() and value.isprintable():
         return value
-    return "".join(character if _is_harmless(character) else _escape(character) for character in value)
+    return "".join(character if is_harmless(character) else _escape(character) for character in value)
 
 
-def _is_harmless(character: str) -> bool:
+def is_harmless(character: str) -> bool:
+    """Whether a terminal only shows it."""
     if character == "\u200d":
         return True
     return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
