@@ -6,6 +6,7 @@ import contextlib
 import io
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import pytest
 from rich.cells import cell_len
 
 from tests.processes import clean_environment
-from wa_cli.cli.session import fold
+from wa_cli.cli.session import clean_text, fold
 from wa_cli.cli.table import layout
 
 if TYPE_CHECKING:
@@ -119,3 +120,13 @@ def test_a_long_hint_breaks_between_words_on_a_terminal_and_never_inside_a_comma
     assert " ".join(folded.split()) == line
     with contextlib.redirect_stderr(io.StringIO()):
         assert fold(line) == line
+
+
+def test_no_character_there_is_can_steer_a_terminal() -> None:
+    steering = [
+        sign
+        for sign in map(chr, range(sys.maxunicode + 1))
+        if unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") and sign != "\u200d"
+    ]
+    assert not [sign for sign in steering if sign.isprintable()]  # such a line would be passed as it is
+    assert clean_text("…".join(["+65", "0001", *steering[:500]])).isprintable()

@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import sys
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -45,10 +46,15 @@ class _Formatter(logging.Formatter):
 class _Words(_Formatter):
     """Lines for people: local time, level when it matters, one line whatever the text holds."""
 
+    _second = -1
+    _time = ""  # of that second: a busy sender logs many lines in one
+
     def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        second = int(record.created)
+        if second != self._second:
+            self._second, self._time = second, time.strftime("%H:%M:%S", time.localtime(second))
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        lines = [f"{at} {level}{clean_text(self.words(record))}"]
+        lines = [f"{self._time} {level}{clean_text(self.words(record))}"]
         # Set off, so that no word of an error can pass for a line of ours.
         lines += [f"         | {clean_text(line)}" for line in self.traceback(record).splitlines()]
         return "\n".join(lines)

@@ -191,7 +191,7 @@ def clean_text(text: object) -> str:
     Joiners inside emoji stay: they change how a sign looks, not where the cursor goes.
     """
     value = str(text)
-    if value.isascii() and value.isprintable():
+    if value.isprintable():  # then there is nothing to escape, and each line of a log comes by here
         return value
     return "".join(character if is_harmless(character) else _escape(character) for character in value)
 
