@@ -20,4 +20,4 @@ done
 .venv/bin/ruff format --check .
 .venv/bin/mypy
 .venv/bin/lint-imports
-.venv/bin/python -m pytest -n 3 "$@"
+.venv/bin/python -m pytest -n 3 --dist worksteal "$@"
