@@ -30,6 +30,7 @@ LATENESS_MADE_GOOD_MS: Final = 10.0
 LANE_SHIFT: Final = 40
 PRIORITY_URGENT: Final = 0
 PRIORITY_NORMAL: Final = 1
+PRIORITY_BULK: Final = 2  # campaigns: they share what single messages and calls leave
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

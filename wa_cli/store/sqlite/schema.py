@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import sqlite3
 
 APPLICATION_ID: Final = 0x57414342  # "WACB": tells a wa database from any other SQLite file
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 # Times are milliseconds since 1970 in UTC.  A state is a word, so that the file can be read without wa.
 # The id of a subgroup is never used again (AUTOINCREMENT), since batches remember it after the subgroup is gone; its
@@ -376,6 +376,188 @@ VERSION_2: Final = (
     "ALTER TABLE batch ADD COLUMN actor TEXT",
 )
 
+# Campaigns: what the file said, what was planned, what was let go, and who clicked.
+VERSION_3: Final = (
+    """
+    CREATE TABLE campaign (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL,
+        folded_name TEXT NOT NULL UNIQUE,
+        path TEXT NOT NULL,
+        source TEXT NOT NULL,
+        state TEXT NOT NULL DEFAULT 'draft' CHECK (state IN
+            ('draft', 'scheduled', 'running', 'paused', 'finished', 'cancelled')),
+        created_at INTEGER NOT NULL,
+        changed_at INTEGER NOT NULL,
+        paused_by TEXT CHECK (paused_by IN ('person', 'wa')),
+        pause_code TEXT,
+        pause_reason TEXT,
+        next_occurrence_at INTEGER,
+        actor TEXT
+    ) STRICT
+    """,
+    # Each step of its life, with who took it and why.
+    """
+    CREATE TABLE campaign_change (
+        id INTEGER PRIMARY KEY,
+        campaign_id INTEGER NOT NULL REFERENCES campaign(id) ON DELETE CASCADE,
+        at INTEGER NOT NULL,
+        from_state TEXT,
+        to_state TEXT NOT NULL,
+        actor TEXT NOT NULL,
+        reason TEXT
+    ) STRICT
+    """,
+    "CREATE INDEX campaign_change_campaign ON campaign_change (campaign_id)",
+    # A timetable: lines with a content leave at their time, lines with a reason do not.  occurrence is the local time
+    # of a recurring campaign's turn, '' otherwise.  finished_at: all lines are there.
+    """
+    CREATE TABLE plan (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        campaign_id INTEGER NOT NULL REFERENCES campaign(id) ON DELETE CASCADE,
+        occurrence TEXT NOT NULL DEFAULT '',
+        digest TEXT,
+        source TEXT NOT NULL,
+        inputs TEXT NOT NULL,
+        summary TEXT,
+        created_at INTEGER NOT NULL,
+        finished_at INTEGER,
+        applied_at INTEGER,
+        owner TEXT
+    ) STRICT
+    """,
+    "CREATE INDEX plan_campaign ON plan (campaign_id)",
+    # part: the number of the line's batch within the plan, see plan_part.  contact_id is NULL for a row of a file that
+    # names nobody.
+    """
+    CREATE TABLE plan_line (
+        id INTEGER PRIMARY KEY,
+        plan_id INTEGER NOT NULL,
+        contact_id INTEGER,
+        content_id INTEGER,
+        part INTEGER,
+        due_at INTEGER,
+        expires_at INTEGER,
+        reason TEXT,
+        details TEXT
+    ) STRICT
+    """,
+    "CREATE INDEX plan_line_plan ON plan_line (plan_id)",
+    # What the lines of one stage, variant and zone share; each becomes a batch.
+    """
+    CREATE TABLE plan_part (
+        plan_id INTEGER NOT NULL,
+        part INTEGER NOT NULL,
+        stage TEXT NOT NULL CHECK (stage IN ('canary', 'main')),
+        variant TEXT NOT NULL,
+        zone TEXT NOT NULL,
+        PRIMARY KEY (plan_id, part)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # One ledger: a campaign that is sent once has one run, a recurring one has a run for each occurrence.
+    """
+    CREATE TABLE run (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        campaign_id INTEGER NOT NULL REFERENCES campaign(id),
+        occurrence TEXT NOT NULL DEFAULT '',
+        plan_id INTEGER,
+        state TEXT NOT NULL CHECK (state IN ('planning', 'running', 'finished', 'cancelled', 'missed')),
+        created_at INTEGER NOT NULL,
+        started_at INTEGER,
+        ended_at INTEGER,
+        canary_until INTEGER,
+        canary_judged_at INTEGER,
+        first_message_id INTEGER,
+        last_message_id INTEGER,
+        owner TEXT,
+        UNIQUE (campaign_id, occurrence)
+    ) STRICT
+    """,
+    # People and rows that a run left out, each with its reason; they are in its ledger and get no message.
+    """
+    CREATE TABLE exclusion (
+        id INTEGER PRIMARY KEY,
+        run_id INTEGER NOT NULL REFERENCES run(id),
+        contact_id INTEGER,
+        reason TEXT NOT NULL,
+        details TEXT
+    ) STRICT
+    """,
+    "CREATE INDEX exclusion_run ON exclusion (run_id)",
+    # How many messages of a run stand where; kept for campaigns alone, the plain path pays nothing for it.
+    """
+    CREATE TABLE run_tally (
+        run_id INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        receipt TEXT NOT NULL,
+        n INTEGER NOT NULL,
+        PRIMARY KEY (run_id, state, receipt)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "ALTER TABLE message ADD COLUMN run_id INTEGER REFERENCES run(id)",
+    # Nobody is written to twice by one run, whatever is edited and applied again.
+    "CREATE UNIQUE INDEX message_once_a_run ON message (run_id, contact_id) WHERE run_id IS NOT NULL",
+    # The rows that go in are counted by whoever puts them in, many at once.
+    """
+    CREATE TRIGGER run_tally_update AFTER UPDATE OF state, receipt ON message
+    WHEN new.run_id IS NOT NULL AND (new.state <> old.state OR new.receipt IS NOT old.receipt) BEGIN
+        UPDATE run_tally SET n = n - 1
+        WHERE run_id = old.run_id AND state = old.state AND receipt = ifnull(old.receipt, '');
+        INSERT INTO run_tally VALUES (new.run_id, new.state, ifnull(new.receipt, ''), 1)
+        ON CONFLICT DO UPDATE SET n = n + 1;
+    END
+    """,
+    # A batch of a campaign: its run, its stage, variant and zone; quiet is the hours and days in which it rests, as
+    # JSON; weight is its share of the instance beside other campaigns; held_at: nothing of its lane starts.
+    "ALTER TABLE batch ADD COLUMN run_id INTEGER REFERENCES run(id)",
+    "ALTER TABLE batch ADD COLUMN stage TEXT",
+    "ALTER TABLE batch ADD COLUMN variant TEXT",
+    "ALTER TABLE batch ADD COLUMN zone TEXT",
+    "ALTER TABLE batch ADD COLUMN quiet TEXT",
+    "ALTER TABLE batch ADD COLUMN weight INTEGER NOT NULL DEFAULT 1",
+    "ALTER TABLE batch ADD COLUMN limits TEXT",
+    "ALTER TABLE batch ADD COLUMN held_at INTEGER",
+    "ALTER TABLE batch ADD COLUMN held_reason TEXT",
+    "CREATE INDEX batch_held ON batch (id) WHERE held_at IS NOT NULL",
+    "CREATE INDEX batch_run ON batch (run_id) WHERE run_id IS NOT NULL",
+    # The approved templates of an account, as they were last read from it.
+    """
+    CREATE TABLE template (
+        instance_id INTEGER NOT NULL REFERENCES instance(id),
+        name TEXT NOT NULL,
+        language TEXT NOT NULL,
+        category TEXT,
+        status TEXT NOT NULL,
+        parameter_format TEXT,
+        components TEXT NOT NULL,
+        synced_at INTEGER NOT NULL,
+        PRIMARY KEY (instance_id, name, language)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # The links that a plan's messages carry in short; a token names plan, person and link, and is signed.
+    """
+    CREATE TABLE link (
+        plan_id INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        url TEXT NOT NULL,
+        PRIMARY KEY (plan_id, number)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # kind: `person`, or `preview` for what fetched the page to draw a preview of it.
+    """
+    CREATE TABLE click (
+        id INTEGER PRIMARY KEY,
+        plan_id INTEGER NOT NULL,
+        contact_id INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('person', 'preview')),
+        agent TEXT
+    ) STRICT
+    """,
+    "CREATE INDEX click_plan ON click (plan_id, contact_id)",
+)
+
 
 def read_version(connection: sqlite3.Connection) -> int:
     """The schema version of the file, 0 when it holds none."""
@@ -403,6 +585,11 @@ def migrate(connection: sqlite3.Connection, *, install: str) -> None:
     @migrations()
     def version_2(database: Database) -> None:
         for statement in VERSION_2:
+            database.conn.execute(statement)
+
+    @migrations()
+    def version_3(database: Database) -> None:
+        for statement in VERSION_3:
             database.conn.execute(statement)
 
     connection.execute("BEGIN IMMEDIATE")
