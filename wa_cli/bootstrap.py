@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.instances import SqliteInstances
     from wa_cli.store.sqlite.intake import SqliteIntake
     from wa_cli.store.sqlite.leases import SqliteLeases
+    from wa_cli.store.sqlite.links import SqliteLinks
     from wa_cli.store.sqlite.messages import SqliteMessages
     from wa_cli.store.sqlite.people import SqlitePeople
     from wa_cli.store.sqlite.queue import SqliteQueue
@@ -79,6 +80,10 @@ class App:
     def close(self) -> None:
         self.owner.close()
         self.database.close()
+
+    def open_beside(self) -> App:
+        """The same on a second connection, for another thread.  Whoever opens it closes its database alone."""
+        return replace(self, database=self.open_reader())
 
     def open_reader(self) -> Database:
         """A second connection to the same file, for looking at it from another thread."""
@@ -230,6 +235,12 @@ class App:
         from wa_cli.store.sqlite.api_keys import SqliteApiKeys
 
         return SqliteApiKeys(self.database)
+
+    @cached_property
+    def links(self) -> SqliteLinks:
+        from wa_cli.store.sqlite.links import SqliteLinks
+
+        return SqliteLinks(self.database)
 
     @cached_property
     def erasure(self) -> SqliteErasure:

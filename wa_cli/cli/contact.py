@@ -506,6 +506,7 @@ def _profile_document(profile: Profile, *, now_ms: int) -> dict[str, Any]:
             if talk.transport == "cloud_api"
         ],
         "messages": dict(profile.messages),
+        "clicks": profile.clicks,
     }
 
 
@@ -535,6 +536,8 @@ def _profile_fields(session: Session, profile: Profile, *, now_ms: int) -> list[
             fields.append(("window", f"{talk.instance}: {_explain_window(session, talk, now_ms=now_ms)}"))
     counts = ", ".join(f"{count} {standing}" for standing, count in profile.messages.items())
     fields.append(("messages", counts or "none"))
+    if profile.clicks:
+        fields.append(("clicks", f"{profile.clicks:,} on short links"))
     fields += [("consent", _explain_consent(session, row, contact)) for row in profile.consent]
     if not profile.consent:
         fields.append(("consent", "nothing in the ledger"))

@@ -68,6 +68,7 @@ class Profile:
     """Everything that is known of a contact.
 
     messages: how many of theirs stand where.  moved_from, moved_to: numbers before and after, as WhatsApp told us.
+    clicks: how often they followed a short link.
     """
 
     contact: Contact
@@ -78,6 +79,7 @@ class Profile:
     messages: Mapping[str, int]
     moved_from: tuple[str, ...] = ()
     moved_to: tuple[str, ...] = ()
+    clicks: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 Their messages keep their rows, states and times under a contact without a name, so every count stays true (promise
 P13).  All that says who it was goes: the number, its other spellings, names, attributes, words that nobody else got,
-what they wrote, the provider's ids (which hold the number), details of errors, and their part of raw webhooks.
+what they wrote, the provider's ids (which hold the number), details of errors, and their part of raw webhooks.  Clicks
+stay with the messages; where a link led that only they got goes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from wa_cli.domain.contact import Erased
+from wa_cli.domain.link import own_numbers
 from wa_cli.domain.message import Text, content_hash, encode_content
 from wa_cli.errors import NotFound, Temporary
 from wa_cli.store.sqlite.contacts import digest_of, read_install
@@ -66,6 +68,8 @@ BLANK: Final = (
         OR (message_id IS NULL AND batch_id IN (SELECT batch_id FROM message WHERE contact_id = :contact)
             AND batch_id NOT IN (SELECT batch_id FROM message WHERE contact_id <> :contact
                 AND batch_id IN (SELECT batch_id FROM message WHERE contact_id = :contact)))""",
+    "DELETE FROM link WHERE number BETWEEN :first_link AND :last_link",
+    "UPDATE click SET agent = NULL WHERE contact_id = :contact AND agent IS NOT NULL",
     "DELETE FROM inbound WHERE contact_id = :contact",
     "DELETE FROM conversation WHERE instance_id IN (SELECT id FROM instance) AND contact_id = :contact",
     "DELETE FROM member WHERE contact_id = :contact",
@@ -152,7 +156,8 @@ def _check_quiet(connection: sqlite3.Connection, contact_id: int) -> None:
 
 
 def _erase_contact(connection: sqlite3.Connection, contact_id: int, names: Sequence[str], *, now_ms: int) -> Erased:
-    values = {"contact": contact_id, "now": now_ms}
+    first_link, last_link = own_numbers(contact_id)
+    values = {"contact": contact_id, "now": now_ms, "first_link": first_link, "last_link": last_link}
     for table in ("erased_message", "erased_content"):
         connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS {table} (id INTEGER PRIMARY KEY)")
         connection.execute(f"DELETE FROM temp.{table}")  # noqa: S608  # own words

@@ -30,6 +30,7 @@ from wa_cli.store.sqlite.contacts import (
     suppress_again,
 )
 from wa_cli.store.sqlite.leases import fold_log
+from wa_cli.store.sqlite.links import count_clicks_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -234,6 +235,7 @@ class SqlitePeople:
                 consent=tuple(turn.read_consent(contact_id)),
                 talks=tuple(_talk(one) for one in connection.execute(READ_TALKS, (contact_id,))),
                 messages=_count_messages(connection, contact_id),
+                clicks=count_clicks_of(connection, contact_id),
                 moved_from=tuple(
                     turn.address_of(link.old_id) for link in turn.links_to(contact_id) if link.at_ms < ALWAYS
                 ),
