@@ -7,20 +7,33 @@ refused with both readings; what a change of the clocks makes impossible or doub
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from difflib import get_close_matches
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from wa_cli.domain.recipient import show_text
-from wa_cli.errors import UsageError
+from wa_cli.domain.wall_clock import (
+    CLOCK,
+    DAY_WORDS,
+    DAYS,
+    MONTH_WORDS,
+    MONTHS,
+    join_with_or,
+    read_clock,
+    settle_wall,
+    show_clock,
+    show_day,
+    show_words,
+    suggest_word,
+    tidy_words,
+)
+from wa_cli.domain.wall_clock import InvalidTime as InvalidTime  # refused here, so it is found here, too
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +48,6 @@ class Instant:
     zone: str
     words: str
     note: str | None
-
-
-class InvalidTime(UsageError):
-    default_code = "invalid_time"
 
 
 GRACE = timedelta(seconds=60)  # someone who types the current minute means now
@@ -58,7 +67,7 @@ def parse_time(text: str, *, now: datetime, zone: ZoneInfo) -> Instant:
     Raises: InvalidTime on anything else: past by over a minute, ambiguous, impossible, over 20 years ahead.
     Source: row R2 for epoch seconds; the rest is ours.
     """
-    words = _tidy(text)
+    words = tidy_words(text)
     if not words:
         raise InvalidTime("the time is empty", hint=_EXAMPLES)
     if len(words) > 100:
@@ -66,15 +75,15 @@ def parse_time(text: str, *, now: datetime, zone: ZoneInfo) -> Instant:
     try:
         instant = _read(words, text.strip(), now.astimezone(UTC), zone)
     except OverflowError as problem:
-        raise InvalidTime(f"'{_shown(text)}' is outside the years wa knows", hint=_EXAMPLES) from problem
+        raise InvalidTime(f"'{show_words(text)}' is outside the years wa knows", hint=_EXAMPLES) from problem
     late = now - instant.at
     if late > GRACE:
         raise InvalidTime(
-            f"'{_shown(text)}' was {_span(late)} ago ({_stamp(instant.at, instant.zone)})",
+            f"'{show_words(text)}' was {_span(late)} ago ({_stamp(instant.at, instant.zone)})",
             hint=_hint_for_the_past(words),
         )
     if -late > FURTHEST:
-        raise InvalidTime(f"'{_shown(text)}' is more than 20 years ahead", hint="check the year")
+        raise InvalidTime(f"'{show_words(text)}' is more than 20 years ahead", hint="check the year")
     return instant
 
 
@@ -85,7 +94,7 @@ def parse_duration(text: str) -> timedelta:
     since it may be minutes or months; beside hours or seconds (`2h30m`, `1m30s`) it is minutes.
     Raises: InvalidTime, also above ten years.
     """
-    days, seconds = _read_duration(_tidy(text), text)
+    days, seconds = _read_duration(tidy_words(text), text)
     return timedelta(days=days, seconds=seconds)
 
 
@@ -97,9 +106,9 @@ def describe_instant(instant: datetime, *, zone: ZoneInfo, now: datetime) -> str
     local, utc = instant.astimezone(zone), instant.astimezone(UTC)
     distance = _distance(instant - now)
     if str(zone) in _UTC_NAMES:
-        return f"{_day(utc.date())} {_clock(utc)} UTC ({distance})"
-    day = "" if local.date() == utc.date() else f"{_day(utc.date())} "
-    return f"{_day(local.date())} {_clock(local)} {zone} ({day}{_clock(utc)} UTC, {distance})"
+        return f"{show_day(utc.date())} {show_clock(utc)} UTC ({distance})"
+    day = "" if local.date() == utc.date() else f"{show_day(utc.date())} "
+    return f"{show_day(local.date())} {show_clock(local)} {zone} ({day}{show_clock(utc)} UTC, {distance})"
 
 
 def progressive_due_times(start: datetime, *, count: int, delay_ms: int) -> Iterator[datetime]:
@@ -145,21 +154,8 @@ def auto_delay_ms(size: int) -> int:
 
 # The words of --at
 
-_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_MONTHS = (
-    *("january", "february", "march", "april", "may", "june"),
-    *("july", "august", "september", "october", "november", "december"),
-)
-_DAY_WORDS = {word: number for number, name in enumerate(_DAYS) for word in (name, name[:3])} | {
-    "tues": 1,
-    "weds": 2,
-    "thur": 3,
-    "thurs": 3,
-}
-_MONTH_WORDS = {word: number for number, name in enumerate(_MONTHS, 1) for word in (name, name[:3])} | {"sept": 9}
-_KEYWORDS = [*_DAYS, *_MONTHS, "today", "tomorrow", "noon", "midnight", "next", "now"]
+_KEYWORDS = [*DAYS, *MONTHS, "today", "tomorrow", "noon", "midnight", "next", "now"]
 
-_CLOCK = r"(?:\d{1,2}:\d{1,2}(?::\d{1,2}(?:[.,]\d+)?)?\s?(?:[ap]\.?m\.?)?|\d{1,2}\s?[ap]\.?m\.?|noon|midnight)"
 _OFFSET = r"(?:z|(?:utc|gmt)?[+-]\d{1,2}(?::?\d{2})?|utc|gmt)"
 _ZONE = rf"(?:\s*(?P<offset>{_OFFSET})|\s+(?P<zone>[a-z][a-z0-9_+/-]*(?:\s[a-z]+)?))?"
 _DATE = r"(?P<year>\d{4})-(?P<month>\d{1,2})-(?P<day>\d{1,2})"
@@ -168,11 +164,11 @@ _NAMED_DATE = (
     r"(?P<month2>[a-z]+)\s(?P<day2>\d{1,2})(?:st|nd|rd|th)?),?\s(?P<year>\d{4})"
 )
 
-_ISO = re.compile(rf"{_DATE}(?:t\s?|,?\s(?:at\s)?)(?P<clock>{_CLOCK}){_ZONE}")
-_NAMED = re.compile(rf"{_NAMED_DATE},?\s(?:at\s)?(?P<clock>{_CLOCK}){_ZONE}")
-_RELATIVE = re.compile(rf"(?P<next>next\s)?(?P<dayword>[a-z]+),?\s(?:at\s)?(?P<clock>{_CLOCK}){_ZONE}")
-_RELATIVE_LAST = re.compile(rf"(?:at\s)?(?P<clock>{_CLOCK})\s(?:on\s)?(?P<next>next\s)?(?P<dayword>[a-z]+){_ZONE}")
-_TODAY = re.compile(rf"(?:at\s)?(?P<clock>{_CLOCK}){_ZONE}")
+_ISO = re.compile(rf"{_DATE}(?:t\s?|,?\s(?:at\s)?)(?P<clock>{CLOCK}){_ZONE}")
+_NAMED = re.compile(rf"{_NAMED_DATE},?\s(?:at\s)?(?P<clock>{CLOCK}){_ZONE}")
+_RELATIVE = re.compile(rf"(?P<next>next\s)?(?P<dayword>[a-z]+),?\s(?:at\s)?(?P<clock>{CLOCK}){_ZONE}")
+_RELATIVE_LAST = re.compile(rf"(?:at\s)?(?P<clock>{CLOCK})\s(?:on\s)?(?P<next>next\s)?(?P<dayword>[a-z]+){_ZONE}")
+_TODAY = re.compile(rf"(?:at\s)?(?P<clock>{CLOCK}){_ZONE}")
 _DAY_ALONE = (re.compile(_DATE), re.compile(_NAMED_DATE), re.compile(r"(?:next\s)?(?P<dayword>[a-z]+)"))
 
 
@@ -191,7 +187,7 @@ def _read(words: str, typed: str, now: datetime, zone: ZoneInfo) -> Instant:
         return _resolve(_named_day(match, typed), match, typed, now, zone)
     for pattern in (_RELATIVE, _RELATIVE_LAST):
         match = pattern.fullmatch(words)
-        if match and (match["dayword"] in {"today", "tomorrow"} or match["dayword"] in _DAY_WORDS):
+        if match and (match["dayword"] in {"today", "tomorrow"} or match["dayword"] in DAY_WORDS):
             return _read_relative(match, typed, now, zone)
     if match := _TODAY.fullmatch(words):
         return _resolve(None, match, typed, now, zone)
@@ -203,7 +199,7 @@ def _read_distance(words: str, typed: str, now: datetime, zone: ZoneInfo) -> Ins
     if not days:
         return Instant(at=now + timedelta(seconds=seconds), zone=str(zone), words=typed, note=None)
     wall = now.astimezone(zone).replace(tzinfo=None, fold=0) + timedelta(days=days)
-    at, note = _settle(wall, zone, now)
+    at, note = settle_wall(wall, zone, not_before=now - GRACE)
     return Instant(at=at + timedelta(seconds=seconds), zone=str(zone), words=typed, note=note)
 
 
@@ -239,33 +235,33 @@ def _refuse_slashes(words: str, typed: str) -> None:
         except ValueError:
             continue
     if not readings:
-        raise InvalidTime(f"'{_shown(typed)}' names a day that does not exist", hint=_EXAMPLES)
+        raise InvalidTime(f"'{show_words(typed)}' names a day that does not exist", hint=_EXAMPLES)
     if len(set(readings)) == 2:
-        spelled = " or ".join(f"{day.day} {_MONTHS[day.month - 1].capitalize()} {day.year}" for day in readings)
+        spelled = " or ".join(f"{day.day} {MONTHS[day.month - 1].capitalize()} {day.year}" for day in readings)
         raise InvalidTime(
-            f"'{_shown(typed)}' could be {spelled}",
+            f"'{show_words(typed)}' could be {spelled}",
             hint=f"write {readings[0]} or {readings[1]} with the time after it, such as {readings[0]} 09:00",
         )
     raise InvalidTime(
-        f"'{_shown(typed)}' is not how wa reads dates",
+        f"'{show_words(typed)}' is not how wa reads dates",
         hint=f"write {readings[0].isoformat()} with the time after it",
     )
 
 
 def _named_day(match: re.Match[str], typed: str) -> date:
     month_word = match["month1"] or match["month2"]
-    month = _MONTH_WORDS.get(month_word)
+    month = MONTH_WORDS.get(month_word)
     if month is None:
-        raise InvalidTime(f"'{month_word}' is not a month", hint=_suggest(month_word, _MONTHS) or _EXAMPLES)
+        raise InvalidTime(f"'{month_word}' is not a month", hint=suggest_word(month_word, MONTHS) or _EXAMPLES)
     day = _calendar_day(int(match["year"]), month, int(match["day1"] or match["day2"]), typed)
     dayname = match["dayname"]
     if dayname is None:
         return day
-    if dayname not in _DAY_WORDS:
-        raise InvalidTime(f"'{dayname}' is not a day of the week", hint=_suggest(dayname, _DAYS) or _EXAMPLES)
-    if _DAY_WORDS[dayname] != day.weekday():
+    if dayname not in DAY_WORDS:
+        raise InvalidTime(f"'{dayname}' is not a day of the week", hint=suggest_word(dayname, DAYS) or _EXAMPLES)
+    if DAY_WORDS[dayname] != day.weekday():
         raise InvalidTime(
-            f"{_day(day)[4:]} is a {_DAYS[day.weekday()].capitalize()}",
+            f"{show_day(day)[4:]} is a {DAYS[day.weekday()].capitalize()}",
             hint="leave the day of the week away, or correct one of the two",
         )
     return day
@@ -276,9 +272,9 @@ def _calendar_day(year: int, month: int, day: int, typed: str) -> date:
         return date(year, month, day)
     except ValueError as problem:
         if 1 <= month <= 12 and 1 <= day <= 31 and year:
-            reason = f"{_MONTHS[month - 1].capitalize()} {year} has no day {day}"
+            reason = f"{MONTHS[month - 1].capitalize()} {year} has no day {day}"
         else:
-            reason = f"'{_shown(typed)}' names a day that does not exist"
+            reason = f"'{show_words(typed)}' names a day that does not exist"
         raise InvalidTime(reason, hint=_EXAMPLES) from problem
 
 
@@ -288,15 +284,15 @@ def _read_relative(match: re.Match[str], typed: str, now: datetime, zone: ZoneIn
     word = match["dayword"]
     if word in {"today", "tomorrow"}:
         if match["next"]:
-            raise InvalidTime(f"'{_shown(typed)}' is not a day", hint=f"leave 'next' away: {word} {match['clock']}")
+            raise InvalidTime(f"'{show_words(typed)}' is not a day", hint=f"leave 'next' away: {word} {match['clock']}")
         return _resolve(today + timedelta(days=word == "tomorrow"), match, typed, now, zone)
-    ahead = (_DAY_WORDS[word] - today.weekday()) % 7
-    name = _DAYS[_DAY_WORDS[word]]
+    ahead = (DAY_WORDS[word] - today.weekday()) % 7
+    name = DAYS[DAY_WORDS[word]]
     if ahead:
         instant = _resolve(today + timedelta(days=ahead), match, typed, now, zone)
         if not match["next"]:
             return instant
-        note = f"next {name} is read as the coming one, {_day(today + timedelta(days=ahead))}"
+        note = f"next {name} is read as the coming one, {show_day(today + timedelta(days=ahead))}"
         return Instant(
             at=instant.at,
             zone=instant.zone,
@@ -310,70 +306,22 @@ def _read_relative(match: re.Match[str], typed: str, now: datetime, zone: ZoneIn
     near = today if still_ahead else today + timedelta(days=7)
     far, clock = near + timedelta(days=7), match["clock"]
     raise InvalidTime(
-        f"today is {name.capitalize()}, so '{_shown(typed)}' could be {_day(near)} or {_day(far)}",
+        f"today is {name.capitalize()}, so '{show_words(typed)}' could be {show_day(near)} or {show_day(far)}",
         hint=f"write {near} {clock} or {far} {clock}",
     )
 
 
 def _resolve(day: date | None, match: re.Match[str], typed: str, now: datetime, zone: ZoneInfo) -> Instant:
     """day: None for the current one, in the zone that the words name."""
-    clock = _read_clock(match["clock"], typed)
+    clock = read_clock(match["clock"], typed)
     shown_zone, offset = _zone_of(match, zone, typed)
     place = offset or shown_zone
     wall = datetime.combine(day or now.astimezone(place).date(), clock)
     if offset is not None:
         at, note = wall.replace(tzinfo=offset).astimezone(UTC), None
     else:
-        at, note = _settle(wall, shown_zone, now)
+        at, note = settle_wall(wall, shown_zone, not_before=now - GRACE)
     return Instant(at=at, zone=str(shown_zone), words=typed, note=note)
-
-
-def _settle(wall: datetime, zone: ZoneInfo, now: datetime) -> tuple[datetime, str | None]:
-    """The instant of a wall time, and what was chosen where the clocks skip or repeat it.
-
-    Skipped: as far after the gap as it was after its begin.  Repeated: the first, unless that one is past.
-    """
-    first = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
-    second = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
-    if first == second:
-        return first, None
-    where = f"on {wall.day} {_MONTHS[wall.month - 1][:3].capitalize()} {wall.year} in {zone}"
-    if first.astimezone(zone).replace(tzinfo=None, fold=0) != wall:
-        used = first.astimezone(zone)
-        return first, f"{_clock(wall)} does not exist {where}, the clocks go forward; using {_clock(used)}"
-    chosen, name, other = (first, "first", second) if now - first <= GRACE else (second, "second", first)
-    text = f"{_clock(wall)} happens twice {where}; using the {name}, {_clock(chosen)} UTC"
-    return chosen, f"{text} (the other is {_iso(other)})"
-
-
-def _read_clock(words: str, typed: str) -> time:
-    if words == "noon":
-        return time(12)
-    if words == "midnight":
-        raise InvalidTime(
-            f"'{_shown(typed)}' could be the midnight that begins the day or the one that ends it",
-            hint="write 00:00 with its date, such as tomorrow 00:00",
-        )
-    match = re.fullmatch(r"(\d{1,2})(?::(\d{1,2})(?::(\d{1,2})(?:[.,](\d+))?)?)?\s?([ap])?(?:\.?m\.?)?", words)
-    if match is None:  # pragma: no cover - _CLOCK admits nothing else
-        raise InvalidTime(f"'{_shown(typed)}' is not a time", hint=_EXAMPLES)
-    hour, minute, second = int(match[1]), int(match[2] or 0), int(match[3] or 0)
-    if any(part is not None and len(part) == 1 for part in (match[2], match[3])):
-        raise InvalidTime(f"'{words}' has minutes or seconds of one digit", hint="write two, such as 09:05")
-    if match[5]:
-        if hour == 12:
-            raise InvalidTime(
-                f"'{words}' is read as noon by some and as midnight by others",
-                hint=f"write 12:{minute:02} or 00:{minute:02}",
-            )
-        if not 1 <= hour <= 11:
-            raise InvalidTime(f"'{words}' is not a time", hint="the hours of am and pm go from 1 to 12")
-        hour += 12 if match[5] == "p" else 0
-    if (hour, minute, second) == (24, 0, 0):
-        raise InvalidTime(f"'{words}' is the end of a day", hint="write 00:00 of the day after")
-    if hour > 23 or minute > 59 or second > 59:
-        raise InvalidTime(f"there is no time '{words}'", hint="times go from 00:00 to 23:59")
-    return time(hour, minute, second, int((match[4] or "0")[:6].ljust(6, "0")))
 
 
 # Zones
@@ -424,12 +372,20 @@ def parse_zone(text: str) -> ZoneInfo:
     if wanted in _ABBREVIATIONS:
         names = _ABBREVIATIONS[wanted]
         several = (
-            f"{wanted.upper()} could be {_either(names)}" if len(names) > 1 else f"{wanted.upper()} is no zone's name"
+            f"{wanted.upper()} could be {join_with_or(names)}"
+            if len(names) > 1
+            else f"{wanted.upper()} is no zone's name"
         )
-        raise InvalidTime(several, hint=f"write {_either(names)}, or an offset such as +05:30")
+        raise InvalidTime(several, hint=f"write {join_with_or(names)}, or an offset such as +05:30")
     name = _zone_names().get(wanted)
     if name is None or ("/" not in name and (name.isupper() or any(map(str.isdigit, name)))):
-        raise InvalidTime(f"no time zone named '{_shown(text)}'", hint=_nearest_zones(wanted))
+        raise InvalidTime(f"no time zone named '{show_words(text)}'", hint=_nearest_zones(wanted))
+    return load_zone(name)
+
+
+@lru_cache(maxsize=1024)
+def load_zone(name: str) -> ZoneInfo:
+    """A zone by its exact name.  Raises: InvalidTime when this machine does not have it."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as problem:
@@ -448,7 +404,9 @@ def _zone_of(match: re.Match[str], zone: ZoneInfo, typed: str) -> tuple[ZoneInfo
         return (ZoneInfo("UTC"), None) if words in {"utc", "gmt"} else (zone, UTC)
     hours, minutes = int(sign[2]), int(sign[3] or 0)
     if minutes > 59 or hours * 60 + minutes > 14 * 60:
-        raise InvalidTime(f"'{words}' is no offset from UTC ('{_shown(typed)}')", hint="they go from -12:00 to +14:00")
+        raise InvalidTime(
+            f"'{words}' is no offset from UTC ('{show_words(typed)}')", hint="they go from -12:00 to +14:00"
+        )
     offset = timedelta(hours=hours, minutes=minutes)
     return zone, timezone(-offset if sign[1] == "-" else offset)
 
@@ -470,7 +428,7 @@ def _nearest_zones(wanted: str) -> str:
     near += [cities[match] for match in get_close_matches(last, cities, n=2, cutoff=0.75)]
     if not near:
         return "zones look like Europe/Berlin, offsets like +05:30"
-    return f"did you mean {_either(tuple(dict.fromkeys(near))[:2])}?"
+    return f"did you mean {join_with_or(tuple(dict.fromkeys(near))[:2])}?"
 
 
 # Durations
@@ -493,7 +451,7 @@ _PART = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s?([a-z]+)")
 
 def _read_duration(words: str, typed: str) -> tuple[int, float]:
     """Whole days (weeks included) and the seconds beside them."""
-    shown = _shown(typed)
+    shown = show_words(typed)
     plain = re.sub(r"(?:,\s?|\s)and\s|,\s", " ", words)
     parts = _PART.findall(plain)
     if not parts or _PART.sub("", plain).strip():
@@ -510,8 +468,8 @@ def _read_duration(words: str, typed: str) -> tuple[int, float]:
             raise InvalidTime(f"'{shown}' counts in months or years, which differ in length", hint="count in days")
         if unit not in _UNITS:
             raise InvalidTime(
-                f"'{_shown(unit)}' is not a unit of time",
-                hint=_suggest(unit, _UNITS) or "units are s, min, h, days and weeks",
+                f"'{show_words(unit)}' is not a unit of time",
+                hint=suggest_word(unit, _UNITS) or "units are s, min, h, days and weeks",
             )
         if unit == "m" and not any(_UNITS[other][1] in {1, 3600} for _, other in parts if other in _UNITS):
             raise InvalidTime(
@@ -536,35 +494,24 @@ def _read_duration(words: str, typed: str) -> tuple[int, float]:
 # Words for people
 
 
-def _tidy(text: str) -> str:
-    """Lower case, plain digits and punctuation, single spaces."""
-    folded = unicodedata.normalize("NFKC", text).replace("−", "-")
-    digits = "".join(
-        str(unicodedata.decimal(character)) if unicodedata.category(character) == "Nd" else character
-        for character in folded
-        if unicodedata.category(character) != "Cf"
-    )
-    return " ".join(digits.lower().split())
-
-
 def _not_understood(words: str, typed: str) -> InvalidTime:
-    shown = _shown(typed)
-    if month := _MONTH_WORDS.get(words):
-        name = _MONTHS[month - 1].capitalize()
+    shown = show_words(typed)
+    if month := MONTH_WORDS.get(words):
+        name = MONTHS[month - 1].capitalize()
         return InvalidTime(
             f"'{shown}' could be 1 {name} or today's day of the month in {name}",
             hint=f"write the date and the time, such as 2030-{month:02}-01 09:00",
         )
     days = (pattern.fullmatch(words) for pattern in _DAY_ALONE)
     day = next((match.groupdict() for match in days if match), {})
-    if "year" in day or day.get("dayword") in {*_DAY_WORDS, "today", "tomorrow"}:
+    if "year" in day or day.get("dayword") in {*DAY_WORDS, "today", "tomorrow"}:
         return InvalidTime(f"'{shown}' has no time of day", hint=f"write {words} 09:00")
     if words.startswith("-"):
         return InvalidTime(f"'{shown}' is negative", hint=_EXAMPLES)
     if re.search(r"\bw\d\d|\d{4}-\d{3}\b", words):
         return InvalidTime(f"'{shown}' counts weeks or days of a year", hint="write the date: 2026-11-22 09:00")
     for word in re.findall(r"[a-z]{3,}", words):
-        if word not in _KEYWORDS and (near := _suggest(word, _KEYWORDS)):
+        if word not in _KEYWORDS and (near := suggest_word(word, _KEYWORDS)):
             return InvalidTime(f"'{shown}' is not a time", hint=near)
     if lone := re.fullmatch(r"(\d+)\s?m", words):
         return InvalidTime(
@@ -580,42 +527,16 @@ _DURATION_SHAPE = re.compile(r"(?:\d+(?:\.\d+)?\s?(?:s|sec|min|mins|minutes?|h|h
 
 
 def _hint_for_the_past(words: str) -> str:
-    match = _TODAY.fullmatch(words) or re.fullmatch(rf"today\s(?:at\s)?(?P<clock>{_CLOCK}).*", words)
+    match = _TODAY.fullmatch(words) or re.fullmatch(rf"today\s(?:at\s)?(?P<clock>{CLOCK}).*", words)
     if match:
         rest = words.removeprefix("today ").removeprefix("at ")
         return f"write tomorrow {rest}, or now"
     return "write a time ahead, or now"
 
 
-def _suggest(word: str, known: Iterable[str]) -> str | None:
-    near = get_close_matches(word, list(known), n=1, cutoff=0.7)
-    return f"did you mean {near[0]}?" if near else None
-
-
-def _either(names: tuple[str, ...]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
-
-
-def _shown(text: str) -> str:
-    return show_text(text.strip())
-
-
-def _day(day: date) -> str:
-    weekday, month = _DAYS[day.weekday()][:3].capitalize(), _MONTHS[day.month - 1][:3].capitalize()
-    return f"{weekday} {day.day} {month} {day.year}"
-
-
-def _clock(moment: datetime) -> str:
-    return f"{moment.hour:02}:{moment.minute:02}" + (f":{moment.second:02}" if moment.second else "")
-
-
 def _stamp(moment: datetime, zone: str) -> str:
     local = moment.astimezone(ZoneInfo(zone))
-    return f"{_day(local.date())} {_clock(local)} {zone}"
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return f"{show_day(local.date())} {show_clock(local)} {zone}"
 
 
 def _span(length: timedelta) -> str:
