@@ -113,13 +113,16 @@ def test_memory_stays_flat_under_twenty_thousand_receipts(
                 told.append(status(wamid, word, tag=tag) if place % 2 else status(f"wamid.other.{place}", word))
             assert receiver.post(webhook(told)) == 200
 
+    # SQLite keeps up to 16 MB of pages: fill them first, so that whatever grows afterwards is a leak.
+    for place in range(220):
+        assert receiver.post(webhook([status(f"wamid.large.{place}", "read"), {"id": "x" * 100_000}])) == 200
     tell(0, 6_000)
     receiver.wait_until_read()
     warm = receiver.memory_kib()
     tell(6_000, 20_000)
     receiver.wait_until_read()
     grown = receiver.memory_kib() - warm
-    assert grown < 8 * 1024, f"{grown} KiB more than {warm}"
+    assert grown < 2 * 1024, f"{grown} KiB more than {warm}"
     assert home.read("SELECT receipt, count(*) FROM message GROUP BY receipt") == [("read", 100)]
     assert home.read("SELECT count(*) FROM webhook_logs WHERE status <> 'done'") == [(0,)]
     home.audit().assert_sound()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from wa_cli.cli.message import format_listed, history_document, open_settled
-from wa_cli.cli.session import clean_text, session_of
+from wa_cli.cli.session import clean_json, clean_text, session_of
 from wa_cli.errors import UsageError
 from wa_cli.services.documents import failed_document, format_local, summarize
 
@@ -239,7 +239,7 @@ def _stream_json(key: str, documents: Iterable[dict[str, Any]], out: TextIO | No
     stream.write(f'{{"{key}": [')
     for document in documents:
         stream.write(",\n  " if count else "\n  ")
-        stream.write(json.dumps(document, ensure_ascii=False))
+        stream.write(clean_json(json.dumps(document, ensure_ascii=False)))
         count += 1
     stream.write("\n" if count else "")
     stream.write(f'], "count": {count}}}\n')

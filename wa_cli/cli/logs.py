@@ -13,7 +13,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from wa_cli.cli.session import clean_text, is_harmless
+from wa_cli.cli.session import clean_json, clean_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -75,11 +75,8 @@ class _JsonLines(_Formatter):
         line.update({name: getattr(record, name) for name in EXTRA_FIELDS if hasattr(record, name)})
         if record.exc_info:
             line["traceback"] = self.traceback(record)
-        written = json.dumps(line, ensure_ascii=False)
-        if written.isascii() and written.isprintable():
-            return written
         # Readers that take U+2028 or U+0085 for the end of a line, and terminals that obey U+009B, are there too.
-        return "".join(letter if is_harmless(letter) else json.dumps(letter)[1:-1] for letter in written)
+        return clean_json(json.dumps(line, ensure_ascii=False))
 
 
 def _mask(found: re.Match[str]) -> str:

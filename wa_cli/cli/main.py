@@ -182,11 +182,11 @@ def _run_command(session: Session, words: Sequence[str]) -> int:
 
 
 def _show_error(session: Session, message: str, hint: str | None, code: str, exit_code: int) -> None:
-    from wa_cli.cli.session import clean_text, fold
+    from wa_cli.cli.session import clean_json, clean_text, fold
 
     if session.json:
         document = {"error": {"code": code, "message": message, "hint": hint, "exit": exit_code}}
-        sys.stderr.write(json.dumps(document, ensure_ascii=False) + "\n")
+        sys.stderr.write(clean_json(json.dumps(document, ensure_ascii=False)) + "\n")
         return
     sys.stderr.write(f"error: {clean_text(message)}\n")
     if hint:

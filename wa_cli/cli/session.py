@@ -85,8 +85,11 @@ class Session:
 
     def show_json(self, document: Any) -> None:
         """One document on stdout, UTF-8, indented on a terminal."""
-        indent = 2 if sys.stdout.isatty() else None
-        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=indent) + "\n")
+        if sys.stdout.isatty():
+            written = "\n".join(map(clean_json, json.dumps(document, ensure_ascii=False, indent=2).split("\n")))
+        else:
+            written = json.dumps(document, ensure_ascii=False)
+        sys.stdout.write(written + "\n")
 
     def show(self, line: str = "") -> None:
         """One line of the result."""
@@ -127,14 +130,15 @@ class Session:
     def say(self, line: str) -> None:
         """A line for people: what was done, what to do next.  Silent with --quiet."""
         if not self.quiet:
-            sys.stderr.write(line + "\n")
+            sys.stderr.write(clean_text(line) + "\n")
 
     def hint(self, line: str) -> None:
         """What to type next."""
-        self.say(fold(f"hint: {line}"))
+        if not self.quiet:
+            sys.stderr.write(fold(f"hint: {clean_text(line)}") + "\n")
 
     def warn(self, line: str) -> None:
-        sys.stderr.write(f"warning: {line}\n")
+        sys.stderr.write(f"warning: {clean_text(line)}\n")
 
     def progress(self, what: str, total: int) -> ProgressLine:
         """A bar on a terminal, a line every ten seconds elsewhere."""
@@ -155,7 +159,7 @@ class Session:
             raise Refused(
                 f"not confirmed: {question}", hint=f"add {flag} to go on without being asked", code="not_confirmed"
             )
-        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.write(f"{clean_text(question)} [y/N] ")
         sys.stderr.flush()
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise Refused("stopped: you did not say yes", hint="nothing was changed", code="not_confirmed")
@@ -193,10 +197,17 @@ def clean_text(text: object) -> str:
     value = str(text)
     if value.isprintable():  # then there is nothing to escape, and each line of a log comes by here
         return value
-    return "".join(character if is_harmless(character) else _escape(character) for character in value)
+    return "".join(character if _is_harmless(character) else _escape(character) for character in value)
 
 
-def is_harmless(character: str) -> bool:
+def clean_json(line: str) -> str:
+    """A line of JSON that says the same and cannot steer a terminal: what could stands in it as an escape."""
+    if line.isascii() and line.isprintable():
+        return line
+    return "".join(letter if _is_harmless(letter) else json.dumps(letter)[1:-1] for letter in line)
+
+
+def _is_harmless(character: str) -> bool:
     """Whether a terminal only shows it."""
     if character == "\u200d":
         return True

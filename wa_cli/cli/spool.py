@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from wa_cli.cli.session import clean_json
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -22,7 +24,7 @@ class JsonSpool:
         self._is_empty = True
 
     def add(self, shape: dict[str, Any]) -> None:
-        self._file.write(("" if self._is_empty else ", ") + json.dumps(shape, ensure_ascii=False))
+        self._file.write(("" if self._is_empty else ", ") + clean_json(json.dumps(shape, ensure_ascii=False)))
         self._is_empty = False
 
     def write_to_stdout(self, fields: dict[str, Any]) -> None:

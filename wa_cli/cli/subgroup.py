@@ -20,7 +20,7 @@ from wa_cli.cli.importing import (
     refuse_whole,
     summarize,
 )
-from wa_cli.cli.session import Session, clean_text, format_time, session_of
+from wa_cli.cli.session import Session, clean_json, clean_text, format_time, session_of
 from wa_cli.errors import UsageError, WaError
 
 if TYPE_CHECKING:
@@ -413,12 +413,12 @@ def _say_opted_out(session: Session, opted_out: int) -> None:
 def _write_members_document(sizes: SubgroupSizes, members: Iterable[tuple[int, str, Any, str | None]]) -> None:
     """One JSON document, written member by member: a million of them take no memory."""
     described = {key: value for key, value in _describe(sizes).items() if key != "members"}
-    head = json.dumps(described, ensure_ascii=False)
+    head = clean_json(json.dumps(described, ensure_ascii=False))
     sys.stdout.write(f'{head[:-1]}, "members": [')
     count = 0
     for count, (_contact_id, address, kind, attributes) in enumerate(members, 1):
         fields = json.dumps({"recipient": address, "kind": kind.value})
-        sys.stdout.write(f'{", " if count > 1 else ""}{fields[:-1]}, "attributes": {attributes or "{}"}}}')
+        sys.stdout.write(f'{", " if count > 1 else ""}{fields[:-1]}, "attributes": {clean_json(attributes or "{}")}}}')
     sys.stdout.write(f'], "count": {count}}}\n')
 
 
