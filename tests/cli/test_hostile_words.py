@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from stored import ADA, BEN, EVA, enqueue, send
+from stored import ADA, BEN, EVA, UNREADABLE, enqueue, send
 
 from wa_cli.config import load_settings
 from wa_cli.domain.outcome import Accepted, ErrorClass, Rejected
@@ -108,3 +108,19 @@ def test_no_words_of_others_steer_a_terminal_on_any_screen(wa: Wa, told: App, mo
         assert not any(line.startswith("queued 1 message") for line in (answer.out + answer.err).splitlines()), words
         showed = showed or "\\e[2J" in answer.out
     assert showed
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_what_webhooks_told_fits_a_narrow_terminal(
+    wa: Wa, told: App, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    """Words break between words, under their own column."""
+    send(told, BEN, outcome=UNREADABLE, text="maybe")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    for words in (("reconcile", "--explain"), ("webhook", "show", "w1"), ("message", "show", "m1")):
+        answer = wa(*words)
+        head, *rest = answer.out.splitlines()
+        assert max(map(len, rest + answer.err.splitlines())) <= columns, answer
+        assert head

@@ -78,18 +78,7 @@ def _list(session: Session, opened: App, *, is_explained: bool) -> None:
         row = one.message
         name = format_message_id(row.id)
         session.show(f"{name}  to {clean_text(row.address)}: {clean_text(summarize(row))[:200]}")
-        if one.started_at_ms is not None:
-            age = _describe_age(opened.clock.wall_ms() - one.started_at_ms)
-            session.show(f"  posted    {format_local(one.started_at_ms, zone)}, {age} ago, attempt {one.attempts}")
-        http = f", HTTP {one.http_status}" if one.http_status is not None else ""
-        session.show(f"  evidence  {clean_text(one.code or '-')}{http}: {clean_text(one.details or '-')}")
-        session.show(f"  tag       {one.tag or '-'}")
-        session.show(f"  policy    --on-unknown {one.on_unknown}: {_POLICIES[one.on_unknown.value]}")
-        if _is_presumed_not_sent(one, now_ms=opened.clock.wall_ms()):
-            session.show("  presumed  not sent: webhooks came before the post and after it, and none of them is of it")
-        if is_explained:
-            for words in _explain(one, zone):
-                session.show(f"  {words}")
+        session.show_fields(_describe(one, zone, now_ms=opened.clock.wall_ms(), is_explained=is_explained), indent=2)
     if count == 0:
         session.say("no unknown outcomes")
         return
@@ -97,6 +86,25 @@ def _list(session: Session, opened: App, *, is_explained: bool) -> None:
     session.say(f"{count} unknown {noun}: look into the chat, or ask the person, then")
     session.hint("`wa reconcile --mark sent ID...` or `wa reconcile --mark not-sent ID...`")
     raise typer.Exit(5)
+
+
+def _describe(one: Evidence, zone: ZoneInfo, *, now_ms: int, is_explained: bool) -> list[tuple[str, str]]:
+    """What is known of an unknown outcome, as names and words."""
+    fields = []
+    if one.started_at_ms is not None:
+        age = _describe_age(now_ms - one.started_at_ms)
+        fields.append(("posted", f"{format_local(one.started_at_ms, zone)}, {age} ago, attempt {one.attempts}"))
+    http = f", HTTP {one.http_status}" if one.http_status is not None else ""
+    fields += [
+        ("evidence", f"{one.code or '-'}{http}: {one.details or '-'}"),
+        ("tag", one.tag or "-"),
+        ("policy", f"--on-unknown {one.on_unknown}: {_POLICIES[one.on_unknown.value]}"),
+    ]
+    if _is_presumed_not_sent(one, now_ms=now_ms):
+        fields.append(("presumed", "not sent: webhooks came before the post and after it, and none of them is of it"))
+    if is_explained:
+        fields += _explain(one, zone)
+    return fields
 
 
 def _is_presumed_not_sent(one: Evidence, *, now_ms: int) -> bool:
@@ -110,16 +118,20 @@ def _is_presumed_not_sent(one: Evidence, *, now_ms: int) -> bool:
     )
 
 
-def _explain(one: Evidence, zone: ZoneInfo) -> Iterator[str]:
-    """What could still settle an unknown outcome, and what a person's choice risks; a line each."""
+def _explain(one: Evidence, zone: ZoneInfo) -> Iterator[tuple[str, str]]:
+    """What could still settle an unknown outcome, and what a person's choice risks."""
     if one.webhooks_since_ms is None:
-        yield "receipts  none can come: no webhook has ever come for this number; `wa serve` takes them"
+        yield "receipts", "none can come: no webhook has ever come for this number; `wa serve` takes them"
     else:
+        since = format_local(one.webhooks_since_ms, zone)
         last = format_local(one.last_webhook_at_ms or one.webhooks_since_ms, zone)
-        yield f"receipts  webhooks have come since {format_local(one.webhooks_since_ms, zone)}, the last {last};"
-        yield "          one that carries the tag settles it by itself, either way"
-    yield "sent      marks it done; if it never left, the person misses the message"
-    yield "not-sent  makes it a failure you can resend; if it did leave, a resend is the second one"
+        yield (
+            "receipts",
+            f"webhooks have come since {since}, the last {last}; one that carries the tag settles it by itself, "
+            "either way",
+        )
+    yield "sent", "marks it done; if it never left, the person misses the message"
+    yield "not-sent", "makes it a failure you can resend; if it did leave, a resend is the second one"
 
 
 _POLICIES: Final = {

@@ -109,8 +109,11 @@ class Session:
         for line in layout(headers, [[clean_text(cell) for cell in row] for row in rows], keep=keep):
             self.show(line)
 
-    def show_fields(self, fields: Sequence[tuple[str, str]]) -> None:
-        """Names and values, one a line, aligned; long values go on under themselves on a terminal."""
+    def show_fields(self, fields: Sequence[tuple[str, str]], *, indent: int = 0) -> None:
+        """Names and values, one a line, aligned; long values go on under themselves on a terminal.
+
+        indent: how far to the right all of it stands.
+        """
         import shutil
         import textwrap
 
@@ -118,19 +121,19 @@ class Session:
         for name, value in fields:
             words = clean_text(value)
             if sys.stdout.isatty():
-                space = max(shutil.get_terminal_size((80, 24)).columns, 40) - width - 2
+                space = max(shutil.get_terminal_size((80, 24)).columns, 40) - width - 2 - indent
                 lines = textwrap.wrap(words, space, break_on_hyphens=False) or [""]
             else:
                 lines = [words]
             for number, line in enumerate(lines):
-                self.show(f"{name if number == 0 else '':<{width}}  {line}".rstrip())
+                self.show(f"{'':<{indent}}{name if number == 0 else '':<{width}}  {line}".rstrip())
 
     # --- talk, on stderr ---
 
     def say(self, line: str) -> None:
         """A line for people: what was done, what to do next.  Silent with --quiet."""
         if not self.quiet:
-            sys.stderr.write(clean_text(line) + "\n")
+            sys.stderr.write(fold(clean_text(line), indent=2) + "\n")
 
     def hint(self, line: str) -> None:
         """What to type next."""
@@ -172,9 +175,10 @@ def session_of(context: typer.Context) -> Session:
     return session
 
 
-def fold(line: str) -> str:
+def fold(line: str, *, indent: int = 6) -> str:
     """A line of talk, broken between words where a terminal is too narrow for it; unchanged elsewhere.
 
+    indent: of the lines after the first, which stand under the words of a hint unless told otherwise.
     A command in backticks stays in one piece, so that it can be copied.
     """
     if not sys.stderr.isatty():
@@ -184,8 +188,10 @@ def fold(line: str) -> str:
     import textwrap
 
     width = max(shutil.get_terminal_size((80, 24)).columns, 40)
+    if len(line) <= width:
+        return line
     whole = re.sub(r"`[^`]*`", lambda command: command[0].replace(" ", "\0"), line)
-    lines = textwrap.wrap(whole, width, subsequent_indent="      ", break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(whole, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines).replace("\0", " ")
 
 

@@ -116,15 +116,17 @@ def show(
         return
     name = format_webhook_id(row.id)
     session.show(f"{name} {row.status}: {clean_text(row.details or 'nothing in it')}")
-    session.show(f"  received  {session.describe_time(row.received_at_ms)}")
-    session.show(f"  from      {clean_text(row.provider)}, {'signed' if row.is_signed else 'not signed'}")
-    session.show(f"  size      {row.size:,} bytes")
+    fields = [
+        ("received", session.describe_time(row.received_at_ms)),
+        ("from", f"{row.provider}, {'signed' if row.is_signed else 'not signed'}"),
+        ("size", f"{row.size:,} bytes"),
+    ]
     if row.read_at_ms is not None:
-        session.show(f"  read      {session.describe_time(row.read_at_ms)}")
+        fields.append(("read", session.describe_time(row.read_at_ms)))
     if failure is not None and failure != row.details:
-        session.show(f"  fault     {clean_text(failure)}")
-    for event in events[:EVENTS_SHOWN]:
-        session.show(f"  told      {clean_text(describe_event(event))}")
+        fields.append(("fault", failure))
+    fields += [("told", describe_event(event)) for event in events[:EVENTS_SHOWN]]
+    session.show_fields(fields, indent=2)
     if len(events) > EVENTS_SHOWN:
         session.say(f"{len(events) - EVENTS_SHOWN:,} more; --json shows all")
     session.hint(f"`wa webhook show {name} --raw` prints the body, `wa webhook replay {name}` reads it again")
