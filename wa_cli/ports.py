@@ -40,7 +40,7 @@ class Clock(Protocol):
 # --- transports ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: one is made a post, and freezing costs five times the making
 class Post:
     """One message, ready to leave.
 
@@ -610,7 +610,7 @@ class NewBatch:
     window: WindowPolicy = WindowPolicy.IGNORE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen, for the same reason as Due
 class NewMessage:
     """One line of a batch.
 
@@ -627,7 +627,7 @@ class NewMessage:
     is_free: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen, for the same reason as Due
 class Enqueued:
     """What became of one line.  outcome is `queued`, `duplicate` or `skipped`; state is the message's present one.
 

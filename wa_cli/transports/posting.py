@@ -23,7 +23,7 @@ MAX_ANSWER_BYTES: Final = 1_000_000
 OWN_HEADERS: Final = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "wa"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: one is made a post, and freezing costs five times the making
 class Answer:
     """A complete HTTP answer.  headers: names in any case.  body: without transfer and content coding."""
 

@@ -14,6 +14,7 @@ from wa_cli.domain.recipient import RecipientKind
 from wa_cli.domain.window import Hearing, Window, WindowPolicy, judge_window
 from wa_cli.errors import Conflict, Refused, Temporary, WaError
 from wa_cli.ports import Enqueued
+from wa_cli.store.sqlite.bulk import insert_rows
 from wa_cli.store.sqlite.contacts import find_opted_out, find_or_add_contacts, read_talks
 from wa_cli.store.sqlite.leases import fold_log
 from wa_cli.store.sqlite.owners import Owner, is_alive
@@ -31,15 +32,13 @@ CHUNK_ROWS: Final = 2_000
 BREATH_SECONDS: Final = 0.002
 REMOVED_ROWS: Final = 5_000
 
-INSERT_MESSAGE: Final = """
+INTO_MESSAGE: Final = """
     INSERT INTO message (id, instance_id, batch_id, contact_id, content_id, state, lane, due_at, scheduled_at,
         expires_at, reason, changed_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
-INSERT_LIVE_KEY: Final = """
-    INSERT INTO live_key (content_id, contact_id, instance_id, message_id, expires_at, again)
-    VALUES (?, ?, ?, ?, ?, ?)
+INTO_LIVE_KEY: Final = "INSERT INTO live_key (content_id, contact_id, instance_id, message_id, expires_at, again)"
+RENEW_LIVE_KEY: Final = """
     ON CONFLICT DO UPDATE SET message_id = excluded.message_id, expires_at = excluded.expires_at, again = excluded.again
 """
 
@@ -375,8 +374,8 @@ class _Entry:
             if line.key is not None:
                 keyed[line.key] = _line_hash(line), result
             results.append(result)
-        connection.executemany(INSERT_MESSAGE, messages)
-        connection.executemany(INSERT_LIVE_KEY, live_keys)
+        insert_rows(connection, INTO_MESSAGE, messages)
+        insert_rows(connection, INTO_LIVE_KEY, live_keys, then=RENEW_LIVE_KEY)
         if messages:
             self.first_id = self.first_id or int(str(messages[0][0]))
             self.last_id = message_id
