@@ -355,7 +355,8 @@ class SqlitePeopleTurn:
             if address.startswith(USER):
                 self._give_address(contact_id, _canonical(person.address))
             owner_id = self._add_alias(SPELLING + person.address.removeprefix("+"), contact_id)
-            if owner_id != contact_id:
+            # A receipt that names quite another number proves nothing about who is who.
+            if owner_id != contact_id and self._is_spelling(contact_id, person.address):
                 self._unite(contact_id, owner_id)
         if person.user_id is not None:
             known_id = self._add_alias(USER + person.user_id, contact_id)
