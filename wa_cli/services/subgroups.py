@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
     from wa_cli.domain.subgroup import Joining, Subgroup, SubgroupSizes
 
-# Rows a transaction: they hold the write lock for 10 to 40 ms, so a daemon beside it hardly notices.  The next rows
-# are read while the lock is free, which is all the breath that others need.
+# Rows of a list that is kept until all of it is read.
 CHUNK_ROWS: Final = 2_000
 SPOOL_IN_MEMORY: Final = 1024 * 1024  # bytes; what is larger goes to an unnamed temporary file
 
@@ -31,7 +30,14 @@ _encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class MemberStore(Protocol):
-    """What an import asks of the store."""
+    """What an import asks of the store.
+
+    chunk_rows: how many rows it takes in one transaction, so that others who write wait some 10 ms for it.  The next
+    rows are read while the file is free, which is all the breath that they need.
+    """
+
+    @property
+    def chunk_rows(self) -> int: ...
 
     def add_members(self, subgroup_id: int, joining: Sequence[Joining], *, now_ms: int) -> list[Joined]: ...
 
@@ -80,7 +86,7 @@ def import_as_read(
     counts: Counter[Joined] = Counter()
     rows = iter(joining)
     subgroup_id: int | None = None
-    while chunk := list(islice(rows, CHUNK_ROWS)):
+    while chunk := list(islice(rows, store.chunk_rows)):
         if subgroup_id is None:
             subgroup_id = find_subgroup()
         counts.update(store.add_members(subgroup_id, chunk, now_ms=now_ms))

@@ -20,6 +20,10 @@ BUSY_TIMEOUT_MS: Final = 10_000
 SHORTEST_WAIT_SECONDS: Final = 0.0005
 LONGEST_WAIT_SECONDS: Final = 0.005
 COMMITS_BETWEEN_LOOKS: Final = 32
+# A long enqueue or import takes so many rows a transaction that others wait about so long for the file.
+HELD_MS: Final = 30.0
+MOST_ROWS: Final = 2_000  # 10 to 40 ms on an ordinary machine; from here on more rows a commit gain nothing
+FEWEST_ROWS: Final = 250
 # The time of a file's last change is coarse, 2 s on the coarsest file systems: one that is younger proves nothing,
 # since a second change may have the same.
 FILE_TIME_NS: Final = 2_000_000_000
@@ -82,6 +86,8 @@ class Database:
         self.may_checkpoint = False
         self._commits_until_look = COMMITS_BETWEEN_LOOKS
         self._log_mark: tuple[int, int] | None = None
+        self.chunk_rows = MOST_ROWS
+        self._held_ms = 0.0
 
     @classmethod
     def open(cls, path: Path, *, create: bool) -> Database:
@@ -127,9 +133,11 @@ class Database:
         connection = self.connection
         try:
             self._begin()
+            began = time.perf_counter()
             try:
                 yield connection
                 connection.execute("COMMIT")
+                self._held_ms = (time.perf_counter() - began) * 1000
             except BaseException:
                 if connection.in_transaction:
                     with suppress(sqlite3.Error):
@@ -141,6 +149,12 @@ class Database:
             self._commits_until_look -= 1
             if self._commits_until_look <= 0:
                 self.checkpoint()
+
+    def note_chunk(self, rows: int) -> None:
+        """The last transaction took in so many rows of many: `chunk_rows` says how many the next one should."""
+        if rows:
+            fitting = round(rows * HELD_MS / max(self._held_ms, 1.0))
+            self.chunk_rows = min(max(fitting, FEWEST_ROWS, self.chunk_rows // 2), MOST_ROWS)
 
     def _begin(self) -> None:
         """Take the write lock, looking again within milliseconds while somebody else has it.

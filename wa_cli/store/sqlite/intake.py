@@ -16,6 +16,7 @@ from wa_cli.errors import Conflict, Refused, Temporary, WaError
 from wa_cli.ports import Enqueued
 from wa_cli.store.sqlite.bulk import insert_rows
 from wa_cli.store.sqlite.contacts import find_opted_out, find_or_add_contacts, read_talks
+from wa_cli.store.sqlite.database import MOST_ROWS
 from wa_cli.store.sqlite.leases import fold_log
 from wa_cli.store.sqlite.owners import Owner, is_alive
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from wa_cli.ports import NewBatch, NewMessage
     from wa_cli.store.sqlite.database import Database
 
-# Rows a transaction: 2,000 hold the write lock for 10 to 40 ms, so a daemon beside it hardly notices.
-CHUNK_ROWS: Final = 2_000
+# Rows of the first transaction; how many the others take follows from how long the last one held the file.
+CHUNK_ROWS: Final = MOST_ROWS
 # Between two chunks the lock is free for this long, since SQLite does not queue those who wait for it.
 BREATH_SECONDS: Final = 0.002
 REMOVED_ROWS: Final = 5_000
@@ -131,7 +132,7 @@ class SqliteIntake:
         try:
             yield from results
             while following:
-                chunk, following = following, list(islice(source, CHUNK_ROWS))
+                chunk, following = following, list(islice(source, self._database.chunk_rows))
                 time.sleep(BREATH_SECONDS)
                 fold_log(self._database)
                 with self._transaction(is_dry_run=is_dry_run) as connection:
@@ -142,6 +143,7 @@ class SqliteIntake:
                         connection.execute(
                             "UPDATE batch SET released_at = ?, owner = NULL WHERE id = ?", (now_ms, batch_id)
                         )
+                self._database.note_chunk(len(chunk))
                 is_released = is_released or not following
                 yield from results
         finally:

@@ -99,6 +99,11 @@ class SqliteSubgroups:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @property
+    def chunk_rows(self) -> int:
+        """How many rows the next `add_members` should take."""
+        return self._database.chunk_rows
+
     # --- the lists ---
 
     def create(self, name: str, *, now_ms: int) -> tuple[Subgroup, bool]:
@@ -198,6 +203,7 @@ class SqliteSubgroups:
             contact_ids = _contact_ids(connection, joining, now_ms=now_ms)
             chunk = [(contact_ids[one.recipient.address], one.attributes) for one in joining]
             joined = _enter(connection, subgroup_id, chunk)
+        self._database.note_chunk(len(joining))
         fold_log(self._database)
         return joined
 
