@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from wa_cli import cuts
 from wa_cli.domain.pacing import PROFILES
-from wa_cli.domain.retry import RetryKind, RetryPolicy
 from wa_cli.errors import UsageError
 from wa_cli.store.sqlite.database import Database
 from wa_cli.store.sqlite.owners import Owner
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.finding import Finding
     from wa_cli.domain.message import Content
     from wa_cli.domain.pacing import Limits
+    from wa_cli.domain.retry import RetryPolicy
     from wa_cli.ports import ContentRules, Instance, Problem, Transport, WebhookReader
     from wa_cli.services.events import EventTerms
     from wa_cli.services.webhooks import ReadSums
@@ -343,6 +343,8 @@ class App:
         return self.settings.count("WA_CONCURRENCY") or None
 
     def retry_policy(self) -> RetryPolicy:
+        from wa_cli.domain.retry import RetryKind, RetryPolicy
+
         settings = self.settings
         return RetryPolicy(
             kind=RetryKind(settings.text("WA_RETRY")),

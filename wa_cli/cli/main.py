@@ -1,6 +1,6 @@
 """The `wa` command: global flags, the commands by name, and errors as two lines with an exit code.
 
-The modules of the commands are loaded when one of them is called, so `wa --help` stays quick.
+The module of a command is loaded when it is called, and what it needs when it runs.
 """
 
 from __future__ import annotations
@@ -81,8 +81,26 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def build_app() -> typer.Typer:
-    """The whole command tree."""
+def find_commands(words: Sequence[str]) -> Sequence[str]:
+    """The commands that have to be there for a line with its global flags in front: one of them, none, or all."""
+    from wa_cli.cli.commands import COMMANDS
+
+    everything = list(COMMANDS)
+    if "_WA_COMPLETE" in os.environ:  # the shell asks what could stand there
+        return everything
+    waiting = iter(words)
+    for word in waiting:
+        if word in GLOBAL_VALUES:
+            next(waiting, None)
+        elif word == "--version":
+            return []
+        elif not word.startswith("-"):
+            return [word] if word in COMMANDS else everything
+    return everything
+
+
+def build_app(names: Sequence[str] | None = None) -> typer.Typer:
+    """The command tree, whole or with these commands alone."""
     from wa_cli.cli import commands
 
     app = typer.Typer(
@@ -119,7 +137,7 @@ def build_app() -> typer.Typer:
         session.json, session.quiet, session.verbose = json_output, quiet, verbose
         session.no_input, session.yes, session.debug = no_input, yes, debug
 
-    commands.register(app)
+    commands.register(app, commands.COMMANDS if names is None else names)
     return app
 
 
@@ -153,7 +171,7 @@ def _drop_stdout() -> None:
 
 def _run_command(session: Session, words: Sequence[str]) -> int:
     try:
-        result = build_app()(args=words, prog_name="wa", standalone_mode=False, obj=session)
+        result = build_app(find_commands(words))(args=words, prog_name="wa", standalone_mode=False, obj=session)
         return result if isinstance(result, int) else 0
     except SystemExit as leaving:
         if isinstance(leaving.__context__, BrokenPipeError):  # typer would call this exit code 1, a bug

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
-from wa_cli.domain.retry import Rest, Stop
 from wa_cli.errors import NotFound
 from wa_cli.ports import Instance
 
 if TYPE_CHECKING:
     import sqlite3
 
+    from wa_cli.domain.retry import Rest, Stop
     from wa_cli.store.sqlite.database import Database
 
 # In the order of Instance's fields.
@@ -70,6 +70,8 @@ class SqliteInstances:
 
 def apply_effect(connection: sqlite3.Connection, instance_id: int, effect: Rest | Stop, *, now_ms: int) -> None:
     """Rest or pause an instance, inside the caller's transaction."""
+    from wa_cli.domain.retry import Rest, Stop  # not for those who only ask how it stands
+
     match effect:
         case Rest():
             connection.execute(

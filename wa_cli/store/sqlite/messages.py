@@ -6,16 +6,6 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from wa_cli.domain.history import (
-    AttemptRow,
-    Cancelled,
-    DecisionRow,
-    History,
-    MessageFilter,
-    MessageRow,
-    Origin,
-    ReceiptRow,
-)
 from wa_cli.domain.message import OnUnknown, State, content_hash, decode_content
 from wa_cli.domain.pacing import PRIORITY_NORMAL, PRIORITY_URGENT, lane_of
 from wa_cli.domain.receipt import Receipt, Standing, derive_standing, pairs_of
@@ -28,7 +18,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Sequence
 
-    from wa_cli.domain.history import CancelScope
+    from wa_cli.domain.history import AttemptRow, Cancelled, CancelScope, History, MessageFilter, MessageRow, Origin
     from wa_cli.domain.message import Content
     from wa_cli.store.sqlite.database import Database
 
@@ -160,6 +150,8 @@ class SqliteMessages:
 
     def read_history(self, message_id: int) -> History:
         """Raises: NotFound."""
+        from wa_cli.domain.history import DecisionRow, History, ReceiptRow
+
         with self._database.read() as connection:
             message = _find(connection, message_id)
             (install,) = connection.execute("SELECT value FROM meta WHERE key = 'install'").fetchone()
@@ -196,6 +188,8 @@ class SqliteMessages:
 
     def cancel(self, message_ids: Sequence[int], *, now_ms: int) -> Cancelled:
         """Cancel those of these messages that wait; one transaction.  Once it returns none of them leaves (P7)."""
+        from wa_cli.domain.history import Cancelled
+
         with self._database.write() as connection:
             waiting = connection.execute(
                 "SELECT id FROM message WHERE state = 'queued' AND id IN (SELECT value FROM json_each(?))",
@@ -232,6 +226,8 @@ class SqliteMessages:
         One transaction for up to 20,000 messages; more take several, and what has left in between is not counted.
         Raises: NotFound for a scope that never was.
         """
+        from wa_cli.domain.history import Cancelled
+
         count = 0
         maybe_sent: list[int] = []
         with self._database.read() as connection:
@@ -267,6 +263,8 @@ class SqliteMessages:
 
 def message_row(row: tuple[Any, ...]) -> MessageRow:
     """A row of MESSAGE_COLUMNS as a value."""
+    from wa_cli.domain.history import MessageRow
+
     return MessageRow(
         id=row[0],
         state=State(row[1]),
@@ -370,6 +368,8 @@ def _find(connection: sqlite3.Connection, message_id: int) -> MessageRow:
 
 
 def _read_attempts(connection: sqlite3.Connection, message_id: int, *, install: str) -> Iterator[AttemptRow]:
+    from wa_cli.domain.history import AttemptRow
+
     for n, row in enumerate(connection.execute(READ_ATTEMPTS, (message_id,)), start=1):
         yield AttemptRow(
             n=n,
@@ -388,6 +388,8 @@ def _read_attempts(connection: sqlite3.Connection, message_id: int, *, install: 
 
 
 def _read_origin(connection: sqlite3.Connection, message: MessageRow) -> Origin:
+    from wa_cli.domain.history import Origin
+
     row = connection.execute(READ_ORIGIN, (message.batch_id,)).fetchone()
     position, size = connection.execute(
         READ_POSITION, (message.id, row[9] or 0, row[10] or 0, message.batch_id)

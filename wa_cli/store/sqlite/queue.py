@@ -12,8 +12,6 @@ from wa_cli.domain.pacing import batch_of
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.ports import BatchTerms, Due, InstanceStanding
 from wa_cli.store.sqlite.instances import apply_effect
-from wa_cli.store.sqlite.people import SqlitePeopleTurn
-from wa_cli.store.sqlite.receipts import SqliteReceiptTurn
 
 if TYPE_CHECKING:
     import sqlite3
@@ -23,6 +21,8 @@ if TYPE_CHECKING:
     from wa_cli.domain.retry import Rest, Stop
     from wa_cli.ports import Finished, Lease, Record
     from wa_cli.store.sqlite.database import Database
+    from wa_cli.store.sqlite.people import SqlitePeopleTurn
+    from wa_cli.store.sqlite.receipts import SqliteReceiptTurn
 
 FIRST_LANE: Final = """
     SELECT lane, due_at FROM message WHERE state = 'queued' AND instance_id = ? AND lane > ?
@@ -327,10 +327,14 @@ class SqliteTurn:
 
     @property
     def receipts(self) -> SqliteReceiptTurn:
+        from wa_cli.store.sqlite.receipts import SqliteReceiptTurn  # not for those who only look at the queue
+
         return SqliteReceiptTurn(self._connection)
 
     @property
     def people(self) -> SqlitePeopleTurn:
+        from wa_cli.store.sqlite.people import SqlitePeopleTurn
+
         return SqlitePeopleTurn(self._connection)
 
     def read_held_templates(self, instance_id: int, *, now_ms: int) -> dict[tuple[str, str], int | None]:

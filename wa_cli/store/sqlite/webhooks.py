@@ -7,7 +7,6 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from wa_cli.domain.webhook import WebhookRow, WebhookStatus, format_webhook_id
 from wa_cli.errors import NotFound, StorageError, Temporary
 from wa_cli.ports import StoredWebhook
 from wa_cli.store.sqlite.leases import fold_log
@@ -16,6 +15,7 @@ from wa_cli.store.sqlite.messages import count_standings
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
+    from wa_cli.domain.webhook import WebhookRow, WebhookStatus
     from wa_cli.ports import NewWebhook
     from wa_cli.store.sqlite.database import Database
 
@@ -172,6 +172,8 @@ class SqliteWebhooks:
 
     def count_by_status(self) -> dict[WebhookStatus, int]:
         """How many stand where, every status present.  Looks at every row that is kept."""
+        from wa_cli.domain.webhook import WebhookStatus
+
         counts = dict.fromkeys(WebhookStatus, 0)
         with self._database.read() as connection:
             for status, count in connection.execute("SELECT status, count(*) FROM webhook_logs GROUP BY status"):
@@ -272,6 +274,8 @@ def _first_since(connection: sqlite3.Connection, since_ms: int) -> int:
 
 
 def _row(row: tuple[Any, ...]) -> WebhookRow:
+    from wa_cli.domain.webhook import WebhookRow, WebhookStatus
+
     return WebhookRow(
         id=row[0],
         received_at_ms=row[1],
@@ -286,6 +290,8 @@ def _row(row: tuple[Any, ...]) -> WebhookRow:
 
 
 def _not_found(webhook_id: int) -> NotFound:
+    from wa_cli.domain.webhook import format_webhook_id
+
     return NotFound(
         f"there is no webhook {format_webhook_id(webhook_id)}",
         hint="`wa webhook list` shows those that are kept",
