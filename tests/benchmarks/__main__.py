@@ -1,14 +1,16 @@
-"""The command: `python -m tests.benchmarks [names] [--quick|--full] [--json]`."""
+"""The command: `python -m tests.benchmarks [names] [--quick|--full] [--json|--readme]`."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
+from datetime import date
 from typing import TYPE_CHECKING, Final
 
-from tests.benchmarks import hearing, queueing, sending, starting
-from tests.benchmarks.measuring import SIZES, Figure, as_json, describe_machine, open_bench
+from tests.benchmarks import hearing, importing, peers, queueing, sending, starting
+from tests.benchmarks.measuring import ROOT, SIZES, Figure, as_json, describe_machine, open_bench
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 BENCHMARKS: Final[dict[str, Callable[[Bench], Iterator[Figure]]]] = {
     "enqueue": queueing.measure_enqueue,
     "drain": sending.measure_drain,
+    "peers": peers.measure_peers,
     "paced": sending.measure_paced,
     "lateness": sending.measure_lateness,
     "wake": sending.measure_wake,
@@ -26,7 +29,9 @@ BENCHMARKS: Final[dict[str, Callable[[Bench], Iterator[Figure]]]] = {
     "idle": starting.measure_idle,
     "start": starting.measure_start,
     "take": queueing.measure_take,
+    "instances": queueing.measure_instances,
     "memory": queueing.measure_memory,
+    "import": importing.measure_import,
     "status": starting.measure_status,
 }
 
@@ -43,11 +48,15 @@ def main(arguments: Sequence[str]) -> None:
     size.add_argument("--quick", dest="size", action="store_const", const="quick", help="a first look, about a minute")
     size.add_argument("--full", dest="size", action="store_const", const="full", help="long runs and 5M rows")
     size.add_argument("--size", choices=sorted(SIZES), help=argparse.SUPPRESS)
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="one JSON document instead of the table")
+    shape.add_argument("--readme", action="store_true", help="also write the figures that have a bar into README.md")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"no benchmark named {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    if options.readme and options.names:
+        parser.error("--readme writes the whole table, so it takes no names")
     chosen = SIZES[options.size or "default"]
     figures: list[Figure] = []
     with open_bench(chosen) as bench:
@@ -61,6 +70,30 @@ def main(arguments: Sequence[str]) -> None:
     print(f"{describe_machine()}; size {chosen.name}; medians\n")
     for line in table(figures):
         print(line)
+    if options.readme:
+        page = README.read_text(encoding="utf-8")
+        README.write_text(fill_page(page, figures, machine=describe_machine(), today=date.today()), encoding="utf-8")
+
+
+README: Final = ROOT / "README.md"
+MARKS: Final = ("<!-- figures of `python -m tests.benchmarks --readme` -->\n", "<!-- end of figures -->\n")
+
+
+def fill_page(page: str, figures: Iterable[Figure], *, machine: str, today: date) -> str:
+    """The page with the figures that have a bar between its marks, dated, and nothing else changed."""
+    rows = ["| figure | wa | beside it | ratio | bar |", "|---|---|---|---|---|"]
+    for figure in figures:
+        if figure.bar:
+            beside = "" if figure.yardstick is None else f"{_number(figure.yardstick)} ({figure.against})"
+            ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
+            value = f"{_number(figure.value)} {figure.unit}"
+            rows.append(f"| {figure.name} | {value} | {beside} | {ratio} | {figure.bar} |")
+    text = f"{today.day} {today:%B %Y}, {machine}:\n\n" + "\n".join(rows) + "\n"
+    first, last = MARKS
+    found = re.search(f"{re.escape(first)}.*?{re.escape(last)}", page, re.DOTALL)
+    if found is None:
+        raise ValueError(f"the page has no place for the figures: {first.strip()} and {last.strip()}")
+    return f"{page[: found.start()]}{first}\n{text}\n{last}{page[found.end() :]}"
 
 
 def table(figures: Iterable[Figure]) -> list[str]:

@@ -92,7 +92,7 @@ def bodies_for(install: str, messages: int, per_body: int) -> list[bytes]:
             "id": _message_id(number),
             "status": status,
             "timestamp": str(1_793_900_000 + step),
-            "recipient_id": address(number)[1:],
+            "recipient_id": address(number - 1)[1:],  # message 1 goes to the first of them
             "biz_opaque_callback_data": f"wa1.{install}.{number}",
             "pricing": {"billable": True, "pricing_model": "PMP", "type": "regular", "category": "marketing"},
         }

@@ -210,6 +210,38 @@ def measure_take(bench: Bench) -> Iterator[Figure]:
         )
 
 
+def fill_instances(path: Path, instances: int, each: int) -> None:
+    """A database with so many instances, each with so many messages for tomorrow."""
+    with closing(app_for(path)) as app:
+        with app.database.write() as connection:
+            connection.executemany(
+                "INSERT INTO instance (name, transport, created_at) VALUES (?, 'cloud_api', 0)",
+                [(f"number-{number}",) for number in range(2, instances + 1)],
+            )
+        for instance in app.instances.list_all():
+            queue_messages(app, each, start_in_ms=DAY_MS, instance_id=instance.id)
+
+
+def measure_instances(bench: Bench) -> Iterator[Figure]:
+    """Taking 100 due rows of one instance in a file that serves 1, 10 and 100 of them."""
+    each = min(bench.size.depths[0], 1_000)
+    paths = {count: bench.new_path("instances") for count in (1, 10, 100)}
+    for count, path in paths.items():
+        run_apart(fill_instances, path, count, each)
+    taken = run_apart(take_once, list(paths.values()), 10 * bench.size.repeats)
+    for index, count in enumerate(paths):
+        if index:
+            yield Figure(
+                name=f"take {TAKEN} due rows beside {count - 1} other instances",
+                value=taken["apart"][index],
+                unit="ms",
+                against="with one instance",
+                yardstick=taken["apart"][0],
+                bar="<= 1.2" if count == 100 else "",
+                note=f"{each:,} messages queued for each; with its commit {taken['whole'][index]:.2f} ms",
+            )
+
+
 # --- memory ----------------------------------------------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ BARE = "bare aiohttp loop on uvloop"
 HEADERS = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
 
 
-def _payload(number: int) -> bytes:
+def payload(number: int) -> bytes:
     return json.dumps(
         {
             "messaging_product": "whatsapp",
@@ -83,7 +83,7 @@ def bare_once(url: str, count: int, concurrency: int = IN_FLIGHT, *, on_asyncio:
         async def work(session: aiohttp.ClientSession) -> None:
             nonlocal accepted
             for number in numbers:
-                async with session.post(url, data=_payload(number), headers=HEADERS) as response:
+                async with session.post(url, data=payload(number), headers=HEADERS) as response:
                     answer = json.loads(await response.read())
                     accepted += 1 if answer["messages"][0]["id"] else 0
 
@@ -200,7 +200,7 @@ def bare_paced_once(url: str, count: int, rate: int) -> dict[str, float]:
         import aiohttp
 
         async def post(session: aiohttp.ClientSession, number: int) -> None:
-            async with session.post(url, data=_payload(number), headers=HEADERS) as response:
+            async with session.post(url, data=payload(number), headers=HEADERS) as response:
                 json.loads(await response.read())
 
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=256)) as session:

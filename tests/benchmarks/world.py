@@ -62,12 +62,13 @@ def queue_messages(
     is_immediate: bool = False,
     words: str = WORDS,
     first: int = 0,
+    instance_id: int = 1,
 ) -> int:
     """Queue the words for so many people through the use case.  Returns the due time of the first, in ms since 1970."""
     now_ms = time.time_ns() // 1_000_000
     order = SendOrder(
         kind="to",
-        instance_id=1,
+        instance_id=instance_id,
         start_at_ms=now_ms + start_in_ms,
         delay_ms=delay_ms,
         is_immediate=is_immediate,
