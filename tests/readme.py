@@ -90,7 +90,7 @@ def normalise(output: str) -> list[str]:
     """The words of an output without what changes from run to run: times, ids, sizes, and where a line is wrapped."""
     text = re.sub(r"\[fbtrace_id \S+\]", "[trace]", output)
     text = re.sub(r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b \d+ \w+ \d+", "DAY", text)
-    text = re.sub(r"\(\d[^()]*UTC[^()]*\)", "(UTC)", text)
+    text = re.sub(r"\((DAY )?\d[^()]*UTC[^()]*\)", "(UTC)", text)
     text = re.sub(r"\bwamid\.\S+", "WAMID", text)
     text = re.sub(r"\bwa1\.[0-9a-f]+\.", "wa1.INSTALL.", text)
     text = re.sub(r"\b[0-9a-f]{64}\b", "HASH", text)

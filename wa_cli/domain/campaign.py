@@ -169,7 +169,7 @@ class ScheduleSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pacing:
-    """How far apart.  delay_ms: None for as fast as the limits allow.  jitter: 0.0 to 0.9 of the spacing, from the seed."""
+    """How far apart.  delay_ms: None for as fast as the limits allow.  jitter: 0.0 to 0.9 of the spacing."""
 
     delay_ms: int | None = None
     is_auto: bool = False
