@@ -20,7 +20,7 @@ from wa_cli import __version__
 from wa_cli.domain.api_key import Scope
 from wa_cli.errors import Temporary, WaError
 from wa_cli.ports import WebhookReader
-from wa_cli.web import failed, health, models, queue, send, webhooks
+from wa_cli.web import clicks, failed, health, models, queue, send, webhooks
 from wa_cli.web.errors import answer_bug, answer_error, describe
 from wa_cli.web.metrics import Metrics
 from wa_cli.web.reading import identify, invalid, read_idempotency_key, read_model
@@ -64,13 +64,22 @@ WRITES: Final = (400, 401, 403, 408, 409, 413, 415, 422, 500, 503)
 SENDS: Final = (*WRITES, 404, 429)
 
 SubgroupWord = Annotated[str, Path(description="The name of a subgroup, or its id.", min_length=1, max_length=200)]
+# Anything else is answered the same as a forged one, with the page for people.
+TokenWord = Annotated[
+    str,
+    Path(
+        description="Made for one recipient and link, and signed.",
+        json_schema_extra={"pattern": "^[A-Za-z0-9_-]{15,54}$"},
+    ),
+]
 
 
 class Web:
     """What the routes of one server share.
 
     reader: of the provider's webhooks.  drain: how `POST /api/queue/worker` sends.  requests: how often each (method,
-    route, status) was answered.  webhooks, worker, metrics: there once it serves, since they belong to its event loop.
+    route, status) was answered.  webhooks, clicks, worker, metrics: there once it serves, since they belong to its
+    event loop.
     """
 
     def __init__(self, store: StoreThread, reader: WebhookReader, drain: Drain | None) -> None:
@@ -81,6 +90,7 @@ class Web:
         self.started_at = time.monotonic()
         self.thrift = Thrift()
         self.webhooks: webhooks.WebhookDoor | None = None
+        self.clicks: clicks.ClickDoor | None = None
         self.worker: Worker | None = None
         self.metrics: Metrics | None = None
 
@@ -97,12 +107,14 @@ def build_application(web: Web) -> FastAPI:
     async def lifespan(_application: FastAPI) -> AsyncIterator[None]:
         web.webhooks = webhooks.WebhookDoor(web.store, web.reader)
         web.worker = Worker(web.store, web.drain) if web.drain is not None else None
-        web.metrics = Metrics(web.store, web.requests, web.thrift)
+        web.clicks = clicks.ClickDoor(web.store)
+        web.metrics = Metrics(web.store, web.requests, web.thrift, web.clicks)
         reading = asyncio.create_task(web.webhooks.read(), name="read-webhooks")
         try:
             yield
         finally:
             await web.webhooks.close()
+            await web.clicks.close()
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
@@ -122,6 +134,7 @@ def build_application(web: Web) -> FastAPI:
     _add_queue(application, web)
     _add_health(application, web)
     _add_webhooks(application, web)
+    _add_links(application, web)
     application.openapi = lambda: _describe(application)  # type: ignore[method-assign]  # the way FastAPI has for it
     return application
 
@@ -143,7 +156,8 @@ def _describe(application: FastAPI) -> dict[str, Any]:
             schemas[model.__name__] = described
         for answers in (one["responses"] for path in schema["paths"].values() for one in path.values()):
             for status, answer in answers.items():
-                if status >= "400":  # an error is JSON also where the answer is plain text
+                # An error is JSON also where the answer is plain text; but people open short links in a browser.
+                if status >= "400" and "text/html" not in answer.get("content", {}):
                     answer["content"] = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}}
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
@@ -430,3 +444,36 @@ def _add_webhooks(application: FastAPI, web: Web) -> None:
     async def take_webhook(request: Request) -> Response:
         assert web.webhooks is not None
         return await web.webhooks.take(request)
+
+
+def _add_links(application: FastAPI, web: Web) -> None:
+    leads = {
+        "description": "Where the link leads",
+        "headers": {"Location": {"description": "A page of the web", "schema": {"type": "string"}}},
+    }
+    nowhere = {
+        "description": "No such link, for people to read",
+        "content": {"text/html": {"schema": {"type": "string"}}},
+    }
+
+    @application.get(
+        clicks.ROUTE,
+        summary="A short link of a message: counts the click and leads on",
+        status_code=302,
+        response_class=Response,
+        responses={302: leads, 404: nowhere, **_answers(None, 500, 503)},
+    )
+    async def follow_link(request: Request, token: TokenWord) -> Response:
+        assert web.clicks is not None
+        return await web.clicks.follow(request, token)
+
+    @application.head(
+        clicks.ROUTE,
+        summary="Where a short link leads; counts nothing",
+        status_code=302,
+        response_class=Response,
+        responses={302: leads, 404: nowhere, **_answers(None, 500, 503)},
+    )
+    async def look_at_link(request: Request, token: TokenWord) -> Response:
+        assert web.clicks is not None
+        return await web.clicks.follow(request, token)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.requests import ClientDisconnect, Request
 
+from wa_cli.domain.link import PATH as LINKS
 from wa_cli.domain.recipient import show_text
 from wa_cli.errors import WaError
 from wa_cli.web.errors import answer_bug, answer_error
@@ -29,6 +30,11 @@ _NUMBER: Final = re.compile(r"\d{7,}")
 def show_safely(words: str) -> str:
     """Words from outside for the log: one line, no whole number in it."""
     return _NUMBER.sub(lambda found: "…" + found[0][-4:], show_text(words, limit=120))
+
+
+def show_path(path: str) -> str:
+    """A path for the log.  A short link's token stands for a person: whoever reads it could click in their name."""
+    return LINKS + "…" if path.startswith(LINKS) else show_safely(path)
 
 
 class Front:
@@ -58,10 +64,10 @@ class Front:
             else:
                 await self._take_webhook(scope, receive, note)
         except ClientDisconnect:
-            log.debug("%s %s: the caller left", scope["method"], show_safely(scope["path"]))
+            log.debug("%s %s: the caller left", scope["method"], show_path(scope["path"]))
             return
         except Exception:  # the answer was given; what is left is to say what happened
-            log.exception("a bug in wa, at %s %s", scope["method"], show_safely(scope["path"]))
+            log.exception("a bug in wa, at %s %s", scope["method"], show_path(scope["path"]))
         # Paths are shown without their queries, which may hold a secret.
         milliseconds = round((time.perf_counter() - began) * 1000)
         shown = route or str(getattr(scope.get("route"), "path_format", "other"))
@@ -85,13 +91,13 @@ class Front:
     def _log(self, scope: Scope, status: int, milliseconds: int) -> None:
         caller: Any = scope.get("wa.caller")
         level = logging.WARNING if status >= 500 else logging.INFO
-        if scope["path"] in QUIET and status < 400:
+        if (scope["path"] in QUIET or scope["path"].startswith(LINKS)) and status < 400:
             level = logging.DEBUG
         log.log(
             level,
             "%s %s %d in %d ms%s",
             scope["method"],
-            show_safely(scope["path"]),
+            show_path(scope["path"]),
             status,
             milliseconds,
             f" ({show_safely(caller.actor)})" if caller is not None else "",

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from wa_cli.bootstrap import App
     from wa_cli.ports import Instance
     from wa_cli.store.sqlite.figures import AttemptFigure
+    from wa_cli.web.clicks import ClickDoor
     from wa_cli.web.store import StoreThread
     from wa_cli.web.thrift import Thrift
 
@@ -46,13 +47,20 @@ LATENESS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 72
 class Metrics:
     """The figures of one server.  requests: how often each (method, route, status) was answered."""
 
-    def __init__(self, store: StoreThread, requests: collections.Counter[tuple[str, str, int]], thrift: Thrift) -> None:
+    def __init__(
+        self,
+        store: StoreThread,
+        requests: collections.Counter[tuple[str, str, int]],
+        thrift: Thrift,
+        clicks: ClickDoor,
+    ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # theirs
         self._store = store
         self._turn = asyncio.Lock()  # two scrapes at once count the same rows otherwise
         self._registry = registry = CollectorRegistry()
         self._last_attempt_id: int | None = None
         self._last_receipt_id = 0
+        self._last_click_id = 0
         self._open: set[int] = set()
         self._thrift = thrift
         Gauge("wa_build_info", "The version of wa", ("version",), registry=registry).labels(__version__).set(1)
@@ -71,6 +79,10 @@ class Metrics:
         self._latency = Histogram(
             "wa_post_latency_seconds", "From the start of a post to its answer", buckets=LATENCIES, registry=registry
         )
+        self._clicks = Counter(
+            "wa_clicks", "Uses of short links, by people and for previews", ("kind",), registry=registry
+        )
+        registry.register(_LostClicks(clicks))
         registry.register(_Requests(requests))
         ProcessCollector(registry=registry)
 
@@ -91,6 +103,7 @@ class Metrics:
         """Count some of what is new.  True: there is more."""
         if self._last_attempt_id is None:
             self._last_attempt_id, self._last_receipt_id = app.figures.newest_ids()
+            self._last_click_id = app.links.newest_click_id()
             return False
         if self._open:
             for attempt in app.figures.read_these_attempts(self._open):
@@ -104,7 +117,11 @@ class Metrics:
         self._last_receipt_id, counts = app.figures.count_receipts(after_id=before, limit=ROWS_A_LOOK)
         for status, count in counts.items():
             self._receipts.labels(status).inc(count)
-        return len(attempts) == ROWS_A_LOOK or sum(counts.values()) == ROWS_A_LOOK
+        before = self._last_click_id
+        self._last_click_id, clicks = app.links.count_new_clicks(after_id=before, limit=ROWS_A_LOOK)
+        for kind, count in clicks.items():
+            self._clicks.labels(kind.value).inc(count)
+        return ROWS_A_LOOK in (len(attempts), sum(counts.values()), sum(clicks.values()))
 
     def _note(self, attempt: AttemptFigure) -> None:
         if attempt.outcome is None:
@@ -169,3 +186,13 @@ class _Requests:
         for (method, route, status), count in list(self._counts.items()):
             family.add_metric((method, route, str(status)), count)
         yield family
+
+
+class _LostClicks:
+    """The clicks that this server could not write down, as a collector."""
+
+    def __init__(self, clicks: ClickDoor) -> None:
+        self._clicks = clicks
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        yield CounterMetricFamily("wa_clicks_lost", "Clicks that could not be written down", value=self._clicks.lost)
