@@ -2,6 +2,7 @@
 
     WaError                       1   never raised itself
     ├── UsageError                2   the call is wrong: a flag, a date, a number, a setting
+    │   ├── FileMistakes          2   a file says what it may not: a line for each mistake
     │   └── NotFound              2   no such subgroup, message or instance
     ├── PartlyDone                3   some rows were refused, skipped or failed
     ├── NeedsPerson               4   an instance waits for a person: token, restriction
@@ -18,7 +19,10 @@ Anything else that escapes is a bug and keeps its traceback.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class WaError(Exception):
@@ -45,6 +49,16 @@ class UsageError(WaError):
 
 class NotFound(UsageError):
     default_code = "not_found"
+
+
+class FileMistakes(UsageError):
+    """All that is wrong in one file: the message has a line for each mistake, with the file and its line first."""
+
+    default_code = "file"
+
+    def __init__(self, mistakes: Sequence[str], *, hint: str | None = None, code: str | None = None) -> None:
+        super().__init__("\n".join(mistakes), hint=hint, code=code)
+        self.mistakes = tuple(mistakes)
 
 
 class PartlyDone(WaError):

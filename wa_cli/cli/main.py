@@ -17,7 +17,7 @@ import typer
 
 from wa_cli import __version__
 from wa_cli.cli.session import Session
-from wa_cli.errors import StorageFull, WaError
+from wa_cli.errors import FileMistakes, StorageFull, WaError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -180,7 +180,8 @@ def _run_command(session: Session, words: Sequence[str]) -> int:
     except typer.Exit as leaving:
         return leaving.exit_code
     except WaError as error:
-        _show_error(session, error.message, error.hint, error.code, error.exit_code)
+        mistakes = error.mistakes if isinstance(error, FileMistakes) else ()
+        _show_error(session, error.message, error.hint, error.code, error.exit_code, mistakes)
         if session.debug:
             raise
         return error.exit_code
@@ -199,14 +200,18 @@ def _run_command(session: Session, words: Sequence[str]) -> int:
         return 130
 
 
-def _show_error(session: Session, message: str, hint: str | None, code: str, exit_code: int) -> None:
+def _show_error(
+    session: Session, message: str, hint: str | None, code: str, exit_code: int, mistakes: Sequence[str] = ()
+) -> None:
+    """mistakes: what to show instead of the message, a line each."""
     from wa_cli.cli.session import clean_json, clean_text, fold
 
     if session.json:
         document = {"error": {"code": code, "message": message, "hint": hint, "exit": exit_code}}
         sys.stderr.write(clean_json(json.dumps(document, ensure_ascii=False)) + "\n")
         return
-    sys.stderr.write(f"error: {clean_text(message)}\n")
+    for line in mistakes or (message,):
+        sys.stderr.write(f"error: {clean_text(line)}\n")
     if hint:
         sys.stderr.write(fold(f"hint: {clean_text(hint)}") + "\n")
 

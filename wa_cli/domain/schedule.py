@@ -87,6 +87,28 @@ def parse_time(text: str, *, now: datetime, zone: ZoneInfo) -> Instant:
     return instant
 
 
+def check_time(text: str) -> str:
+    """The same words, if they can mean an instant to somebody who reads them at the right time.
+
+    For words that are read later and again, such as those in a file.  Raises: InvalidTime as `parse_time` does, except
+    for what is past or far ahead.
+    """
+    words = tidy_words(text)
+    if not words or len(words) > 100:
+        raise InvalidTime("the time is empty or too long to be one", hint=_EXAMPLES)
+    try:
+        _read(words, text.strip(), _A_MONDAY, ZoneInfo("UTC"))
+    except InvalidTime:
+        # The name of today's weekday is read in two ways, so that a name that is one is read on another day.
+        _read(words, text.strip(), _A_MONDAY + timedelta(days=1), ZoneInfo("UTC"))
+    except OverflowError as problem:
+        raise InvalidTime(f"'{show_words(text)}' is outside the years wa knows", hint=_EXAMPLES) from problem
+    return text
+
+
+_A_MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
+
+
 def parse_duration(text: str) -> timedelta:
     """A length of time above zero: `90s`, `2h30m`, `1.5h`, `3 days`, `2 hours and 5 min`.
 

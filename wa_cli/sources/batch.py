@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from wa_cli.domain.fields import normalise_name
 from wa_cli.domain.recipient import InvalidRecipient, Recipient, parse_recipient, parse_region, show_text
 from wa_cli.errors import UsageError
 from wa_cli.sources.recipients import (
@@ -15,7 +16,7 @@ from wa_cli.sources.recipients import (
     read_attributes,
     read_header,
 )
-from wa_cli.sources.tables import CELL_LIMIT, BadRow, Lines, bad_row, normalise_name, open_lines, read_records
+from wa_cli.sources.tables import CELL_LIMIT, BadRow, Lines, bad_row, open_lines, read_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

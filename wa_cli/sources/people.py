@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
 
 from wa_cli.domain.consent import Wish
 from wa_cli.domain.contact import KnownPerson
+from wa_cli.domain.fields import normalise_name
 from wa_cli.domain.recipient import RecipientKind, show_text
 from wa_cli.sources.recipients import read_recipients, write_recipients
-from wa_cli.sources.tables import BadRow, bad_row, normalise_name
+from wa_cli.sources.tables import BadRow, bad_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

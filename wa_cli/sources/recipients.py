@@ -10,6 +10,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
+from wa_cli.domain.fields import normalise_name
 from wa_cli.domain.recipient import InvalidRecipient, Recipient, parse_recipient, parse_region, show_text
 from wa_cli.errors import UsageError
 from wa_cli.sources.tables import (
@@ -18,7 +19,6 @@ from wa_cli.sources.tables import (
     Lines,
     bad_row,
     find_delimiter,
-    normalise_name,
     open_lines,
     read_records,
     split_line,

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from wa_cli.domain.fields import normalise_name
 from wa_cli.domain.recipient import show_text
 from wa_cli.errors import UsageError
 
@@ -156,12 +157,6 @@ def split_line(line: str, delimiter: str) -> list[str]:
         return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
     except csv.Error:
         return line.split(delimiter)
-
-
-def normalise_name(name: str) -> str:
-    """A column's name for comparing: `Chat ID`, `chat-id` and `CHAT_ID` are one."""
-    visible = "".join(character for character in name if character.isprintable())
-    return re.sub(r"[\s-]+", "_", visible.strip().strip("'\"").strip().casefold())
 
 
 # Opening
