@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from wa_cli.services.events import EventTerms
     from wa_cli.services.webhooks import ReadSums
     from wa_cli.store.sqlite.api_keys import SqliteApiKeys
+    from wa_cli.store.sqlite.applying import SqliteApplying
+    from wa_cli.store.sqlite.campaigns import SqliteCampaigns
     from wa_cli.store.sqlite.erasure import SqliteErasure
     from wa_cli.store.sqlite.failures import SqliteFailures
     from wa_cli.store.sqlite.figures import SqliteFigures
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.links import SqliteLinks
     from wa_cli.store.sqlite.messages import SqliteMessages
     from wa_cli.store.sqlite.people import SqlitePeople
+    from wa_cli.store.sqlite.plans import SqlitePlans
     from wa_cli.store.sqlite.queue import SqliteQueue
     from wa_cli.store.sqlite.receipts import SqliteReceipts
     from wa_cli.store.sqlite.subgroups import SqliteSubgroups
@@ -223,6 +226,24 @@ class App:
         from wa_cli.store.sqlite.subgroups import SqliteSubgroups
 
         return SqliteSubgroups(self.database)
+
+    @cached_property
+    def campaigns(self) -> SqliteCampaigns:
+        from wa_cli.store.sqlite.campaigns import SqliteCampaigns
+
+        return SqliteCampaigns(self.database, self.owner)
+
+    @cached_property
+    def plans(self) -> SqlitePlans:
+        from wa_cli.store.sqlite.plans import SqlitePlans
+
+        return SqlitePlans(self.database, self.owner)
+
+    @cached_property
+    def applying(self) -> SqliteApplying:
+        from wa_cli.store.sqlite.applying import SqliteApplying
+
+        return SqliteApplying(self.database, self.owner)
 
     @cached_property
     def people(self) -> SqlitePeople:

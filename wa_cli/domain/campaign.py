@@ -265,7 +265,10 @@ class CampaignChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One sending of a campaign, with a ledger of its own.  occurrence: "" for a campaign that is sent once."""
+    """One sending of a campaign, with a ledger of its own.  occurrence: "" for a campaign that is sent once.
+
+    baseline: the outcomes that a person has accepted by resuming, as JSON; stop rules look at what came after.
+    """
 
     id: int
     campaign_id: int
@@ -277,6 +280,7 @@ class Run:
     ended_at_ms: int | None = None
     canary_until_ms: int | None = None
     canary_judged_at_ms: int | None = None
+    baseline: str | None = None
     first_message_id: int | None = None
     last_message_id: int | None = None
 

@@ -52,6 +52,8 @@ class Person:
 
     fields: everything that is known about them, the most particular last: attributes of the contact, of the subgroup's
     member, of the file's row.  written_as: the message of this very run that has been or may have been accepted.
+    position: in the order in which they were named, from 1.  last_inbound_at_ms, closed_at_ms: of the conversation
+    with the instance, see `domain.window`.
     """
 
     contact_id: int
@@ -61,6 +63,25 @@ class Person:
     has_opted_out: bool
     is_erased: bool
     written_as: int | None = None
+    position: int = 0
+    last_inbound_at_ms: int | None = None
+    closed_at_ms: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)  # not frozen, for the same reason as PlanLine
+class Draft:
+    """One person's message before it has a moment.  variant: its number.  zone: "" for the campaign's own.
+
+    region: ISO region of the number, or "".  reason: why there is none, or None.
+    """
+
+    contact_id: int
+    variant: int
+    zone: str
+    region: str
+    content_id: int | None = None
+    reason: str | None = None
+    details: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

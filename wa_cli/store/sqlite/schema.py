@@ -454,7 +454,8 @@ VERSION_3: Final = (
         PRIMARY KEY (plan_id, part)
     ) STRICT, WITHOUT ROWID
     """,
-    # One ledger: a campaign that is sent once has one run, a recurring one has a run for each occurrence.
+    # One ledger: a campaign that is sent once has one run, a recurring one has a run for each occurrence.  baseline:
+    # the outcomes that a person has accepted by resuming, as JSON; stop rules look at what came after.
     """
     CREATE TABLE run (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -467,6 +468,7 @@ VERSION_3: Final = (
         ended_at INTEGER,
         canary_until INTEGER,
         canary_judged_at INTEGER,
+        baseline TEXT,
         first_message_id INTEGER,
         last_message_id INTEGER,
         owner TEXT,
