@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.plans import SqlitePlans
     from wa_cli.store.sqlite.queue import SqliteQueue
     from wa_cli.store.sqlite.receipts import SqliteReceipts
+    from wa_cli.store.sqlite.reports import SqliteReports
     from wa_cli.store.sqlite.subgroups import SqliteSubgroups
     from wa_cli.store.sqlite.upkeep import SqliteUpkeep
     from wa_cli.store.sqlite.webhooks import SqliteWebhooks
@@ -274,6 +275,12 @@ class App:
         from wa_cli.store.sqlite.figures import SqliteFigures
 
         return SqliteFigures(self.database)
+
+    @cached_property
+    def reports(self) -> SqliteReports:
+        from wa_cli.store.sqlite.reports import SqliteReports
+
+        return SqliteReports(self.database)
 
     @cached_property
     def upkeep(self) -> SqliteUpkeep:

@@ -54,6 +54,9 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         name="WA_DEFAULT_REGION", default="", kind="region", meaning="country of numbers written without +, e.g. SG"
     ),
     Setting(name="WA_TIMEZONE", default="", kind="zone", meaning="zone of times without one; default: this computer's"),
+    Setting(
+        name="WA_ACCESSIBLE", default="0", kind="choice:0,1", meaning="1: words instead of plots and redrawn screens"
+    ),
     Setting(name="WA_CONCURRENCY", default="0", kind="count", meaning="posts in flight an instance; 0 adapts"),
     Setting(name="WA_PROFILE", default="cloud", kind="choice:cloud,gateway", meaning="the named set of limits"),
     Setting(name="WA_READ_TIMEOUT_MS", default="60000", kind="ms", meaning="how long to wait for Meta's answer"),
