@@ -324,6 +324,7 @@ CHANGES = [
     (ZoneInfo("Australia/Lord_Howe"), ms("2027-04-03 12:00Z")),  # half an hour
     (ZoneInfo("America/Santiago"), ms("2027-09-04 20:00Z")),  # at midnight
     (ZoneInfo("Africa/Casablanca"), ms("2027-02-06 20:00Z")),
+    (ZoneInfo("Asia/Beirut"), ms("2027-10-30 20:00Z")),  # from midnight back into the day before
     (ZoneInfo("Asia/Kolkata"), ms("2027-02-06 20:00Z")),
 ]
 
@@ -335,6 +336,7 @@ CHANGES = [
     hours=st.none() | st.tuples(MINUTES, MINUTES),
     between=st.none() | st.tuples(MINUTES, MINUTES),
     days=st.frozensets(st.integers(0, 6), max_size=3),
+    dates=st.frozensets(st.integers(-2, 4), max_size=2),
 )
 def test_nothing_between_the_moment_and_its_opening_was_open_and_all_of_the_opening_is(
     place: tuple[ZoneInfo, int],
@@ -342,12 +344,14 @@ def test_nothing_between_the_moment_and_its_opening_was_open_and_all_of_the_open
     hours: tuple[int, int] | None,
     between: tuple[int, int] | None,
     days: frozenset[int],
+    dates: frozenset[int],
 ) -> None:
     """Fault 33, for openings: judged minute by minute by what the wall clock shows."""
     zone, around = place
     moment = around + shift * 60_000
     start, end = hours or (None, None)
-    quiet = Quiet(start=start, end=end, days=days)
+    resting = {(datetime.fromtimestamp(around / 1000, UTC) + timedelta(days=ahead)).date() for ahead in dates}
+    quiet = Quiet(start=start, end=end, days=days, dates=frozenset(map(str, resting)))
     openings = Openings(quiet=quiet, zone=zone, between=between)
 
     def within(minute: int, span: tuple[int, int]) -> bool:
@@ -357,7 +361,7 @@ def test_nothing_between_the_moment_and_its_opening_was_open_and_all_of_the_open
     def is_open(at_ms: int) -> bool:
         wall = datetime.fromtimestamp(at_ms / 1000, zone)
         minute = wall.hour * 60 + wall.minute
-        is_quiet = (hours is not None and within(minute, hours)) or wall.weekday() in days
+        is_quiet = (hours is not None and within(minute, hours)) or wall.weekday() in days or wall.date() in resting
         return not is_quiet and (between is None or within(minute, between))
 
     try:

@@ -264,14 +264,15 @@ class Openings:
         opens_at = self._first(moment_ms, wanted=True)
         if opens_at is None:
             raise self._never(moment_ms)
-        closes_at = self._first(opens_at, wanted=False)
+        is_whole_day = _open_spans(self.quiet.start, self.quiet.end, self.between) == ((0, 1440),)
+        if is_whole_day and not self.quiet.days:
+            closes_at = self._next_quiet_date(opens_at)
+        else:
+            closes_at = self._first(opens_at, wanted=False)
         return opens_at, FAR_FUTURE_MS if closes_at is None else closes_at
 
     def _first(self, moment_ms: int, *, wanted: bool) -> int | None:
         """The first instant at or after the moment that is open, or closed, as wanted."""
-        is_whole_day = _open_spans(self.quiet.start, self.quiet.end, self.between) == ((0, 1440),)
-        if not wanted and is_whole_day and not self.quiet.days and not self.quiet.dates:
-            return None
         at_ms, last_ms = moment_ms, moment_ms + LOOK_AHEAD_DAYS * _DAY_MS
         while at_ms <= last_ms:
             is_open, until_ms = self._state(at_ms)
@@ -279,6 +280,11 @@ class Openings:
                 return at_ms
             at_ms = until_ms
         return None
+
+    def _next_quiet_date(self, moment_ms: int) -> int | None:
+        """The first instant of the next quiet date, for when only dates are quiet; the moment itself is open."""
+        starts = (settle_local(date.fromisoformat(text), 0, self.zone)[0] for text in self.quiet.dates)
+        return min((start for start in starts if start > moment_ms), default=None)
 
     def _state(self, at_ms: int) -> tuple[bool, int]:
         """Whether an instant is open, and the instant up to which nothing changes; at most a day later."""
