@@ -32,6 +32,7 @@ from wa_cli.domain.fields import normalise_name
 from wa_cli.domain.message import MediaKind, OnUnknown
 from wa_cli.domain.pacing import Limits
 from wa_cli.domain.recipient import show_text
+from wa_cli.domain.recurrence import parse_rule
 from wa_cli.domain.schedule import check_time, parse_duration, parse_zone
 from wa_cli.domain.subgroup import check_subgroup_name
 from wa_cli.domain.timetable import Openings, parse_clock, parse_days
@@ -620,7 +621,7 @@ def _read_columns(source: Table) -> tuple[tuple[str, str], ...]:
 
 def _read_schedule(table: Table) -> ScheduleSpec:
     at = table.parsed("at", check_time, example='"2026-12-24 18:00"', takes_times=True)
-    every = table.text("every", example='"monday 09:00"')
+    every = table.parsed("every", _check_rule, example='"monday 09:00"')
     until = table.parsed("until", _check_last_day, example='"2027-03-31"', takes_times=True)
     if "at" in table and "every" in table:
         table.note("every", "there is an at already; keep at for one time, or every for a recurring campaign")
@@ -640,6 +641,10 @@ def _read_schedule(table: Table) -> ScheduleSpec:
         missed=Missed(table.choice("missed", tuple(Missed), Missed.SEND)),
         grace_ms=ScheduleSpec().grace_ms if grace is None else grace,
     )
+
+
+def _check_rule(text: str) -> str:
+    return parse_rule(text).words
 
 
 def _check_zone(text: str) -> str:
