@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from wa_cli.config import Settings
     from wa_cli.domain.event import Event
     from wa_cli.domain.finding import Finding
+    from wa_cli.domain.link import Shortener
     from wa_cli.domain.message import Content
     from wa_cli.domain.pacing import Limits
     from wa_cli.domain.retry import RetryPolicy
@@ -263,6 +264,16 @@ class App:
         from wa_cli.store.sqlite.links import SqliteLinks
 
         return SqliteLinks(self.database)
+
+    def shortener(self, base: str, plan_id: int) -> Shortener:
+        """What makes the short links of a plan, and stores them as it goes; `finish` stores the last of them.
+
+        Raises: UsageError for a base that would not work.
+        """
+        from wa_cli.domain.link import Shortener
+
+        links = self.links
+        return Shortener(base, links.take_key(), plan_id, save=partial(links.save, plan_id))
 
     @cached_property
     def erasure(self) -> SqliteErasure:

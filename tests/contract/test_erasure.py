@@ -12,7 +12,7 @@ from tests.world import address, ambiguous, line, open_world, rejected
 from wa_cli.domain.consent import Change, Source, Wish
 from wa_cli.domain.event import InboundEvent, NumberChangedEvent, Person
 from wa_cli.domain.finding import Level
-from wa_cli.domain.message import State
+from wa_cli.domain.message import State, Text, content_hash, encode_content
 from wa_cli.domain.outcome import Accepted, ErrorClass
 from wa_cli.domain.recipient import Recipient, RecipientKind
 from wa_cli.domain.resend import find_refusal
@@ -297,6 +297,67 @@ def test_an_opt_out_outlives_the_erase_of_the_number_it_was_said_under(world: Wo
     profile = SqlitePeople(world.database).read_profile(SqlitePeople(world.database).find(new).id)
     assert [row.wording for row in profile.consent] == ["STOP"]
     assert profile.moved_from == ()
+
+
+def plan_for(world: World, *, is_applied: bool) -> int:
+    """A finished plan with a line for two people, words of their own in it, and a run that left the first one out."""
+    connection = world.database.connection
+    with world.database.write():
+        connection.execute(
+            """INSERT OR IGNORE INTO campaign (id, name, folded_name, path, source, created_at, changed_at)
+            VALUES (1, 'sale', 'sale', 'sale.toml', '', 0, 0)"""
+        )
+        summary = {"audience": 2, "samples": [{"address": "+65…1", "words": WORDS}], "longest": {"words": WORDS}}
+        plan_id = connection.execute(
+            """INSERT INTO plan (campaign_id, source, inputs, summary, created_at, finished_at, applied_at)
+            VALUES (1, '', '{}', ?, 0, 0, ?)""",
+            (json.dumps(summary), 0 if is_applied else None),
+        ).lastrowid
+        for number, words in ((1, f"Dear {NAME}"), (2, "Dear Bob"), (1, "for all"), (2, "for all")):
+            body = encode_content(Text(body=f"{words}, plan {plan_id}"))
+            connection.execute(
+                "INSERT INTO content (hash, body) VALUES (?, ?) ON CONFLICT DO NOTHING", (content_hash(body), body)
+            )
+            connection.execute(
+                """INSERT INTO plan_line (plan_id, contact_id, content_id, part, due_at)
+                SELECT ?, contact.id, content.id, 1, 10 FROM contact, content
+                WHERE contact.address = ? AND content.hash = ?""",
+                (plan_id, address(number), content_hash(body)),
+            )
+        connection.execute(
+            """INSERT INTO plan_line (plan_id, contact_id, reason, details)
+            SELECT ?, id, 'unsendable', ? FROM contact WHERE address = ?""",
+            (plan_id, NAME, ANN),
+        )
+        run_id = connection.execute(
+            "INSERT INTO run (campaign_id, occurrence, plan_id, state, created_at) VALUES (1, ?, ?, 'running', 0)",
+            (str(plan_id), plan_id),
+        ).lastrowid
+        connection.execute(
+            """INSERT INTO exclusion (run_id, contact_id, reason, details)
+            SELECT ?, id, 'unsendable', ? FROM contact WHERE address = ?""",
+            (run_id, NAME, ANN),
+        )
+    return int(plan_id or 0)
+
+
+def test_nothing_of_them_is_left_in_plans_and_the_ledgers_keep_their_lines(world: World) -> None:
+    """Promises P11, P13: in one that was applied, and in one that still waits for it, which leaves them out."""
+    live(world)
+    applied, waiting = plan_for(world, is_applied=True), plan_for(world, is_applied=False)
+    erase(world)
+    assert traces(world) == {}
+    assert world.value("SELECT count(*) FROM plan_line") == 10
+    assert world.value("SELECT count(*) FROM exclusion") == 2
+    lines = "SELECT reason, content_id IS NULL FROM plan_line WHERE plan_id = ? ORDER BY id"
+    assert world.rows(lines, applied) == [(None, 0), (None, 0), (None, 0), (None, 0), ("unsendable", 1)]
+    assert world.rows(lines, waiting) == [("erased", 1), (None, 0), ("erased", 1), (None, 0), ("unsendable", 1)]
+    bodies = {row[0] for row in world.rows("SELECT body FROM content")}
+    for plan_id in (applied, waiting):
+        summary = json.loads(world.value("SELECT summary FROM plan WHERE id = ?", plan_id))
+        assert summary == {"audience": 2, "samples": [], "longest": None}
+        for words in ("Dear Bob", "for all"):
+            assert encode_content(Text(body=f"{words}, plan {plan_id}")) in bodies
 
 
 # Raw webhooks

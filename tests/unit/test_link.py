@@ -163,6 +163,19 @@ def test_a_million_addresses_need_no_more_memory_than_some(monkeypatch: pytest.M
     assert all(stored[read(words)[2]] == url for words, url in said.items())
 
 
+def test_links_are_stored_as_they_come_and_the_last_ones_at_the_end() -> None:
+    """Issue 5, point 3: an address for each of a million people is not held in memory until all are there."""
+    saved: list[list[tuple[int, str]]] = []
+    shortener = Shortener(BASE, KEY, 1, save=saved.append)
+    words = [shortener.shorten_for(contact)(f"{SHOP}&who={contact}") for contact in range(1, 2_501)]
+    assert [len(some) for some in saved] == [1_000, 1_000]
+    shortener.finish()
+    shortener.finish()
+    assert [len(some) for some in saved] == [1_000, 1_000, 500]
+    stored = {number: url for some in saved for number, url in some}
+    assert [stored[read(one)[2]] for one in words] == [f"{SHOP}&who={contact}" for contact in range(1, 2_501)]
+
+
 def test_what_is_no_page_of_the_web_or_short_already_stays_as_it_is() -> None:
     shorten = Shortener(f"{BASE}/", KEY, 1).shorten_for(1)
     short = shorten(SHOP)

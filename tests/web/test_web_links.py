@@ -11,7 +11,7 @@ from door import ADA, BEN
 
 from tests.cli.stored import enqueue
 from wa_cli.domain.click import AGAIN_MS, Clicks
-from wa_cli.domain.link import Shortener, make_token
+from wa_cli.domain.link import make_token
 from wa_cli.errors import StorageFull
 from wa_cli.web import clicks
 
@@ -66,13 +66,13 @@ class Links:
             connection.execute(
                 "INSERT INTO run (id, campaign_id, plan_id, state, created_at) VALUES (1, 1, 7, 'running', 0)"
             )
-        self.key = api.app.links.take_key()
-        shortener = Shortener(api.server.url, self.key, 7)
+        shortener = api.app.shortener(api.server.url, 7)
         self.short = {
             who: [shortener.shorten_for(who)(url).removeprefix(api.server.url) for url in urls or (SHOP,)]
             for who in (self.ada, self.ben)
         }
-        api.app.links.save(7, shortener.take_new())
+        shortener.finish()
+        self.key = api.app.links.take_key()
 
     def click(self, who: int, *, method: str = "GET", more: str = "", **headers: str) -> httpx.Response:
         return self.api.client.request(

@@ -28,6 +28,7 @@ PERSONAL_BITS: Final = 10
 MOST_PERSONAL: Final = 1 << PERSONAL_BITS
 # Addresses whose numbers are remembered while a plan is made; one that is forgotten gets another number.
 URLS_REMEMBERED: Final = 10_000
+SAVED_AT_ONCE: Final = 1_000
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{15,54}")
 _URL: Final = re.compile(r"https?://[^\s\x00-\x20\x7f<>\"]+", re.IGNORECASE)
@@ -141,11 +142,24 @@ class Shortener:
     Whoever makes the plan stores what `take_new` gives, before anything is sent.
     """
 
-    def __init__(self, base: str, key: bytes, plan_id: int) -> None:
-        """base: where `wa serve` is reached from outside.  Raises: UsageError for one that would not work."""
+    def __init__(
+        self,
+        base: str,
+        key: bytes,
+        plan_id: int,
+        *,
+        save: Callable[[list[tuple[int, str]]], None] | None = None,
+    ) -> None:
+        """base: where `wa serve` is reached from outside.
+
+        save: stores some links, called whenever a thousand are new, so that a plan with an address for each of a
+        million people needs no more memory; `finish` gives it the rest.
+        Raises: UsageError for a base that would not work.
+        """
         self._base = check_base(base)
         self._key = key
         self._plan_id = plan_id
+        self._save = save
         self._numbers: OrderedDict[str, int] = OrderedDict()
         self._new: dict[int, str] = {}
         self._next_shared = 1
@@ -171,6 +185,11 @@ class Shortener:
         self._new.clear()
         return new
 
+    def finish(self) -> None:
+        """Store the links that were not stored yet."""
+        if self._save is not None and self._new:
+            self._save(self.take_new())
+
     def _number_of(self, url: str, contact_id: int, indexes: Iterator[int]) -> int:
         known = self._numbers.get(url)
         if known is not None and owner_of(known) in (None, contact_id):
@@ -187,6 +206,8 @@ class Shortener:
         if len(self._numbers) > URLS_REMEMBERED:
             self._numbers.popitem(last=False)
         self._new[number] = url
+        if self._save is not None and len(self._new) >= SAVED_AT_ONCE:
+            self._save(self.take_new())
         return number
 
 

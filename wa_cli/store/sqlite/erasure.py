@@ -38,11 +38,14 @@ STAGE_MESSAGES: Final = """
     WHERE contact_id = :contact OR contact_id IN (SELECT id FROM contact WHERE erased_at IS NOT NULL)
 """
 STAGE_CONTENTS: Final = """
-    INSERT INTO temp.erased_content SELECT DISTINCT content_id FROM message WHERE contact_id = :contact
+    INSERT INTO temp.erased_content SELECT content_id FROM message WHERE contact_id = :contact
+    UNION SELECT content_id FROM plan_line WHERE contact_id = :contact AND content_id IS NOT NULL
 """
 KEEP_SHARED_CONTENTS: Final = """
     DELETE FROM temp.erased_content WHERE id IN
-        (SELECT content_id FROM message WHERE contact_id <> :contact AND content_id IN (SELECT id FROM erased_content))
+        (SELECT content_id FROM message WHERE contact_id <> :contact AND content_id IN (SELECT id FROM erased_content)
+         UNION SELECT content_id FROM plan_line
+         WHERE contact_id <> :contact AND content_id IN (SELECT id FROM erased_content))
 """
 
 # In this order: what points at something goes before it.
@@ -68,6 +71,15 @@ BLANK: Final = (
         OR (message_id IS NULL AND batch_id IN (SELECT batch_id FROM message WHERE contact_id = :contact)
             AND batch_id NOT IN (SELECT batch_id FROM message WHERE contact_id <> :contact
                 AND batch_id IN (SELECT batch_id FROM message WHERE contact_id = :contact)))""",
+    # Messages as a plan shows them: whose they are is not told, but what they say may tell it.
+    """UPDATE plan SET summary = json_replace(summary, '$.samples', json('[]'), '$.longest', json('null'))
+    WHERE summary IS NOT NULL AND id IN (SELECT plan_id FROM plan_line WHERE contact_id = :contact)""",
+    # A plan that is applied yet leaves them out, and counts them.
+    """UPDATE plan_line SET reason = 'erased', content_id = NULL, part = NULL, due_at = NULL, expires_at = NULL
+    WHERE contact_id = :contact AND content_id IS NOT NULL
+        AND plan_id IN (SELECT id FROM plan WHERE applied_at IS NULL)""",
+    "UPDATE plan_line SET details = NULL WHERE contact_id = :contact AND details IS NOT NULL",
+    "UPDATE exclusion SET details = NULL WHERE contact_id = :contact AND details IS NOT NULL",
     "DELETE FROM link WHERE number BETWEEN :first_link AND :last_link",
     "UPDATE click SET agent = NULL WHERE contact_id = :contact AND agent IS NOT NULL",
     "DELETE FROM inbound WHERE contact_id = :contact",
