@@ -7,6 +7,7 @@ that waits for something that never comes fails at once.
 from __future__ import annotations
 
 import asyncio
+import json
 import selectors
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from wa_cli.domain.message import OnUnknown, State, Text, encode_content, parse_message_id
 from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, NotSent, Outcome, Rejected
-from wa_cli.domain.pacing import Limits
+from wa_cli.domain.pacing import PRIORITY_BULK, Limits, lane_of
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.domain.retry import RetryPolicy
 from wa_cli.ports import Enqueued, Lease, NewMessage, Post, QueueTurn, Record
@@ -33,6 +34,7 @@ from wa_cli.store.sqlite.queue import SqliteQueue
 from wa_cli.store.sqlite.upkeep import SqliteUpkeep
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Coroutine, Iterable, Iterator, Sequence
     from pathlib import Path
 
@@ -391,6 +393,73 @@ class World:
         """Queue one message to a person of its own for each body; their ids."""
         lines = [line(number, body) for number, body in enumerate(bodies, start=1)]
         return [answer.message_id for answer in self.enqueue(lines, **options)]
+
+    def add_to_campaign(
+        self,
+        lines: Iterable[NewMessage],
+        *,
+        name: str = "sale",
+        stage: str = "main",
+        shares_lane_of: int | None = None,
+        weight: int = 1,
+        limits: dict[str, int] | None = None,
+        quiet: str | None = None,
+        **options: Any,
+    ) -> list[int]:
+        """Queue the lines as a batch of a campaign that has been let go; their ids.
+
+        shares_lane_of: a message whose lane they go into.  The other options are those of `enqueue`.
+        """
+        ids = [answer.message_id for answer in self.enqueue(lines, own_lane=True, **options)]
+        batch_id = self.row(ids[0]).batch_id
+        lane = lane_of(PRIORITY_BULK, batch_id)
+        if shares_lane_of is not None:
+            lane = self.value("SELECT lane FROM message WHERE id = ?", shares_lane_of)
+        with self.database.write() as connection:
+            connection.execute(
+                """INSERT INTO campaign (name, folded_name, path, source, state, created_at, changed_at)
+                VALUES (?1, ?1, 'campaigns/sale.toml', '', 'running', ?2, ?2) ON CONFLICT DO NOTHING""",
+                (name, self.now_ms),
+            )
+            connection.execute(
+                """INSERT INTO run (campaign_id, state, created_at)
+                SELECT id, 'running', ? FROM campaign WHERE name = ? ON CONFLICT DO NOTHING""",
+                (self.now_ms, name),
+            )
+            run_id = self._run_of(connection, name)
+            connection.execute(
+                """UPDATE batch SET run_id = ?, stage = ?, variant = '', zone = '', weight = ?, limits = ?, quiet = ?,
+                    priority = ? WHERE id = ?""",
+                (run_id, stage, weight, None if limits is None else json.dumps(limits), quiet, PRIORITY_BULK, batch_id),
+            )
+            connection.execute("UPDATE message SET run_id = ?, lane = ? WHERE batch_id = ?", (run_id, lane, batch_id))
+            connection.execute("DELETE FROM run_tally WHERE run_id = ?", (run_id,))
+            connection.execute(
+                """INSERT INTO run_tally SELECT run_id, state, ifnull(receipt, ''), count(*) FROM message
+                WHERE run_id = ? GROUP BY 1, 2, 3""",
+                (run_id,),
+            )
+        return ids
+
+    def hold(self, name: str = "sale", *, reason: str = "paused", stage: str = "%") -> None:
+        """As pausing a campaign does, or with another reason as its canary does."""
+        with self.database.write() as connection:
+            connection.execute(
+                "UPDATE batch SET held_at = ?, held_reason = ? WHERE run_id = ? AND stage LIKE ?",
+                (self.now_ms, reason, self._run_of(connection, name), stage),
+            )
+
+    def let_go(self, name: str = "sale") -> None:
+        """As resuming it does."""
+        with self.database.write() as connection:
+            connection.execute(
+                "UPDATE batch SET held_at = NULL, held_reason = NULL WHERE run_id = ?",
+                (self._run_of(connection, name),),
+            )
+
+    def _run_of(self, connection: sqlite3.Connection, name: str) -> int:
+        statement = "SELECT run.id FROM run JOIN campaign ON campaign.id = run.campaign_id WHERE campaign.name = ?"
+        return int(connection.execute(statement, (name,)).fetchone()[0])
 
     # --- sending ---
 

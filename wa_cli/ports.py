@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.event import Event, InboundEvent, Person, StatusEvent
     from wa_cli.domain.message import Content, OnUnknown, State
     from wa_cli.domain.outcome import Outcome
+    from wa_cli.domain.pacing import Limits
     from wa_cli.domain.receipt import Receipt
     from wa_cli.domain.recipient import RecipientKind
     from wa_cli.domain.retry import Rest, Stop
@@ -384,6 +385,7 @@ class Due:
     """A waiting message that may leave now, as far as its due time goes.
 
     twin_id: another message that holds the same idempotency key, or None.  has_opted_out: nobody writes to them.
+    run_id: the sending of a campaign that it belongs to, or None.
     """
 
     message_id: int
@@ -400,17 +402,37 @@ class Due:
     reason: str | None
     twin_id: int | None
     has_opted_out: bool
+    run_id: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchTerms:
-    """What all messages of a batch share.  last_started_at_ms: of the batch as a lane, or None."""
+    """What all messages of a batch share.  last_started_at_ms: of the batch as a lane, or None.
+
+    run_id: the sending of a campaign that it is part of, or None.  weight: its share beside other campaigns.
+    limits: of its run, beside those of the instance, or None.
+    """
 
     delay_ms: int
     max_attempts: int
     on_unknown: OnUnknown
     is_released: bool
     last_started_at_ms: int | None
+    run_id: int | None = None
+    weight: int = 1
+    limits: Limits | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holds:
+    """What does not start for now.
+
+    batches: nothing of their lanes.  runs: sendings of campaigns of which nothing starts in whatever lane; one whose
+    canary is being judged is not among them.
+    """
+
+    batches: frozenset[int] = frozenset()
+    runs: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -480,8 +502,16 @@ class QueueTurn(Protocol):
         """The templates that the platform does not take now, with the end of that where it is known."""
         ...
 
+    def read_holds(self) -> Holds:
+        """What is held at this moment: whatever was held before this transaction began."""
+        ...
+
     def lane_heads(self, instance_id: int) -> list[tuple[int, int]]:
-        """(lane, due time of its first waiting message), in the order of lanes."""
+        """(lane, due time of its first waiting message), in the order of lanes, held ones included."""
+        ...
+
+    def read_head(self, instance_id: int, lane: int) -> int | None:
+        """When the first waiting message of one lane is due, or None when none waits."""
         ...
 
     def read_due(self, instance_id: int, lane: int, *, now_ms: int, limit: int) -> list[Due]: ...
@@ -498,8 +528,16 @@ class QueueTurn(Protocol):
 
     def drop(self, row: Due, *, state: State, rule: str, details: str | None, now_ms: int) -> None: ...
 
-    def read_starts(self, instance_id: int, *, since_ms: int) -> list[tuple[int, int]]:
-        """(contact id, started at) of the instance's attempts since then, oldest first."""
+    def park(self, row: Due, *, rule: str, now_ms: int) -> None:
+        """Take a message out of its lane, due time and place untouched, until `unpark` puts it back."""
+        ...
+
+    def unpark(self, instance_id: int, *, held_runs: Iterable[int], limit: int) -> int:
+        """Put back so many parked messages whose run is not held.  Returns how many."""
+        ...
+
+    def read_starts(self, instance_id: int, *, since_ms: int, run_id: int | None = None) -> list[tuple[int, int]]:
+        """(contact id, started at) of the instance's attempts since then, oldest first; of one run alone if given."""
         ...
 
     def read_unreadable(self, instance_id: int) -> list[int]:

@@ -44,6 +44,8 @@ RULE_WORDS: Final[Mapping[str, str]] = {
     "proven_duplicate": "it went out twice, as WhatsApp's receipts prove",
     "opted_out": "the person has opted out, so it is not sent",
     "template_held": "put off: WhatsApp does not take this template now",
+    "campaign_paused": "put off: its campaign is paused",
+    "campaign_limit": "put off: its campaign has limits of its own",
     "marked_sent": "a person said that it was sent",
     "marked_not_sent": "a person said that it was not sent",
 }
@@ -61,6 +63,7 @@ MOVING_RULES: Final = frozenset(
         "recipient_limit",
         "new_people_limit",
         "template_held",
+        "campaign_limit",
         "failed_late",
         "resent",
     }

@@ -31,6 +31,10 @@ LANE_SHIFT: Final = 40
 PRIORITY_URGENT: Final = 0
 PRIORITY_NORMAL: Final = 1
 PRIORITY_BULK: Final = 2  # campaigns: they share what single messages and calls leave
+# Set in the lane of a message that waits outside the queue because its campaign is paused: nobody looks at those lanes.
+PARKED: Final = 1 << (LANE_SHIFT + 2)
+
+REMEMBERED_SHARES: Final = 1_000  # campaigns; more only while more send at the same time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,31 @@ def priority_of(lane: int) -> int:
 def batch_of(lane: int) -> int:
     """The batch whose spacing a lane keeps; 0 for the lane of single messages."""
     return lane & ((1 << LANE_SHIFT) - 1)
+
+
+class Shares:
+    """Whose turn it is among lanes that share what is left, each by its weight (start-time fair queueing).
+
+    Each start of a lane moves it on by the inverse of its weight, and who is furthest back goes next.  Nobody saves
+    anything up: a lane that had nothing to send joins where the others are.
+    """
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._next: dict[int, float] = {}
+        self._most = REMEMBERED_SHARES
+
+    def place(self, lane: int) -> float:
+        """Where the lane stands: the lowest goes next."""
+        return max(self._now, self._next.get(lane, 0.0))
+
+    def note(self, lane: int, weight: int) -> None:
+        """Record one start of a lane, which had the lowest place of those that could start."""
+        self._now = self.place(lane)
+        self._next[lane] = self._now + 1.0 / max(weight, 1)
+        if len(self._next) > self._most:  # those behind stand where they would stand without an entry
+            self._next = {other: place for other, place in self._next.items() if place > self._now}
+            self._most = max(REMEMBERED_SHARES, 2 * len(self._next))
 
 
 class Windows:

@@ -12,15 +12,18 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Final
 
 from wa_cli.cuts import cut
 from wa_cli.domain.message import AttemptId, State, Template
 from wa_cli.domain.outcome import Accepted, Ambiguous, NotSent, Rejected
 from wa_cli.domain.pacing import (
+    PRIORITY_BULK,
     SLOTS_AT_MOST,
     SLOTS_AT_START,
     Breaker,
+    Shares,
     Windows,
     batch_of,
     look_back_ms,
@@ -29,11 +32,11 @@ from wa_cli.domain.pacing import (
 )
 from wa_cli.domain.retry import Rest, RetryPolicy, Stop, judge
 from wa_cli.errors import StorageBroken, StorageError, Temporary, WaError
-from wa_cli.ports import Finished, Post, Record, Sums
+from wa_cli.ports import Finished, Holds, Post, Record, Sums
 from wa_cli.services.receipts import apply_consequence, apply_parked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from concurrent.futures import Executor
 
     from wa_cli.domain.message import Content
@@ -68,11 +71,16 @@ ROWS_PER_LOOK: Final = 100
 PASSED_OVER_PER_LANE: Final = 250
 PASSED_OVER_AT_MOST: Final = 1_000
 BREATH_MS: Final = 5.0
+# Parked messages put back in one turn: some tens of milliseconds of the store's time.
+UNPARKED_AT_MOST: Final = 5_000
 # An acceptance waits this long for others to share its commit, and less when due messages wait for its slot.  The last
 # one in flight and everything but an acceptance are recorded at once.
 GATHER_SECONDS: Final = 0.02
 GATHER_STARVED_SECONDS: Final = 0.003
 CACHED: Final = 10_000  # contents, terms and lanes kept in memory
+RUNS_REMEMBERED: Final = 1_000  # campaigns with limits of their own; what one has sent can be read again
+SOMEBODY_NEW: Final = 0  # no contact has this number
+DONE: Final = object()
 
 
 # Calls back after so many seconds, on the event loop's thread; what it returns cancels that.
@@ -116,6 +124,18 @@ class Turn:
     has_due: bool = False
     has_waiting: bool = False
     is_paused: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Choice:
+    """What one turn starts.  free: how many it may.  touched: lanes whose first waiting message may be another now."""
+
+    free: int
+    now_ms: int
+    now: float
+    rows: list[tuple[Due, BatchTerms, Content]] = field(default_factory=list)
+    spaced: set[int] = field(default_factory=set)
+    touched: set[int] = field(default_factory=set)
 
 
 class SendLoop:
@@ -187,6 +207,10 @@ class SendLoop:
         self._opened_at = float("-inf")  # when the breaker last asked for a rest
         self._passed_over = 0
         self._held: dict[tuple[str, str], int | None] | None = None  # of this turn, once a template wants to leave
+        self._holds = Holds()
+        self._unparked_for: frozenset[int] | None = None  # runs that were held when parked messages were last put back
+        self._shares = Shares()
+        self._run_windows: OrderedDict[int, Windows] = OrderedDict()
         self._is_stopping = False
         self._stopped_at_ms = 0.0
         self._is_abandoned = False
@@ -324,6 +348,7 @@ class SendLoop:
             if self.trouble is None:
                 log.error("store: %s; nothing is sent until it answers again", error.message)
             self.trouble = error
+            self._unparked_for = None
             await self._rest_until(self._clock.steady_ms() + STORE_RETRY_SECONDS * 1000)
             return None
         if self.trouble is not None:
@@ -492,8 +517,11 @@ class SendLoop:
             turn.is_paused = is_paused
             if self._breaker.is_probing:
                 free = 0 if self._in_flight else min(free, 1)
+            self._holds = store.read_holds()
+            if self._holds.runs != self._unparked_for:
+                self._unpark(store)
             if is_paused or rests_until > now:
-                self._note_waiting(turn, self._heads(store), now_ms=now_ms, now=now)
+                self._note_waiting(store, turn, self._heads(store), now_ms=now_ms, now=now)
                 if not is_paused:
                     turn.wakes_at_ms = rests_until
             else:
@@ -638,27 +666,48 @@ class SendLoop:
         return Rest(seconds=rest_ms / 1000, reason=self._breaker.reason or outcome.details)
 
     def _heads(self, store: QueueTurn) -> list[tuple[int, int]]:
+        """The lanes that are not held, with the due time of the first waiting message of each."""
         heads = store.lane_heads(self._lease.instance_id)
+        held = self._holds.batches
+        if held:
+            heads = [(lane, due) for lane, due in heads if batch_of(lane) not in held]
         if self._only_batch is None:
             return heads
         return [(lane, due) for lane, due in heads if batch_of(lane) == self._only_batch]
 
+    def _unpark(self, store: QueueTurn) -> None:
+        """A campaign is no longer held, or this process has just begun: parked messages go back to their lanes."""
+        runs = self._holds.runs
+        unparked = store.unpark(self._lease.instance_id, held_runs=runs, limit=UNPARKED_AT_MOST)
+        if unparked < UNPARKED_AT_MOST:
+            self._unparked_for = runs
+
     def _choose(self, store: QueueTurn, turn: Turn, *, free: int, now_ms: int, now: float) -> None:
         """Start what may start, and find out when to look again."""
-        chosen: list[tuple[Due, BatchTerms, Content]] = []
-        spaced: set[int] = set()
+        choice = Choice(free=free, now_ms=now_ms, now=now)
         self._passed_over = 0
         self._held = None
         heads = self._heads(store)
+        sharing: list[int] = []
         for lane, head_ms in sorted(heads, key=lambda head: (priority_of(head[0]), head[1])):
-            if len(chosen) >= free or self._windows.allowed_at(now) > now or self._passed_over >= PASSED_OVER_AT_MOST:
+            if self._is_full(choice):
                 break
             if head_ms > now_ms or self._lane_allowed_at(store, lane, now_ms=now_ms, now=now) > now:
                 continue
-            self._choose_from(store, lane, chosen, spaced, free=free, now_ms=now_ms, now=now)
-        if chosen:
+            if priority_of(lane) >= PRIORITY_BULK:
+                sharing.append(lane)
+                continue
+            for _start in self._take_from(store, lane, choice, want=free - len(choice.rows)):
+                if self._is_full(choice):
+                    break
+        if sharing:
+            self._share(store, sharing, choice)
+        if choice.rows:
             attempt_ids = store.start(
-                [due for due, _terms, _content in chosen], lease=self._lease, now_ms=now_ms, spaced_batches=spaced
+                [due for due, _terms, _content in choice.rows],
+                lease=self._lease,
+                now_ms=now_ms,
+                spaced_batches=choice.spaced,
             )
             turn.started = [
                 Started(
@@ -669,75 +718,126 @@ class SendLoop:
                     terms=terms,
                     content=content,
                 )
-                for attempt_id, (due, terms, content) in zip(attempt_ids, chosen, strict=True)
+                for attempt_id, (due, terms, content) in zip(attempt_ids, choice.rows, strict=True)
             ]
-        if len(chosen) >= free > 0 or free == 0:
+        if len(choice.rows) >= free > 0 or free == 0:
             # No slot is left: the next landing wakes the loop.
-            self._note_waiting(turn, heads, now_ms=now_ms, now=now)
+            self._note_waiting(store, turn, heads, now_ms=now_ms, now=now)
             return
-        if chosen or self._passed_over:
-            heads = self._heads(store)
-        self._note_waiting(turn, heads, now_ms=now_ms, now=now)
+        heads = self._read_again(store, heads, choice.touched)
+        self._note_waiting(store, turn, heads, now_ms=now_ms, now=now)
         if heads:
             first = min(
-                max(now + (head_ms - now_ms), self._lane_allowed_at(store, lane, now_ms=now_ms, now=now))
+                max(now + (head_ms - now_ms), self._lane_wakes_at(store, lane, now_ms=now_ms, now=now))
                 for lane, head_ms in heads
             )
             turn.wakes_at_ms = max(first, self._windows.worth_waking_at(now))
             if self._passed_over >= PASSED_OVER_PER_LANE:
                 turn.wakes_at_ms = max(turn.wakes_at_ms, now + BREATH_MS)
+        if self._unparked_for != self._holds.runs:
+            turn.wakes_at_ms = now + BREATH_MS
 
-    def _note_waiting(self, turn: Turn, heads: Sequence[tuple[int, int]], *, now_ms: int, now: float) -> None:
+    def _is_full(self, choice: Choice) -> bool:
+        """Whether nothing more may start in this turn, from whatever lane."""
+        return (
+            len(choice.rows) >= choice.free
+            or self._windows.allowed_at(choice.now) > choice.now
+            or self._passed_over >= PASSED_OVER_AT_MOST
+        )
+
+    def _read_again(
+        self, store: QueueTurn, heads: Sequence[tuple[int, int]], touched: set[int]
+    ) -> list[tuple[int, int]]:
+        """The heads after this turn: only those of lanes that it has touched have changed."""
+        again: list[tuple[int, int]] = []
+        for lane, head_ms in heads:
+            due_ms = store.read_head(self._lease.instance_id, lane) if lane in touched else head_ms
+            if due_ms is not None:
+                again.append((lane, due_ms))
+        return again
+
+    def _note_waiting(
+        self, store: QueueTurn, turn: Turn, heads: Sequence[tuple[int, int]], *, now_ms: int, now: float
+    ) -> None:
         turn.has_waiting = bool(heads)
         is_limited = bool(heads) and now <= self._limited_until + CLOCKS_APART_MS
-        turn.has_due = is_limited or any(due <= now_ms for _lane, due in heads)
+        turn.has_due = is_limited or any(
+            due <= now_ms and not self._is_long_limited(store, lane, now_ms=now_ms, now=now) for lane, due in heads
+        )
 
-    def _choose_from(
-        self,
-        store: QueueTurn,
-        lane: int,
-        chosen: list[tuple[Due, BatchTerms, Content]],
-        spaced: set[int],
-        *,
-        free: int,
-        now_ms: int,
-        now: float,
-    ) -> None:
+    def _is_long_limited(self, store: QueueTurn, lane: int, *, now_ms: int, now: float) -> bool:
+        """Whether the limits of a campaign keep its lane back for longer than a drain sits out."""
+        windows = self._own_windows(store, batch_of(lane), now_ms=now_ms, now=now)
+        return windows is not None and _lane_limit_ends_at(windows, now) - now > SHORT_LIMIT_MS
+
+    def _share(self, store: QueueTurn, lanes: Sequence[int], choice: Choice) -> None:
+        """Start messages of several campaigns, each by its weight, one at a time."""
+        weights = {lane: self._read_terms(store, batch_of(lane)).weight for lane in lanes}
+        free, sum_of_weights = choice.free - len(choice.rows), sum(weights.values())
+        order = [(self._shares.place(lane), number, lane) for number, lane in enumerate(lanes)]
+        heapify(order)
+        takers: dict[int, Iterator[None]] = {}
+        while order and not self._is_full(choice):
+            _place, number, lane = order[0]
+            taker = takers.get(lane)
+            if taker is None:
+                want = -(-free * weights[lane] // sum_of_weights)
+                taker = takers[lane] = self._take_from(store, lane, choice, want=want)
+            if next(taker, DONE) is DONE:
+                heappop(order)
+                continue
+            self._shares.note(lane, weights[lane])
+            heapreplace(order, (self._shares.place(lane), number, lane))
+
+    def _take_from(self, store: QueueTurn, lane: int, choice: Choice, *, want: int) -> Iterator[None]:
+        """Start messages of one lane, another one each time it is asked.  want: how many are asked for, most likely."""
+        now_ms, now = choice.now_ms, choice.now
         lane_batch = batch_of(lane)
         delay_ms = self._read_terms(store, lane_batch).delay_ms if lane_batch else 0
+        own = self._own_windows(store, lane_batch, now_ms=now_ms, now=now)
+        want = 1 if delay_ms else want
         taken: set[int] = set()
         most = self._passed_over + PASSED_OVER_PER_LANE
+        choice.touched.add(lane)
         while True:
-            want = 1 if delay_ms else free - len(chosen)
             rows = store.read_due(
                 self._lease.instance_id, lane, now_ms=now_ms, limit=min(max(want, 8), ROWS_PER_LOOK) + len(taken)
             )
             fresh = [row for row in rows if row.message_id not in taken]
             for row in fresh:
-                content = self._may_start(store, row, now_ms=now_ms, now=now)
+                if own is not None and _lane_limit_ends_at(own, now) > now:
+                    return
+                terms = self._read_terms(store, row.batch_id)
+                content = self._may_start(store, row, terms, now_ms=now_ms, now=now)
                 if content is None:
                     self._passed_over += 1
                     if self._passed_over >= most:
                         return
                     continue
-                if self._windows.allowed_at(now) > now:
-                    return
                 taken.add(row.message_id)
-                chosen.append((row, self._read_terms(store, row.batch_id), content))
+                choice.rows.append((row, terms, content))
                 self._windows.note(row.contact_id, now)
+                if terms.limits is not None:
+                    self._note_own(store, row, now_ms=now_ms, now=now)
                 if delay_ms:
-                    spaced.add(lane_batch)
+                    choice.spaced.add(lane_batch)
                     self._note_lane(lane, delay_ms, due_at=now + (row.due_at_ms - now_ms), now=now)
-                    return
-                if len(chosen) >= free:
+                yield
+                if delay_ms:
                     return
             if not fresh:
                 return
 
-    def _may_start(self, store: QueueTurn, row: Due, *, now_ms: int, now: float) -> Content | None:
-        """What the row says, if it may leave now; if not, it has been deferred or dropped with its reason."""
+    def _may_start(self, store: QueueTurn, row: Due, terms: BatchTerms, *, now_ms: int, now: float) -> Content | None:
+        """What the row says, if it may leave now; if not, it has been put off or dropped with its reason.
+
+        terms: of the batch it was queued by.
+        """
         if row.expires_at_ms is not None and row.expires_at_ms <= now_ms:
             store.drop(row, state=State.EXPIRED, rule="expired", details=None, now_ms=now_ms)
+            return None
+        if row.run_id in self._holds.runs:
+            store.park(row, rule="campaign_paused", now_ms=now_ms)
             return None
         if row.has_opted_out:
             store.drop(row, state=State.SKIPPED, rule="opted_out", details=None, now_ms=now_ms)
@@ -767,6 +867,10 @@ class SendLoop:
         person_at = self._windows.new_person_allowed_at(row.contact_id, now)
         if person_at > allowed_at:
             allowed_at, rule = person_at, "new_people_limit"
+        if terms.limits is not None:
+            own_at = self._own_allowed_at(store, row, now_ms=now_ms, now=now)
+            if own_at > allowed_at:
+                allowed_at, rule = own_at, "campaign_limit"
         if allowed_at > now:
             store.defer(row, until_ms=now_ms + max(1, round(allowed_at - now)), rule=rule, now_ms=now_ms)
             self._note_limited(allowed_at, now=now)
@@ -802,7 +906,47 @@ class SendLoop:
                 oldest = next(iter(self._lane_free_at))
                 del self._lane_free_at[oldest]
                 self._terms.pop(batch_of(oldest), None)  # when it started last is read anew with it
-        return max(now, free_at)
+        own = self._own_windows(store, batch_id, now_ms=now_ms, now=now)
+        return max(now, free_at) if own is None else max(now, free_at, _lane_limit_ends_at(own, now))
+
+    def _lane_wakes_at(self, store: QueueTurn, lane: int, *, now_ms: int, now: float) -> float:
+        """When to look at a lane again: when it may start, or a little later when more of it may leave together."""
+        allowed_at = self._lane_allowed_at(store, lane, now_ms=now_ms, now=now)
+        own = self._own_windows(store, batch_of(lane), now_ms=now_ms, now=now)
+        return allowed_at if own is None else max(allowed_at, own.worth_waking_at(now))
+
+    def _own_windows(self, store: QueueTurn, batch_id: int, *, now_ms: int, now: float) -> Windows | None:
+        """What a campaign has sent, as far as limits of its own look back: None where it has no limits."""
+        if not batch_id:
+            return None
+        terms = self._read_terms(store, batch_id)
+        if terms.limits is None or terms.run_id is None:
+            return None
+        windows = self._run_windows.get(terms.run_id)
+        if windows is None:
+            since_ms = now_ms - round(look_back_ms(terms.limits)) - 1
+            starts = store.read_starts(self._lease.instance_id, since_ms=since_ms, run_id=terms.run_id)
+            windows = self._run_windows[terms.run_id] = Windows(terms.limits)
+            windows.rebuild((contact_id, now - max(now_ms - at_ms, 0)) for contact_id, at_ms in starts)
+            if len(self._run_windows) > RUNS_REMEMBERED:
+                self._run_windows.popitem(last=False)
+        return windows
+
+    def _own_allowed_at(self, store: QueueTurn, row: Due, *, now_ms: int, now: float) -> float:
+        """When the limits of its campaign let a message leave, whichever lane it is in."""
+        own = self._own_windows(store, row.batch_id, now_ms=now_ms, now=now)
+        if own is None:
+            return now
+        return max(
+            own.allowed_at(now),
+            own.recipient_allowed_at(row.contact_id, now),
+            own.new_person_allowed_at(row.contact_id, now),
+        )
+
+    def _note_own(self, store: QueueTurn, row: Due, *, now_ms: int, now: float) -> None:
+        own = self._own_windows(store, row.batch_id, now_ms=now_ms, now=now)
+        if own is not None:
+            own.note(row.contact_id, now)
 
     def _read_terms(self, store: QueueTurn, batch_id: int) -> BatchTerms:
         terms = self._terms.get(batch_id)
@@ -826,3 +970,11 @@ class SendLoop:
         now_ms = self._clock.wall_ms()
         records, _effects = self._judge(finished, now_ms=now_ms)
         return self._queue.settle_late(records, now_ms=now_ms)
+
+
+def _lane_limit_ends_at(windows: Windows, now: float) -> float:
+    """When a campaign may start another message.
+
+    A campaign hardly writes to anybody twice, so one that has used up its new people of the day waits as a whole.
+    """
+    return max(windows.allowed_at(now), windows.new_person_allowed_at(SOMEBODY_NEW, now))

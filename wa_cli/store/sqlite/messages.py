@@ -7,12 +7,12 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from wa_cli.domain.message import OnUnknown, State, content_hash, decode_content
-from wa_cli.domain.pacing import PRIORITY_NORMAL, PRIORITY_URGENT, lane_of
+from wa_cli.domain.pacing import PARKED, PRIORITY_BULK, PRIORITY_NORMAL, PRIORITY_URGENT, batch_of, lane_of
 from wa_cli.domain.receipt import Receipt, Standing, derive_standing, pairs_of
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.domain.subgroup import fold_name, no_such_subgroup
 from wa_cli.errors import NotFound
-from wa_cli.store.sqlite.queue import FIRST_LANE
+from wa_cli.store.sqlite.queue import read_heads, read_holds
 
 if TYPE_CHECKING:
     import sqlite3
@@ -100,14 +100,11 @@ class SqliteMessages:
         return int(row[0])
 
     def next_due_at_ms(self, instance_id: int) -> int | None:
-        """When the first waiting message of the instance is due, or None when none waits."""
-        first: int | None = None
-        lane = -1
+        """When the first waiting message of the instance is due, or None when none waits.  Held ones do not count."""
         with self._database.read() as connection:
-            while (head := connection.execute(FIRST_LANE, (instance_id, lane)).fetchone()) is not None:
-                lane, due_at = head
-                first = due_at if first is None else min(first, due_at)
-        return first
+            held = read_holds(connection).batches
+            heads = read_heads(connection, instance_id)
+        return min((due_at for lane, due_at in heads if batch_of(lane) not in held), default=None)
 
     # --- reading ---
 
@@ -434,8 +431,9 @@ def _scope_conditions(connection: sqlite3.Connection, scope: CancelScope) -> lis
         )
     kind, instance_id, first, last = row
     if kind == "resend":  # its messages keep the batch they were first queued by; the lane is what they share
-        lanes = (lane_of(PRIORITY_URGENT, scope.batch_id), lane_of(PRIORITY_NORMAL, scope.batch_id))
-        return [("m.instance_id = ? AND m.lane IN (?, ?)", [instance_id, *lanes])]
+        lanes = [lane_of(priority, scope.batch_id) for priority in (PRIORITY_URGENT, PRIORITY_NORMAL, PRIORITY_BULK)]
+        lanes += [lane | PARKED for lane in lanes]
+        return [("m.instance_id = ? AND m.lane IN (?, ?, ?, ?, ?, ?)", [instance_id, *lanes])]
     return [("m.id BETWEEN ? AND ? AND m.batch_id = ?", [first or 0, last or 0, scope.batch_id])]
 
 

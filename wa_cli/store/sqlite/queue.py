@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from wa_cli.domain.message import OnUnknown, State, content_hash, decode_content
 from wa_cli.domain.outcome import Accepted, Ambiguous, NotSent, Rejected
-from wa_cli.domain.pacing import batch_of
+from wa_cli.domain.pacing import PARKED, Limits, batch_of
 from wa_cli.domain.recipient import RecipientKind
-from wa_cli.ports import BatchTerms, Due, InstanceStanding
+from wa_cli.ports import BatchTerms, Due, Holds, InstanceStanding
 from wa_cli.store.sqlite.instances import apply_effect
 
 if TYPE_CHECKING:
@@ -24,17 +24,26 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.people import SqlitePeopleTurn
     from wa_cli.store.sqlite.receipts import SqliteReceiptTurn
 
-FIRST_LANE: Final = """
-    SELECT lane, due_at FROM message WHERE state = 'queued' AND instance_id = ? AND lane > ?
+# Parked messages stand above all lanes, so that looking for the next lane never meets one.
+FIRST_LANE: Final = f"""
+    SELECT lane, due_at FROM message WHERE state = 'queued' AND instance_id = ? AND lane > ? AND lane < {PARKED}
     ORDER BY lane, due_at LIMIT 1
-"""
+"""  # noqa: S608  # own words
+
+READ_HOLDS: Final = "SELECT id, run_id, held_reason FROM batch WHERE held_at IS NOT NULL"
+NOTHING_HELD: Final = Holds()
+UNPARK: Final = f"""
+    UPDATE message SET lane = lane - {PARKED} WHERE id IN (
+        SELECT id FROM message WHERE state = 'queued' AND instance_id = ? AND lane >= {PARKED}
+            AND run_id NOT IN (SELECT value FROM json_each(?)) LIMIT ?)
+"""  # noqa: S608  # own words
 
 # Waiting rows of one lane in the order they are due, with what decides about them.  A twin is another message that
 # holds the same idempotency key without having been asked for (`--again`).
 DUE_ROWS: Final = """
     SELECT m.id, m.contact_id, c.address, c.kind, m.content_id, m.batch_id, m.lane, m.due_at, m.expires_at,
         m.attempts, m.refusals, m.reason,
-        CASE WHEN k.message_id <> m.id AND k.again = 0 THEN k.message_id END, c.opted_out_at IS NOT NULL
+        CASE WHEN k.message_id <> m.id AND k.again = 0 THEN k.message_id END, c.opted_out_at IS NOT NULL, m.run_id
     FROM message AS m
     JOIN contact AS c ON c.id = m.contact_id
     LEFT JOIN live_key AS k
@@ -129,6 +138,12 @@ DROP: Final = """
 READ_LAST_OUTCOMES: Final = """
     SELECT started_at, outcome, error_code FROM (SELECT * FROM attempt ORDER BY id DESC LIMIT 200)
     WHERE instance_id = ? ORDER BY id DESC LIMIT 50
+"""
+
+READ_STARTS: Final = "SELECT contact_id, started_at, instance_id, NULL FROM attempt ORDER BY id DESC"
+READ_STARTS_WITH_RUN: Final = """
+    SELECT a.contact_id, a.started_at, a.instance_id, m.run_id
+    FROM attempt AS a CROSS JOIN message AS m ON m.id = a.message_id ORDER BY a.id DESC
 """
 
 INSERT_DECISION: Final = "INSERT INTO decision (message_id, at, rule, details) VALUES (?, ?, ?, ?)"
@@ -344,20 +359,15 @@ class SqliteTurn:
         )
         return {(name, language): until for name, language, until in rows}
 
+    def read_holds(self) -> Holds:
+        return read_holds(self._connection)
+
     def lane_heads(self, instance_id: int) -> list[tuple[int, int]]:
-        # A batch whose enqueue has not ended is not there yet: nobody may send it, nor wait for it.
-        unfinished = {
-            batch_id for (batch_id,) in self._connection.execute("SELECT id FROM batch WHERE released_at IS NULL")
-        }
-        heads: list[tuple[int, int]] = []
-        lane = -1
-        while True:
-            head = self._connection.execute(FIRST_LANE, (instance_id, lane)).fetchone()
-            if head is None:
-                return heads
-            lane = head[0]
-            if batch_of(lane) not in unfinished:
-                heads.append(head)
+        return read_heads(self._connection, instance_id)
+
+    def read_head(self, instance_id: int, lane: int) -> int | None:
+        head = self._connection.execute(FIRST_LANE, (instance_id, lane - 1)).fetchone()
+        return head[1] if head is not None and head[0] == lane else None
 
     def read_due(self, instance_id: int, lane: int, *, now_ms: int, limit: int) -> list[Due]:
         return [
@@ -376,13 +386,24 @@ class SqliteTurn:
                 reason=row[11],
                 twin_id=row[12],
                 has_opted_out=row[13] == 1,
+                run_id=row[14],
             )
             for row in self._connection.execute(DUE_ROWS, (instance_id, lane, now_ms, limit))
         ]
 
     def read_terms(self, batch_id: int) -> BatchTerms:
-        delay_ms, max_attempts, on_unknown, released_at, last_started_at = self._connection.execute(
-            "SELECT delay_ms, max_attempts, on_unknown, released_at, last_started_at FROM batch WHERE id = ?",
+        (
+            delay_ms,
+            max_attempts,
+            on_unknown,
+            released_at,
+            last_started_at,
+            run_id,
+            weight,
+            limits,
+        ) = self._connection.execute(
+            """SELECT delay_ms, max_attempts, on_unknown, released_at, last_started_at, run_id, weight, limits
+            FROM batch WHERE id = ?""",
             (batch_id,),
         ).fetchone()
         return BatchTerms(
@@ -391,6 +412,9 @@ class SqliteTurn:
             on_unknown=OnUnknown(on_unknown),
             is_released=released_at is not None,
             last_started_at_ms=last_started_at,
+            run_id=run_id,
+            weight=weight,
+            limits=Limits(**json.loads(limits)) if limits else None,
         )
 
     def read_state(self, message_id: int) -> State | None:
@@ -432,15 +456,24 @@ class SqliteTurn:
         )
         self._connection.execute(INSERT_DECISION, (row.message_id, now_ms, rule, details))
 
-    def read_starts(self, instance_id: int, *, since_ms: int) -> list[tuple[int, int]]:
+    def park(self, row: Due, *, rule: str, now_ms: int) -> None:
+        self._connection.execute(
+            "UPDATE message SET lane = ?, reason = ? WHERE id = ?", (row.lane | PARKED, rule, row.message_id)
+        )
+        if row.reason != rule:
+            self._connection.execute(INSERT_DECISION, (row.message_id, now_ms, rule, None))
+
+    def unpark(self, instance_id: int, *, held_runs: Iterable[int], limit: int) -> int:
+        return self._connection.execute(UNPARK, (instance_id, json.dumps(list(held_runs)), limit)).rowcount
+
+    def read_starts(self, instance_id: int, *, since_ms: int, run_id: int | None = None) -> list[tuple[int, int]]:
         starts: list[tuple[int, int]] = []
         # Attempts are numbered in the order they start, so the newest are read first and the reading stops early.
-        for contact_id, started_at, of_instance in self._connection.execute(
-            "SELECT contact_id, started_at, instance_id FROM attempt ORDER BY id DESC"
-        ):
+        statement = READ_STARTS if run_id is None else READ_STARTS_WITH_RUN
+        for contact_id, started_at, of_instance, of_run in self._connection.execute(statement):
             if started_at < since_ms:
                 break
-            if of_instance == instance_id:
+            if of_instance == instance_id and of_run == run_id:
                 starts.append((contact_id, started_at))
         starts.reverse()
         return starts
@@ -452,6 +485,32 @@ class SqliteTurn:
                 break
             started.append(started_at)
         return started
+
+
+def read_holds(connection: sqlite3.Connection) -> Holds:
+    """What is held at this moment.  One look at an index that is empty as long as nothing is."""
+    held = connection.execute(READ_HOLDS).fetchall()
+    if not held:
+        return NOTHING_HELD
+    return Holds(
+        batches=frozenset(batch_id for batch_id, _run_id, _reason in held),
+        runs=frozenset(run_id for _id, run_id, reason in held if run_id is not None and reason != "canary"),
+    )
+
+
+def read_heads(connection: sqlite3.Connection, instance_id: int) -> list[tuple[int, int]]:
+    """(lane, due time of its first waiting message), in the order of lanes, held ones included."""
+    # A batch whose enqueue has not ended is not there yet: nobody may send it, nor wait for it.
+    unfinished = {batch_id for (batch_id,) in connection.execute("SELECT id FROM batch WHERE released_at IS NULL")}
+    heads: list[tuple[int, int]] = []
+    lane = -1
+    while True:
+        head = connection.execute(FIRST_LANE, (instance_id, lane)).fetchone()
+        if head is None:
+            return heads
+        lane = head[0]
+        if batch_of(lane) not in unfinished:
+            heads.append(head)
 
 
 def _attempt_values(record: Record) -> tuple[object, ...]:

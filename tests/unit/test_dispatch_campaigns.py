@@ -1,0 +1,327 @@
+"""Campaigns in the send loop, on a fake clock and a real store: what is held, whose turn it is, what limits do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+from world import Worker, World, line, open_world, rejected
+
+from wa_cli.domain.history import CancelScope
+from wa_cli.domain.message import MessageId, State
+from wa_cli.domain.outcome import ErrorClass
+from wa_cli.domain.pacing import Limits, Shares
+from wa_cli.services.resend import ResendOrder, resend
+from wa_cli.store.sqlite.failures import SqliteFailures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from wa_cli.ports import NewMessage
+
+SECOND = 1_000
+MINUTE = 60_000
+HOUR = 3_600_000
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with open_world(tmp_path) as opened:
+        yield opened
+        assert opened.find_faults() == []
+
+
+def people(first: int, count: int, body: str = "Sale") -> list[NewMessage]:
+    return [line(number, body) for number in range(first, first + count)]
+
+
+def order_resent(world: World, *ids: int, delay_ms: int = 0) -> None:
+    order = ResendOrder(
+        message_ids=[MessageId(one) for one in ids],
+        delay_ms=delay_ms,
+        force=True,
+        is_dry_run=False,
+        duplicate_window_ms=HOUR,
+    )
+    assert resend(SqliteFailures(world.database), order, now_ms=world.now_ms).refused == []
+
+
+def fail(world: World, *ids: int) -> None:
+    """As if WhatsApp had refused them for good."""
+    world.transport.script = [rejected(ErrorClass.DEAD_MESSAGE)] * len(ids)
+    world.drain()
+    assert {world.state(message_id) for message_id in ids} == {State.FAILED}
+
+
+# --- held ----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_of_a_held_campaign_starts_until_it_is_let_go(world: World) -> None:
+    """Promise P7; issue 5, point 6: spacing holds on both sides of the pause."""
+    world.add_to_campaign(people(1, 10), delay_ms=SECOND)
+    worker = Worker(world)
+    worker.run_for(3_500)
+    world.hold()
+    worker.run_for(MINUTE)
+    assert len(world.transport.posts) == 4
+    world.let_go()
+    worker.wake()
+    worker.run_for(MINUTE)
+    worker.stop()
+    assert len(world.transport.posts) == 10
+    assert min(world.transport.gaps_ms) >= SECOND
+
+
+def test_a_held_campaign_keeps_nobody_else_waiting_and_does_not_wake_the_loop(world: World) -> None:
+    """Promise P7: due work that is held costs no turns."""
+    world.add_to_campaign(people(1, 50))
+    world.hold()
+    worker = Worker(world)
+    turns: list[float] = []
+    read_standing = worker.sender._turn
+
+    def count(*arguments: object) -> object:
+        turns.append(world.clock.steady_ms())
+        return read_standing(*arguments)  # type: ignore[arg-type]  # what it was given
+
+    worker.sender._turn = count  # type: ignore[method-assign,assignment]  # counted
+    world.send_later("hello", in_ms=MINUTE)
+    worker.wake()
+    worker.run_for(10 * MINUTE)
+    worker.stop()
+    assert world.transport.bodies == ["hello"]
+    assert len(turns) < 100  # those that renew the lease
+
+
+def test_held_work_is_not_due_so_a_drain_ends_and_status_calls_nothing_overdue(world: World) -> None:
+    """Promise P7; issue 5, point 6."""
+    (first, *_others) = world.add_to_campaign(people(1, 5))
+    world.hold()
+    world.clock.advance(HOUR)
+    world.drain()
+    world.drain(whole_schedule=True)
+    assert world.transport.posts == []
+    assert world.messages.next_due_at_ms(1) is None
+    world.let_go()
+    assert world.messages.next_due_at_ms(1) == world.row(first).due_at_ms
+    world.drain()
+    assert len(world.transport.posts) == 5
+
+
+def test_a_message_of_a_held_campaign_that_was_resent_waits_too_and_blocks_nobody(world: World) -> None:
+    """Promise P7; issue 5, point 6: it sits in another lane, and keeps its place and spacing there."""
+    ids = world.add_to_campaign(people(1, 3))
+    others = world.add_to_campaign(people(11, 2), name="other")
+    fail(world, *ids, *others)
+    world.hold()
+    order_resent(world, ids[0], others[0], ids[1], others[1], ids[2], delay_ms=SECOND)
+    worker = Worker(world)
+    worker.run_for(MINUTE)
+    assert [world.state(message_id) for message_id in (*others, *ids)] == [State.SENT] * 2 + [State.QUEUED] * 3
+    assert world.decisions(ids[0])[-1] == "campaign_paused"
+    assert world.messages.next_due_at_ms(1) is None
+    before = len(world.transport.posts)
+    world.let_go()
+    worker.wake()
+    assert len(world.transport.posts) == before + 1
+    worker.run_for(MINUTE)
+    worker.stop()
+    assert [world.state(message_id) for message_id in ids] == [State.SENT] * 3
+    assert world.transport.gaps_ms[-2:] == [SECOND, SECOND]
+    assert [world.decisions(message_id).count("campaign_paused") for message_id in ids] == [1, 1, 1]
+
+
+def test_resent_messages_that_were_put_off_are_found_again_by_another_process(world: World) -> None:
+    """Promise P7: the campaign was resumed while nobody sent."""
+    ids = world.add_to_campaign(people(1, 3))
+    fail(world, *ids)
+    world.hold()
+    order_resent(world, *ids)
+    world.drain()
+    world.let_go()
+    world.drain()
+    assert [world.state(message_id) for message_id in ids] == [State.SENT] * 3
+
+
+def test_a_resend_that_waits_for_its_campaign_can_still_be_cancelled(world: World) -> None:
+    """Promise P7: cancelling the batch of the resend finds what the pause has put off."""
+    ids = world.add_to_campaign(people(1, 3))
+    fail(world, *ids)
+    world.hold()
+    order_resent(world, *ids)
+    batch_id = world.value("SELECT max(id) FROM batch")
+    world.drain()
+    assert world.messages.cancel_all(CancelScope(batch_id=batch_id), now_ms=world.now_ms).count == 3
+    world.let_go()
+    world.drain()
+    assert [world.state(message_id) for message_id in ids] == [State.CANCELLED] * 3
+
+
+def test_what_waits_for_the_verdict_on_a_canary_does_not_hold_the_canary(world: World) -> None:
+    """Issue 5, point 6: nor a canary message that is resent meanwhile."""
+    canary = world.add_to_campaign(people(1, 2), stage="canary")
+    main = world.add_to_campaign(people(11, 3), stage="main")
+    world.hold(reason="canary", stage="main")
+    fail(world, *canary)
+    order_resent(world, canary[0])
+    world.drain()
+    assert world.state(canary[0]) is State.SENT
+    assert [world.state(message_id) for message_id in main] == [State.QUEUED] * 3
+    world.let_go()
+    world.drain()
+    assert [world.state(message_id) for message_id in main] == [State.SENT] * 3
+
+
+def test_a_message_past_its_time_expires_while_its_campaign_is_held(world: World) -> None:
+    """Promise P13."""
+    ids = world.add_to_campaign(people(1, 2), expires_in_ms=MINUTE)
+    world.hold()
+    world.clock.advance(2 * MINUTE)
+    world.queue.expire(now_ms=world.now_ms)
+    world.let_go()
+    world.drain()
+    assert [world.state(message_id) for message_id in ids] == [State.EXPIRED] * 2
+
+
+# --- whose turn it is ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weights", [(4, 1), (2, 1), (4, 2), (1, 1)])
+def test_campaigns_share_an_instance_by_their_weights(tmp_path: Path, weights: tuple[int, int]) -> None:
+    """Issue 5, point 7: within any small window, and whoever was there first."""
+    with open_world(tmp_path, limits=Limits(per_second=20)) as world:
+        world.add_to_campaign(people(1, 400, "heavy"), name="heavy", weight=weights[0])
+        world.add_to_campaign(people(1001, 400, "light"), name="light", weight=weights[1])
+        worker = Worker(world)
+        worker.run_for(10 * SECOND)
+        worker.stop()
+        bodies = world.transport.bodies
+        size = sum(weights) * 2
+        for first in range(0, len(bodies) - size, size):
+            counted = Counter(bodies[first : first + size])
+            assert abs(counted["heavy"] - weights[0] * 2) <= 1
+        assert len(bodies) >= 200
+
+
+def test_a_campaign_that_comes_later_gets_its_share_and_no_more(tmp_path: Path) -> None:
+    """Issue 5, point 7: nobody saves up turns while having nothing to send."""
+    with open_world(tmp_path, limits=Limits(per_second=20)) as world:
+        world.add_to_campaign(people(1, 800, "early"), name="early")
+        worker = Worker(world)
+        worker.run_for(10 * SECOND)
+        world.add_to_campaign(people(1001, 100, "late"), name="late")
+        worker.wake()
+        before = len(world.transport.posts)
+        worker.run_for(2 * SECOND)
+        worker.stop()
+        counted = Counter(world.transport.bodies[before:])
+        assert abs(counted["late"] - counted["early"]) <= 2
+
+
+@pytest.mark.parametrize("immediate", [True, False])
+def test_a_single_message_leaves_at_the_next_start_although_campaigns_wait(tmp_path: Path, immediate: bool) -> None:
+    """Issue 5, point 7."""
+    with open_world(tmp_path, limits=Limits(per_second=10)) as world:
+        for number in range(3):
+            world.add_to_campaign(people(1 + number * 1000, 300), name=f"c{number}", weight=4)
+        worker = Worker(world)
+        worker.run_for(5 * SECOND)
+        world.enqueue([line(9_001, "hello")], immediate=immediate)
+        asked_at = world.clock.steady_ms()
+        worker.wake()
+        worker.run_for(SECOND)
+        worker.stop()
+        posted = next(posted for posted in world.transport.posts if posted.body == "hello")
+        assert posted.at_ms - asked_at <= 100
+        assert all(posted.at_ms <= other.at_ms for other in world.transport.posts if other.at_ms > asked_at)
+
+
+def test_spaced_campaigns_keep_their_spacing_beside_one_that_takes_all_it_can_get(tmp_path: Path) -> None:
+    """Issue 5, point 7; row R1."""
+    with open_world(tmp_path, limits=Limits(per_second=20)) as world:
+        world.add_to_campaign(people(1, 600, "fast"), name="fast", weight=4)
+        world.add_to_campaign(people(1001, 8, "slow"), name="slow", delay_ms=2 * SECOND)
+        worker = Worker(world)
+        worker.run_for(20 * SECOND)
+        worker.stop()
+        slow = [posted.at_ms for posted in world.transport.posts if posted.body == "slow"]
+        assert len(slow) == 8
+        assert all(abs(at - number * 2 * SECOND) <= 200 for number, at in enumerate(slow))
+
+
+def test_the_batches_of_a_stage_share_the_spacing_of_their_lane_and_keep_their_own_terms(world: World) -> None:
+    """Issue 5, point 5: variants and zones of one campaign are not spaced apart from each other."""
+    (first, *_more) = world.add_to_campaign(people(1, 5, "a"), delay_ms=2 * SECOND)
+    world.add_to_campaign(people(11, 5, "b"), delay_ms=2 * SECOND, shares_lane_of=first, max_attempts=1)
+    world.transport.script = [rejected(ErrorClass.RETRY)] * 2
+    world.drain(whole_schedule=True)
+    assert min(world.transport.gaps_ms) >= 2 * SECOND
+    assert Counter(world.states())[State.FAILED] == 1  # of the batch that may try only once
+
+
+def test_shares_are_exact_over_any_stretch_and_forget_who_is_gone() -> None:
+    """Issue 5, point 7."""
+    shares = Shares()
+    weights = {1: 4, 2: 2, 3: 1}
+    served: list[int] = []
+    for _start in range(700):
+        lane = min(weights, key=lambda lane: (shares.place(lane), lane))
+        shares.note(lane, weights[lane])
+        served.append(lane)
+    for first in range(0, 700, 7):
+        assert Counter(served[first : first + 7]) == {1: 4, 2: 2, 3: 1}
+    for lane in range(10, 20_000):  # each a campaign of one message, beside one that goes on
+        shares.note(lane, 1)
+        shares.note(1, 1)
+    assert len(shares._next) <= 1_001
+
+
+# --- limits of a campaign's own ------------------------------------------------------------------------------------
+
+
+def test_a_campaign_keeps_limits_of_its_own_and_others_do_not_feel_them(tmp_path: Path) -> None:
+    """Promise P8; issue 5, point 7."""
+    with open_world(tmp_path, limits=Limits(per_second=20)) as world:
+        world.add_to_campaign(people(1, 30, "few"), name="few", limits={"per_minute": 6})
+        world.add_to_campaign(people(1001, 300, "many"), name="many")
+        worker = Worker(world)
+        worker.run_for(3 * MINUTE)
+        worker.stop()
+        few = [posted.at_ms for posted in world.transport.posts if posted.body == "few"]
+        assert len(few) == 18
+        assert all(later - earlier > MINUTE for earlier, later in zip(few, few[6:], strict=False))
+        many = [posted.at_ms for posted in world.transport.posts if posted.body == "many"]
+        assert len(many) == 300
+        assert many[-1] < 20 * SECOND
+
+
+def test_the_limits_of_a_campaign_hold_across_restarts_canaries_and_resends(tmp_path: Path) -> None:
+    """Promise P8: all lanes of a run count together, and what an earlier process sent counts too."""
+    with open_world(tmp_path) as world:
+        world.send_later("not of the campaign")
+        world.drain()
+        ids = world.add_to_campaign(people(1, 4, "canary"), stage="canary", limits={"per_hour": 5})
+        world.add_to_campaign(people(11, 10, "main"), limits={"per_hour": 5})
+        fail(world, *ids[:1])
+        assert len(world.transport.posts) == 6  # five of the campaign
+        order_resent(world, ids[0])
+        worker = Worker(world)
+        worker.run_for(HOUR - SECOND)
+        assert len(world.transport.posts) == 6
+        worker.run_for(2 * SECOND)
+        worker.stop()
+        assert len(world.transport.posts) == 11
+
+
+def test_a_campaign_that_has_used_up_its_new_people_of_the_day_ends_a_drain_and_defers_nobody(tmp_path: Path) -> None:
+    """Promise P8: it waits as a whole, not row by row."""
+    with open_world(tmp_path) as world:
+        ids = world.add_to_campaign(people(1, 40), limits={"new_people_per_day": 10})
+        world.drain()
+        assert len(world.transport.posts) == 10
+        assert all(world.decisions(message_id) == [] for message_id in ids)
+        world.clock.advance(24 * HOUR + SECOND)
+        world.drain()
+        assert len(world.transport.posts) == 20
