@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from wa_cli.domain.message import Text, content_hash, encode_content
 from wa_cli.domain.pacing import PRIORITY_BULK, lane_of
 from wa_cli.domain.recipient import RecipientKind
+from wa_cli.store.sqlite.campaigns import read_run
 from wa_cli.store.sqlite.contacts import find_or_add_contacts
 
 if TYPE_CHECKING:
@@ -204,9 +205,5 @@ class Ledger:
 
     def run(self) -> Run:
         """The newest run as the store reads it."""
-        from wa_cli.store.sqlite.reports import SqliteReports
-
-        reports = SqliteReports(self.database)
-        run = reports.find_run(reports.find_campaign(self.name))
-        assert run is not None
-        return run
+        with self.database.read() as connection:
+            return read_run(connection, self.run_id)

@@ -308,6 +308,16 @@ def test_the_screen_of_a_campaign_fits_80_and_60_columns(width: int, is_plain: b
         assert word in screen
 
 
+@pytest.mark.parametrize("most", [10, 23, 35, 100])
+def test_a_screen_that_is_redrawn_keeps_what_matters_most_within_its_height(most: int) -> None:
+    view = view_of(FULL, problems=(("nobody sends for default", "wa run"),))
+    lines = view_lines(view, UTC, Style(), most=most)
+    assert len(lines) <= most
+    assert lines[0] == "spring-sale  running"
+    assert ("problems" in lines) is (most > 10)
+    assert ("what you can type" in lines) is (most == 100)
+
+
 def test_a_screen_for_the_ear_has_no_plots() -> None:
     lines = view_lines(view_of(FULL), UTC, Style(is_spoken=True))
     assert not set("\n".join(lines)) & set("█▏▁▇#@")

@@ -163,7 +163,8 @@ def _redraw(session: Session, name: str, run: str | None, *, seconds: float, cou
     with Live(console=Console(), auto_refresh=False) as live:
         while True:
             view = looks.look()
-            lines = view_lines(view, session.settings.zone(), style_of(session))
+            # A screen that is taller than the terminal cannot be redrawn.
+            lines = view_lines(view, session.settings.zone(), style_of(session), most=live.console.height - 1)
             live.update(Text("\n".join(lines)), refresh=True)
             taken += 1
             if taken == count or view.has_ended:
@@ -203,7 +204,7 @@ def read_view(
     app = session.open_app()
     now_ms = app.clock.wall_ms()
     app.bury_dead(now_ms=now_ms)
-    campaign = app.reports.find_campaign(name)
+    campaign = app.campaigns.find(name)
     run = app.reports.find_run(campaign, occurrence)
     figures = None
     if run is not None:
@@ -218,7 +219,7 @@ def read_view(
         run=run,
         figures=figures,
         runs=app.reports.list_runs(campaign, limit=RUNS_SHOWN + 1),
-        changes=app.reports.read_changes(campaign, limit=CHANGES_SHOWN),
+        changes=app.campaigns.read_changes(campaign.id)[-CHANGES_SHOWN:],
         problems=_find_problems(app, campaign, run, figures, now_ms=now_ms),
         is_run_named=occurrence is not None,
     )
@@ -383,30 +384,43 @@ def series_document(series: Series | None) -> dict[str, Any] | None:
 # --- lines for people ---
 
 
-def view_lines(view: View, zone: ZoneInfo, style: Style) -> list[str]:
-    """The screen, no line wider than the style's width."""
+def view_lines(view: View, zone: ZoneInfo, style: Style, *, most: int | None = None) -> list[str]:
+    """The screen, no line wider than the style's width.
+
+    most: lines there is room for, or None for all; what matters least goes first.
+    """
     campaign, run, figures = view.campaign, view.run, view.figures
     title = f"{campaign.name}  {campaign.state}"
     if run is not None and run.occurrence:
         title += f"  run {run.occurrence}" + (f" ({run.state})" if run.state != campaign.state else "")
-    lines = [*_wrap(title, style), *_time_lines(view, zone, style)]
+    # Each with its weight: the head is always there.
+    sections: list[tuple[int, list[str]]] = [(9, [*_wrap(title, style), *_time_lines(view, zone, style)])]
     if figures is None:
-        lines += ["", "nothing of it has been let go yet"]
+        sections.append((8, ["nothing of it has been let go yet"]))
     else:
-        lines += ["", *funnel_lines(figures, style), "", *ledger_lines(figures, style)]
+        sections.append((8, funnel_lines(figures, style)))
+        sections.append((6, ledger_lines(figures, style)))
         if figures.sends is not None:
-            lines += ["", *series_lines(figures.sends, zone, style)]
+            sections.append((5, series_lines(figures.sends, zone, style)))
         if figures.failures:
-            lines += ["", *failure_lines(figures, style)]
+            sections.append((4, failure_lines(figures, style)))
     if view.is_recurring:
-        lines += ["", *_run_lines(view, style)]
+        sections.append((2, _run_lines(view, style)))
     if view.problems:
-        lines += ["", "problems"]
-        for message, hint in view.problems:
-            lines += _wrap(f"  ! {message}", style, indent="    ") + _wrap(f"      {hint}", style, indent="      ")
-    commands = find_commands(view)
+        sections.append((7, _problem_lines(view, style)))
+    commands = [f"  {clean_text(command)}" for command in find_commands(view)]
     if commands:
-        lines += ["", "what you can type", *(f"  {clean_text(command)}" for command in commands)]
+        sections.append((3, ["what you can type", *commands]))
+    while most is not None and len(sections) > 1 and sum(len(lines) + 1 for _weight, lines in sections) - 1 > most:
+        sections.remove(min(sections, key=lambda section: section[0]))
+    return [line for _weight, lines in sections for line in ("", *lines)][1:]
+
+
+def _problem_lines(view: View, style: Style) -> list[str]:
+    lines = ["problems"]
+    for message, hint in view.problems:
+        lines += _wrap(f"  ! {clean_text(message)}", style, indent="    ")
+        lines += _wrap(f"      {clean_text(hint)}", style, indent="      ")
     return lines
 
 
@@ -478,7 +492,7 @@ def ledger_lines(figures: RunFigures, style: Style) -> list[str]:
     lines = _wrap(f"ledger  {f' +{TIED}'.join(words)} {total}", style, indent=" " * 8)
     if figures.left_out:
         reasons = sorted(figures.left_out.items(), key=lambda item: (-item[1], item[0]))
-        told = ", ".join(f"{count:,}{TIED}{clean_text(reason.replace('_', TIED))}" for reason, count in reasons)
+        told = ", ".join(f"{count:,}{TIED}{clean_text(reason).replace('_', TIED)}" for reason, count in reasons)
         lines += _wrap(f"        of these left out before sending: {told}", style, indent=" " * 8)
     return lines
 
@@ -541,6 +555,5 @@ def _duration_ms(view: View) -> int:
 
 
 def _wrap(line: str, style: Style, *, indent: str = "  ") -> list[str]:
-    return textwrap.wrap(line, style.width, subsequent_indent=indent, break_on_hyphens=False, drop_whitespace=True) or [
-        ""
-    ]
+    lines = textwrap.wrap(line, style.width, subsequent_indent=indent, break_on_hyphens=False) or [""]
+    return [part.replace(TIED, " ") for part in lines]

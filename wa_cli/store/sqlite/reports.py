@@ -10,7 +10,7 @@ from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from wa_cli.domain.campaign import Campaign, CampaignChange, CampaignState, Reason, Run
+from wa_cli.domain.campaign import Reason
 from wa_cli.domain.message import State
 from wa_cli.domain.pacing import lane_of
 from wa_cli.domain.receipt import Receipt
@@ -36,14 +36,16 @@ from wa_cli.domain.report import (
     gather_series,
     measure_read_times,
 )
-from wa_cli.domain.subgroup import fold_name
 from wa_cli.errors import NotFound
+from wa_cli.store.sqlite.campaigns import find_run as find_occurrence
+from wa_cli.store.sqlite.campaigns import read_run
 from wa_cli.store.sqlite.upkeep import first_attempt_since
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Mapping, Sequence
 
+    from wa_cli.domain.campaign import Campaign, Run
     from wa_cli.store.sqlite.database import Database
 
 # So much of the end of a run is shown minute by minute.
@@ -51,14 +53,6 @@ LATELY_MS: Final = HOUR_MS
 PAGE_ROWS: Final = 2_000
 # WhatsApp's times are whole seconds, rounded down: what happened in the second of a post may seem to come before it.
 ROUNDED_MS: Final = 999
-
-CAMPAIGN_COLUMNS: Final = """
-    id, name, path, source, state, created_at, changed_at, paused_by, pause_code, pause_reason, next_occurrence_at
-"""
-RUN_COLUMNS: Final = """
-    id, campaign_id, occurrence, plan_id, state, created_at, started_at, ended_at, canary_until, canary_judged_at,
-    first_message_id, last_message_id
-"""
 
 # Somebody who was left out and has a message of this run all the same, from an earlier plan of it, is counted there.
 LEFT_OUT: Final = f"""
@@ -216,30 +210,6 @@ class SqliteReports:
 
     # --- which campaign, which run ---
 
-    def find_campaign(self, name: str) -> Campaign:
-        """Raises: NotFound with the nearest names."""
-        with self._database.read() as connection:
-            row = connection.execute(
-                f"SELECT {CAMPAIGN_COLUMNS} FROM campaign WHERE folded_name = ?",  # noqa: S608  # own words
-                (fold_name(name.encode("utf-8", "replace").decode()),),
-            ).fetchone()
-            if row is None:
-                known = [one[0] for one in connection.execute("SELECT name FROM campaign ORDER BY id DESC")]
-                raise _no_campaign(name, known)
-        return Campaign(
-            id=row[0],
-            name=row[1],
-            path=row[2],
-            source=row[3],
-            state=CampaignState(row[4]),
-            created_at_ms=row[5],
-            changed_at_ms=row[6],
-            paused_by=row[7],
-            pause_code=row[8],
-            pause_reason=row[9],
-            next_occurrence_at_ms=row[10],
-        )
-
     def find_run(self, campaign: Campaign, occurrence: str | None = None) -> Run | None:
         """The run of that occurrence; for None the newest that was not missed, or None where nothing ran yet.
 
@@ -248,37 +218,25 @@ class SqliteReports:
         with self._database.read() as connection:
             if occurrence is None:
                 row = connection.execute(
-                    f"""SELECT {RUN_COLUMNS} FROM run WHERE campaign_id = ?
-                    ORDER BY state = 'missed', id DESC LIMIT 1""",  # noqa: S608  # own words
+                    "SELECT id FROM run WHERE campaign_id = ? ORDER BY state = 'missed', id DESC LIMIT 1",
                     (campaign.id,),
                 ).fetchone()
-                return None if row is None else _run(row)
-            row = connection.execute(
-                f"SELECT {RUN_COLUMNS} FROM run WHERE campaign_id = ? AND occurrence = ?",  # noqa: S608  # own words
-                (campaign.id, occurrence),
-            ).fetchone()
-            if row is None:
+                return None if row is None else read_run(connection, row[0])
+            run = find_occurrence(connection, campaign.id, occurrence)
+            if run is None:
                 newest = connection.execute(
                     "SELECT occurrence FROM run WHERE campaign_id = ? ORDER BY id DESC LIMIT 3", (campaign.id,)
                 ).fetchall()
-                names = ", ".join(one[0] for one in newest if one[0])
-                raise NotFound(
-                    f"{campaign.name} has no run '{occurrence}'",
-                    hint=f"its newest are: {names}"
-                    if names
-                    else f"`wa campaign show {campaign.name}` shows what it has",
-                    code="no_run",
-                )
-            return _run(row)
+                raise _no_run(campaign, occurrence, [one[0] for one in newest if one[0]])
+            return run
 
     def list_runs(self, campaign: Campaign, *, limit: int) -> list[RunLine]:
         """The newest runs, newest first."""
         with self._database.read() as connection:
-            rows = connection.execute(
-                f"SELECT {RUN_COLUMNS} FROM run WHERE campaign_id = ? ORDER BY id DESC LIMIT ?",  # noqa: S608  # own words
-                (campaign.id, limit),
+            ids = connection.execute(
+                "SELECT id FROM run WHERE campaign_id = ? ORDER BY id DESC LIMIT ?", (campaign.id, limit)
             ).fetchall()
-            return [self._read_line(connection, _run(row)) for row in rows]
+            return [self._read_line(connection, read_run(connection, run_id)) for (run_id,) in ids]
 
     def _read_line(self, connection: sqlite3.Connection, run: Run) -> RunLine:
         left_out = self._read_left_out(connection, run)
@@ -291,25 +249,6 @@ class SqliteReports:
             failed=buckets[Bucket.FAILED],
             unknown=buckets[Bucket.UNKNOWN],
         )
-
-    def read_changes(self, campaign: Campaign, *, limit: int) -> list[CampaignChange]:
-        """The last steps of its life, oldest first."""
-        with self._database.read() as connection:
-            rows = connection.execute(
-                """SELECT at, from_state, to_state, actor, reason FROM campaign_change WHERE campaign_id = ?
-                ORDER BY id DESC LIMIT ?""",
-                (campaign.id, limit),
-            ).fetchall()
-        return [
-            CampaignChange(
-                at_ms=row[0],
-                from_state=CampaignState(row[1]) if row[1] else None,
-                to_state=CampaignState(row[2]),
-                actor=row[3],
-                reason=row[4],
-            )
-            for row in reversed(rows)
-        ]
 
     def find_instances(self, run: Run) -> list[int]:
         """The instances that send a run."""
@@ -420,36 +359,6 @@ class SqliteReports:
 
 
 # --- inside ---
-
-
-def _run(row: Sequence[Any]) -> Run:
-    return Run(
-        id=row[0],
-        campaign_id=row[1],
-        occurrence=row[2],
-        plan_id=row[3],
-        state=row[4],
-        created_at_ms=row[5],
-        started_at_ms=row[6],
-        ended_at_ms=row[7],
-        canary_until_ms=row[8],
-        canary_judged_at_ms=row[9],
-        first_message_id=row[10],
-        last_message_id=row[11],
-    )
-
-
-def _no_campaign(name: str, known: Sequence[str]) -> NotFound:
-    import difflib
-
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if near:
-        hint = f"did you mean '{near[0]}'? `wa campaign list` shows all {len(known)}"
-    elif known:
-        hint = f"there is: {', '.join(known[:5])}; `wa campaign list` shows all {len(known)}"
-    else:
-        hint = "there is none yet: `wa campaign create FILE` reads one from a file"
-    return NotFound(f"no campaign named '{name}'", hint=hint, code="no_campaign")
 
 
 def _no_run(campaign: Campaign, occurrence: str, newest: Sequence[str]) -> NotFound:
