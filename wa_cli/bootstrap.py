@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.receipts import SqliteReceipts
     from wa_cli.store.sqlite.reports import SqliteReports
     from wa_cli.store.sqlite.subgroups import SqliteSubgroups
+    from wa_cli.store.sqlite.totals import SqliteTotals
     from wa_cli.store.sqlite.upkeep import SqliteUpkeep
     from wa_cli.store.sqlite.webhooks import SqliteWebhooks
 
@@ -292,6 +293,12 @@ class App:
         from wa_cli.store.sqlite.reports import SqliteReports
 
         return SqliteReports(self.database)
+
+    @cached_property
+    def totals(self) -> SqliteTotals:
+        from wa_cli.store.sqlite.totals import SqliteTotals
+
+        return SqliteTotals(self.database)
 
     @cached_property
     def upkeep(self) -> SqliteUpkeep:

@@ -8,6 +8,7 @@ import pytest
 from door import ADA, BEN, EVA, error_of
 
 from tests.cli.stored import ACCEPTED, UNREADABLE, enqueue, finish, send, start_all, take_lease
+from tests.ledger import Ledger
 from wa_cli.domain.outcome import ErrorClass, Rejected
 from wa_cli.sandbox.runner import serve_in_thread
 from wa_cli.sandbox.settings import SandboxSettings
@@ -47,6 +48,51 @@ def test_the_stats_count_every_message_once_and_the_campaign_how_far_it_came(api
     assert document["throttling"]["activeRateLimits"] == 3
     assert document["queue"] == {"waiting": 2}
     assert api.get("/api/queue/status").json()["campaign"] is None
+
+
+def test_a_campaign_from_a_file_shows_its_whole_audience_and_who_answered(api: Api) -> None:
+    """Issue 5, point 8; rows Q6, Q7, S4; promise P13: the keys of the source system, and what it had no keys for."""
+    ledger = Ledger(api.app.database, name="gala", now_ms=api.app.clock.wall_ms())
+    ledger.start_run()
+    batch = ledger.add_batch()
+    for address, state, receipt in ((ADA, "sent", "read"), (BEN, "sent", "delivered"), (EVA, "failed", None)):
+        ledger.add(address, batch, state, receipt)
+    ledger.add("+6581230009", batch)
+    ledger.leave_out("+6581230010", "opted_out")
+    ledger.leave_out(None, "invalid", "row 3")
+    ledger.write_back(ADA, at=ledger.now_ms)
+    ledger.opt_out(ADA, at=ledger.now_ms)
+    ledger.click(ADA, at=ledger.now_ms)
+    ledger.click(BEN, at=ledger.now_ms)
+    document = api.get("/api/queue/status?campaignId=gala").json()
+    assert document["campaign"] == {
+        "id": "gala", "name": "gala", "state": "running", "progress": 83, "total": 6, "pending": 1, "sent": 2,
+        "delivered": 2, "read": 1, "failed": 1, "failedCount": 1, "replied": 1, "optedOut": 1, "clicked": 2,
+        "clickedCount": 2, "unknown": 0, "skipped": 2, "expired": 0, "cancelled": 0,
+    }  # fmt: skip
+    assert sum(document["stats"].values()) == 6
+    assert (document["stats"]["pending"], document["stats"]["skipped"]) == (1, 2)
+
+
+def test_messages_from_http_are_counted_with_the_campaign_whose_name_they_bear(api: Api) -> None:
+    """Rows Q2, Q6, Q7: beside the runs of one from a file, and alone."""
+    for name in ("gala", "summer"):
+        words = {"text": {"body": f"welcome to {name}"}}
+        asked = {"campaignId": name, "recipients": [ADA, BEN], "payload": words, "rate_limit_delay": 0}
+        assert api.post("/api/campaigns/send", asked).status_code == 202
+    ledger = Ledger(api.app.database, name="gala", now_ms=api.app.clock.wall_ms())
+    ledger.start_run()
+    ledger.add(EVA, ledger.add_batch(), "sent", "read")
+    lease = take_lease(api.app)
+    finish(api.app, start_all(api.app, lease), ACCEPTED)
+    ledger.write_back(ADA, at=api.app.clock.wall_ms())
+    both = api.get("/api/queue/status?campaignId=gala").json()["campaign"]
+    assert (both["state"], both["total"], both["sent"], both["read"], both["replied"]) == ("running", 3, 3, 1, 1)
+    alone = api.get("/api/queue/status?campaignId=summer").json()["campaign"]
+    assert (alone["state"], alone["total"], alone["sent"], alone["replied"]) == (None, 2, 2, 1)
+    assert (alone["optedOut"], alone["clicked"]) == (0, 0)
+    missing = api.get("/api/queue/status?campaignId=winter")
+    assert (missing.status_code, error_of(missing)["code"]) == (404, "no_campaign")
 
 
 def test_what_a_dead_sender_left_is_unknown_and_not_processing(api: Api) -> None:

@@ -376,10 +376,13 @@ class QueueStats(BaseModel):
 
 
 class CampaignCounts(BaseModel):
-    """How far a campaign has come.  sent: all that WhatsApp took, delivered and read ones too; delivered likewise."""
+    """How far a campaign has come, over all its runs.  sent: all that WhatsApp took, delivered and read ones too;
+    delivered likewise.  total: people who were left out too; they are skipped or expired.  replied, optedOut, clicked:
+    people who did so within a week of their message.  state: of a campaign from a file, else null."""
 
     id: int | str
     name: str
+    state: str | None
     progress: int
     total: int
     pending: int
@@ -392,6 +395,10 @@ class CampaignCounts(BaseModel):
     expired: int
     cancelled: int
     failedCount: int
+    replied: int
+    optedOut: int
+    clicked: int
+    clickedCount: int
 
 
 class QueueAnswer(BaseModel):

@@ -12,23 +12,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from wa_cli.bootstrap import App
+    from wa_cli.store.sqlite.totals import CampaignTotals
     from wa_cli.web.thrift import Thrift
 
 
 def read_status(app: App, campaign: str | None, *, thrift: Thrift) -> JSONResponse:
-    """Row Q7.  With a campaign the stats are those of its messages.  Raises: NotFound for one that never was."""
+    """Row Q7.  With a campaign the stats are those of its audience.  Raises: NotFound for one that never was."""
     now_ms = app.clock.wall_ms()
     app.bury_dead(now_ms=now_ms)
-    if campaign is None:
-        stats = app.messages.read_stats()
-    else:
-        stats = thrift.ask(("campaign", campaign), lambda: app.messages.read_campaign_stats(campaign))
+    totals = None if campaign is None else thrift.ask(("campaign", campaign), lambda: app.totals.read(campaign))
     pace = read_pace(app.upkeep, app.instances.list_all(), app.limits(), now_ms=now_ms)
     return JSONResponse(
         {
-            "stats": name_stats(stats),
+            "stats": name_stats(app.messages.read_stats() if totals is None else totals.stats),
             "avgSendRate": f"{pace.per_second:.1f} msg/sec",
-            "campaign": None if campaign is None else campaign_document(campaign, stats),
+            "campaign": None if totals is None else campaign_document(totals),
             "throttling": {"activeRateLimits": pace.limited},
             "deliveryFailures": {"pending": app.messages.count_waiting_retries()},
             "queue": {"waiting": app.messages.read_stats()["queued"]},
@@ -42,15 +40,17 @@ def name_stats(stats: Mapping[str, int]) -> dict[str, int]:
     return {renamed.get(word, word): n for word, n in stats.items()}
 
 
-def campaign_document(campaign: str, stats: Mapping[str, int]) -> dict[str, Any]:
+def campaign_document(totals: CampaignTotals) -> dict[str, Any]:
     """Row Q6: counters that only grow.  What was delivered was sent too, and what was read was delivered."""
+    name, stats = totals.name, totals.stats
     delivered = stats["delivered"] + stats["read"]
     sent = stats["sent"] + delivered
     total = sum(stats.values())
     open_ = stats["queued"] + stats["sending"]
     return {
-        "id": int(campaign) if campaign.isascii() and campaign.isdigit() and len(campaign) < 16 else campaign,
-        "name": campaign,
+        "id": int(name) if name.isascii() and name.isdigit() and len(name) < 16 else name,
+        "name": name,
+        "state": totals.state,
         "progress": (total - open_) * 100 // total if total else 0,
         "total": total,
         "pending": open_,
@@ -59,6 +59,10 @@ def campaign_document(campaign: str, stats: Mapping[str, int]) -> dict[str, Any]
         "read": stats["read"],
         "failed": stats["failed"],
         "failedCount": stats["failed"],
+        "replied": totals.replied,
+        "optedOut": totals.opted_out,
+        "clicked": totals.clicked,
+        "clickedCount": totals.clicked,
         "unknown": stats["unknown"],
         "skipped": stats["skipped"],
         "expired": stats["expired"],

@@ -78,21 +78,6 @@ class SqliteMessages:
         with self._database.read() as connection:
             return count_standings(connection)
 
-    def read_campaign_stats(self, campaign: str) -> dict[str, int]:
-        """The same for the messages of one campaign, which are counted.  Raises: NotFound when it never was."""
-        stats = {standing.value: 0 for standing in Standing}
-        with self._database.read() as connection:
-            condition = batch_condition(connection, subgroup=None, campaign=campaign)
-            assert condition is not None
-            rows = connection.execute(
-                f"SELECT m.state, m.receipt, count(*) FROM message AS m WHERE {condition[0]} GROUP BY 1, 2",  # noqa: S608  # own words
-                condition[1],
-            )
-            for state, receipt, n in rows:
-                standing = derive_standing(State(state), Receipt(receipt) if receipt else None)
-                stats[standing.value] += n
-        return stats
-
     def count_waiting_retries(self) -> int:
         """Messages that failed at least once and wait for their next attempt."""
         with self._database.read() as connection:
