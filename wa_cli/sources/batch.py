@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from wa_cli.domain.fields import normalise_name
 from wa_cli.domain.recipient import InvalidRecipient, Recipient, parse_recipient, parse_region, show_text
 from wa_cli.errors import UsageError
+from wa_cli.sources.json_lines import first_character, read_object
 from wa_cli.sources.recipients import (
     RECIPIENT_COLUMNS,
     Headless,
@@ -26,6 +25,7 @@ __all__ = ["BadRow", "BatchRow", "read_batch"]
 
 MESSAGE_COLUMNS = ("message", "text", "body")
 KEY_COLUMNS = ("key", "idempotency_key")
+KNOWN = frozenset((*RECIPIENT_COLUMNS, *MESSAGE_COLUMNS, *KEY_COLUMNS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ def read_batch(
         raise UsageError(f"there is no format '{show_text(str(format))}'", hint="formats are csv and jsonl")
     region = parse_region(default_region)
     with open_lines(source, encoding) as (lines, name):
-        first = _first_character(lines)
+        first = first_character(lines)
         if first == "[" and format != "csv":
             raise UsageError(
                 f"{name} is one JSON array", hint="write one object a line: jq -c '.[]' FILE | wa send batch -"
@@ -68,20 +68,6 @@ def read_batch(
             yield from _read_json_lines(lines, region)
         else:
             yield from _read_csv(lines, name, region)
-
-
-def _first_character(lines: Lines) -> str:
-    passed: list[Any] = []
-    first = ""
-    for line in lines:
-        passed.append(line)
-        if not isinstance(line, str):
-            break
-        if line.strip():
-            first = line.lstrip()[0]
-            break
-    lines.give_back(passed)
-    return first
 
 
 def _read_csv(lines: Lines, name: str, region: str | None) -> Iterator[BatchRow | BadRow]:
@@ -123,7 +109,7 @@ def _read_json_lines(lines: Lines, region: str | None) -> Iterator[BatchRow | Ba
         if not line.strip():
             continue
         try:
-            row = _read_object(line)
+            row = read_object(line, KNOWN)
         except UsageError as error:
             yield bad_row(number, line, explain(error))
             continue
@@ -132,49 +118,6 @@ def _read_json_lines(lines: Lines, region: str | None) -> Iterator[BatchRow | Ba
         key = next((row.pop(name) for name in KEY_COLUMNS if name in row), "").strip()
         attributes = {name: value for name, value in row.items() if value.strip()}
         yield _as_row(number, line, who, what, attributes, key or None, region)
-
-
-def _read_object(line: str) -> dict[str, str]:
-    """The object of a line, its values as text and its known names in lower case.  Raises: UsageError."""
-    try:
-        # Numbers stay as written: 9.19877E+11 would come back with digits that nobody typed.
-        pairs = json.loads(
-            line, object_pairs_hook=_Pairs, parse_constant=_refuse_constant, parse_float=str, parse_int=str
-        )
-    except RecursionError as problem:
-        raise UsageError("the JSON is nested too deeply") from problem
-    except ValueError as problem:
-        place = f" at character {problem.pos + 1}" if isinstance(problem, json.JSONDecodeError) else ""
-        raise UsageError(f"not a JSON object{place}", hint="write one object a line, in double quotes") from problem
-    if not isinstance(pairs, _Pairs):
-        raise UsageError("not a JSON object", hint='write {"recipient": "+6581234567", "message": "Hello"}')
-    known = {*RECIPIENT_COLUMNS, *MESSAGE_COLUMNS, *KEY_COLUMNS}
-    row: dict[str, str] = {}
-    for written, value in pairs:
-        plain = normalise_name(written)
-        name = plain if plain in known else written.strip()
-        if name in row:
-            raise UsageError(f"'{show_text(written, limit=30)}' stands there twice")
-        if isinstance(value, str):
-            row[name] = value
-        elif isinstance(value, bool) and name not in known:
-            row[name] = "true" if value else "false"
-        elif value is not None:
-            raise UsageError(f"'{show_text(written, limit=30)}' is not text", hint="put the value in double quotes")
-    for value in (*row, *row.values()):
-        if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
-            raise UsageError(
-                "a value holds half a character or a NUL", hint="write the text as UTF-8, not as \\u escapes"
-            )
-    return row
-
-
-class _Pairs(list[tuple[str, Any]]):
-    """An object's names and values as they stand, repeated names included."""
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(name)
 
 
 def _as_row(

@@ -63,31 +63,38 @@ def read_recipients(
     with open_lines(source, encoding) as (lines, name):
         header = read_header(lines, name, wanted=RECIPIENT_COLUMNS)
         if isinstance(header, Headless):
-            yield from _read_plain(lines, header.delimiter, region)
+            yield from read_plain(lines, header.delimiter, region)
             return
         column = header.find(RECIPIENT_COLUMNS)
         if column is None:
-            raise _no_recipient_column(header, name)
-        attributes = header.others({column})
-        width = len(header.names)
-        for record in read_records(lines, header.delimiter, single_line_column=column):
-            if isinstance(record, BadRow):
-                yield record
-                continue
-            cells = record.cells
-            if len(cells) > width and any(map(str.strip, cells[width:])):
-                yield bad_row(record.line, record.text, f"{len(cells)} cells where the header has {width}")
-                continue
-            text = cells[column] if column < len(cells) else ""
-            try:
-                recipient = parse_recipient(text, default_region=region)
-            except InvalidRecipient as error:
-                yield bad_row(record.line, record.text, explain(error))
-                continue
-            yield Row(line=record.line, recipient=recipient, attributes=read_attributes(cells, attributes))
+            raise no_recipient_column(header, name)
+        yield from read_table(lines, header, column, header.others({column}), region)
 
 
-def _read_plain(lines: Lines, delimiter: str, region: str | None) -> Iterator[Row | BadRow]:
+def read_table(
+    lines: Lines, header: Header, column: int, attributes: list[tuple[int, str]], region: str | None
+) -> Iterator[Row | BadRow]:
+    """The rows below a header.  column: the recipient's.  attributes: the columns that are kept, with their names."""
+    width = len(header.names)
+    for record in read_records(lines, header.delimiter, single_line_column=column):
+        if isinstance(record, BadRow):
+            yield record
+            continue
+        cells = record.cells
+        if len(cells) > width and any(map(str.strip, cells[width:])):
+            yield bad_row(record.line, record.text, f"{len(cells)} cells where the header has {width}")
+            continue
+        text = cells[column] if column < len(cells) else ""
+        try:
+            recipient = parse_recipient(text, default_region=region)
+        except InvalidRecipient as error:
+            yield bad_row(record.line, record.text, explain(error))
+            continue
+        yield Row(line=record.line, recipient=recipient, attributes=read_attributes(cells, attributes))
+
+
+def read_plain(lines: Lines, delimiter: str, region: str | None) -> Iterator[Row | BadRow]:
+    """The rows of a list without a header."""
     for record in read_records(lines, delimiter):
         if isinstance(record, BadRow):
             yield record
@@ -173,11 +180,14 @@ def _as_header(lines: Lines, line: str, delimiter: str, name: str, wanted: Seque
 
 
 def clean_name(name: str) -> str:
-    visible = "".join(character for character in name if character.isprintable())
+    # A blank that does not break counts as not printable, and parts words as any other.
+    visible = "".join(
+        " " if character.isspace() else character if character.isprintable() else "" for character in name
+    )
     return unguard(unicodedata.normalize("NFC", visible).strip())
 
 
-def _no_recipient_column(header: Header, name: str) -> UsageError:
+def no_recipient_column(header: Header, name: str) -> UsageError:
     if sum(map(str.isdigit, "".join(header.names))) >= 7:
         return UsageError(
             f"{name} has several columns and no header that names them",
