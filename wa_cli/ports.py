@@ -410,6 +410,7 @@ class BatchTerms:
     """What all messages of a batch share.  last_started_at_ms: of the batch as a lane, or None.
 
     run_id: the sending of a campaign that it is part of, or None.  weight: its share beside other campaigns.
+    quiet: when nothing of it leaves, as `timetable.encode_quiet` wrote it, or None.
     limits: of its run, beside those of the instance, or None.
     """
 
@@ -420,6 +421,7 @@ class BatchTerms:
     last_started_at_ms: int | None
     run_id: int | None = None
     weight: int = 1
+    quiet: str | None = None
     limits: Limits | None = None
 
 

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 from world import Worker, World, line, open_world, rejected
 
+from wa_cli.domain.campaign import Quiet
+from wa_cli.domain.explanation import Surroundings, explain_next, explain_origin, explain_rule
 from wa_cli.domain.history import CancelScope
 from wa_cli.domain.message import MessageId, State
 from wa_cli.domain.outcome import ErrorClass
 from wa_cli.domain.pacing import Limits, Shares
+from wa_cli.domain.timetable import encode_quiet
 from wa_cli.services.resend import ResendOrder, resend
 from wa_cli.store.sqlite.failures import SqliteFailures
 
@@ -325,3 +328,145 @@ def test_a_campaign_that_has_used_up_its_new_people_of_the_day_ends_a_drain_and_
         world.clock.advance(24 * HOUR + SECOND)
         world.drain()
         assert len(world.transport.posts) == 20
+
+
+# --- quiet hours ---------------------------------------------------------------------------------------------------
+
+# The world begins at 08:00 UTC on a Friday.
+NIGHT = encode_quiet(Quiet(start=21 * 60, end=8 * 60), "UTC", None)
+DAY_MS = 24 * HOUR
+
+
+def hours_of_posts(world: World) -> list[float]:
+    """The time of day of each post, in hours."""
+    return [posted.wall_ms % DAY_MS / HOUR for posted in world.transport.posts]
+
+
+def test_nothing_leaves_in_quiet_hours_and_the_rest_follows_in_the_morning_with_its_spacing(world: World) -> None:
+    """Promise P8; row R5; issue 5, point 5: the schedule forgot the night, and some were late before it."""
+    ids = world.add_to_campaign(people(1, 60), delay_ms=MINUTE, in_ms=12 * HOUR, quiet=NIGHT)
+    world.clock.advance(12 * HOUR + 40 * MINUTE)
+    worker = Worker(world)
+    worker.run_for(12 * HOUR)
+    worker.stop()
+    assert Counter(int(hour) for hour in hours_of_posts(world)) == {20: 20, 8: 40}
+    assert min(world.transport.gaps_ms) >= MINUTE
+    assert Counter(tuple(world.decisions(message_id)) for message_id in ids) == {(): 20, ("quiet_hours",): 40}
+
+
+def test_what_an_outage_made_late_waits_for_the_morning_and_ends_a_drain(world: World) -> None:
+    """Fault 34; promise P8: nobody sent until 23:00."""
+    (message_id, *_others) = world.add_to_campaign(people(1, 5), delay_ms=MINUTE, quiet=NIGHT)
+    world.clock.advance(15 * HOUR)
+    world.drain()
+    world.drain()
+    assert world.transport.posts == []
+    assert world.decisions(message_id) == ["quiet_hours"]
+    assert world.row(message_id).due_at_ms == world.now_ms + 9 * HOUR
+    world.clock.advance(9 * HOUR)
+    world.drain()
+    assert [round(hour * 60) for hour in hours_of_posts(world)] == [480, 481, 482, 483, 484]
+
+
+def test_a_machine_that_sleeps_into_the_night_sends_nothing_when_it_wakes(world: World) -> None:
+    """Fault 34: its steady clock stood still meanwhile."""
+    world.clock.advance(12 * HOUR + 50 * MINUTE)
+    world.add_to_campaign(people(1, 20), delay_ms=MINUTE, quiet=NIGHT)
+    worker = Worker(world)
+    worker.run_for(5 * MINUTE)
+    world.clock.jump(8 * HOUR)
+    worker.wake()
+    world.instances.resume(1)  # the leap of the clock has paused it, and a person has looked
+    worker.wake()
+    worker.run_for(4 * HOUR)
+    worker.stop()
+    assert Counter(int(hour) for hour in hours_of_posts(world)) == {20: 6, 8: 14}
+    assert min(world.transport.gaps_ms) >= MINUTE
+
+
+def test_a_retry_that_falls_into_the_night_waits_for_the_morning(world: World) -> None:
+    """Promise P8."""
+    (message_id,) = world.add_to_campaign(people(1, 1), in_ms=13 * HOUR - 2 * SECOND, quiet=NIGHT)
+    world.transport.script = [rejected(ErrorClass.RETRY)]
+    world.drain(whole_schedule=True)
+    assert world.state(message_id) is State.SENT
+    assert [int(hour) for hour in hours_of_posts(world)] == [20, 8]
+
+
+def test_a_campaign_that_is_resumed_at_night_waits_for_the_morning(world: World) -> None:
+    """Promise P8."""
+    world.add_to_campaign(people(1, 5), quiet=NIGHT)
+    world.hold()
+    world.clock.advance(15 * HOUR)
+    world.let_go()
+    world.drain(whole_schedule=True)
+    assert {int(hour) for hour in hours_of_posts(world)} == {8}
+
+
+def test_a_message_that_would_have_to_wait_past_its_time_expires(world: World) -> None:
+    """Promise P8; row R5: expiry wins over waiting."""
+    (message_id,) = world.add_to_campaign(people(1, 1), in_ms=14 * HOUR, expires_in_ms=16 * HOUR, quiet=NIGHT)
+    world.drain(whole_schedule=True)
+    assert world.transport.posts == []
+    assert world.state(message_id) is State.EXPIRED
+
+
+def test_each_zone_has_its_own_night_and_none_holds_up_another_in_the_same_lane(world: World) -> None:
+    """Issue 5, point 5: in Tokyo it is 17:00, in Honolulu 22:00 the day before."""
+    hours = Quiet(start=21 * 60, end=8 * 60)
+    (first, *_others) = world.add_to_campaign(people(1, 3, "late"), quiet=encode_quiet(hours, "Pacific/Honolulu", None))
+    world.add_to_campaign(people(11, 3, "day"), quiet=encode_quiet(hours, "Asia/Tokyo", None), shares_lane_of=first)
+    world.send_later("not of a campaign")
+    world.drain()
+    assert Counter(world.transport.bodies) == {"day": 3, "not of a campaign": 1}
+    world.clock.advance(10 * HOUR)
+    world.drain()
+    assert Counter(world.transport.bodies)["late"] == 3
+
+
+@pytest.mark.parametrize(
+    "quiet",
+    [encode_quiet(Quiet(days=frozenset(range(7))), "UTC", None), '{"zone": "Mars/Olympus"}', '{"zone": 1}', "nonsense"],
+)
+def test_quiet_hours_that_never_end_or_are_not_understood_keep_their_messages_back_and_nobody_else(
+    world: World, quiet: str
+) -> None:
+    """Promise P8."""
+    (message_id, *_others) = world.add_to_campaign(people(1, 3), quiet=quiet)
+    world.send_later("hello")
+    worker = Worker(world)
+    worker.run_for(2 * HOUR)
+    worker.stop()
+    assert world.transport.bodies == ["hello"]
+    assert world.decisions(message_id) == ["quiet_unknown"]
+
+
+# --- in words ------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_of_a_campaign_says_of_which_part_and_what_it_waits_for(world: World) -> None:
+    """Issue 5, point 6: campaign, run, stage and variant, and the command that lets it go on."""
+    ids = world.add_to_campaign(people(1, 2), name="spring", stage="canary")
+    around = Surroundings(
+        now_ms=world.now_ms,
+        holder="daemon",
+        pause_reason=None,
+        rests_until_ms=0,
+        rest_reason=None,
+        resend_refusal=None,
+        resend_unknown_seconds=0.0,
+    )
+    origin = world.messages.read_history(ids[1]).origin
+    said = explain_origin(origin, subgroup=None, campaign="spring")
+    assert said == "campaign spring, run r1, stage canary: batch b1, 2 of 2"
+    world.hold("spring")
+    step = explain_next(world.messages.read_history(ids[1]), around)
+    assert "is paused" in step.words
+    assert step.commands[0] == "wa campaign resume spring"
+    world.hold("spring", reason="canary")
+    assert "canary" in explain_next(world.messages.read_history(ids[1]), around).words
+
+
+@pytest.mark.parametrize("rule", ["campaign_paused", "campaign_limit", "quiet_hours", "quiet_unknown"])
+def test_every_rule_of_a_campaign_has_words(rule: str) -> None:
+    assert explain_rule(rule).startswith("put off: ")

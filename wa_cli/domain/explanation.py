@@ -11,7 +11,7 @@ from wa_cli.domain.receipt import Standing
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from wa_cli.domain.history import AttemptRow, History, Origin, ReceiptRow
+    from wa_cli.domain.history import AttemptRow, CampaignPart, History, Origin, ReceiptRow
 
 # Rules as the store writes them, in words that say what the rule is.
 RULE_WORDS: Final[Mapping[str, str]] = {
@@ -45,6 +45,8 @@ RULE_WORDS: Final[Mapping[str, str]] = {
     "opted_out": "the person has opted out, so it is not sent",
     "template_held": "put off: WhatsApp does not take this template now",
     "campaign_paused": "put off: its campaign is paused",
+    "quiet_hours": "put off: its campaign rests in these hours",
+    "quiet_unknown": "put off: when its campaign rests is not understood on this machine",
     "campaign_limit": "put off: its campaign has limits of its own",
     "marked_sent": "a person said that it was sent",
     "marked_not_sent": "a person said that it was not sent",
@@ -64,6 +66,8 @@ MOVING_RULES: Final = frozenset(
         "new_people_limit",
         "template_held",
         "campaign_limit",
+        "quiet_hours",
+        "quiet_unknown",
         "failed_late",
         "resent",
     }
@@ -145,7 +149,10 @@ def explain_rule(rule: str, details: str | None = None) -> str:
 
 
 def explain_origin(origin: Origin, *, subgroup: str | None, campaign: str | None) -> str:
-    """Which call queued a message, and as which of its messages."""
+    """Which call or campaign queued a message, and as which of its messages."""
+    part = origin.part
+    if part is not None:
+        return f"{_describe_part(part)}: batch {format_batch_id(origin.batch_id)}, {origin.position} of {origin.size}"
     match origin.kind:
         case "subgroup":
             call = f"`wa send subgroup {subgroup}`"
@@ -160,12 +167,21 @@ def explain_origin(origin: Origin, *, subgroup: str | None, campaign: str | None
     return f"{call}{urgent}{where}{asked}: batch {format_batch_id(origin.batch_id)}, {place}"
 
 
+def _describe_part(part: CampaignPart) -> str:
+    words = [f"campaign {part.campaign}", f"run r{part.run_id}"]
+    words[1] += f" ({part.occurrence})" if part.occurrence else ""
+    words += [f"{name} {value}" for name, value in (("stage", part.stage), ("variant", part.variant)) if value]
+    return ", ".join(words)
+
+
 def explain_due(history: History) -> str:
     """Why it is, or was, due when it is: the start that was asked for, its place in the spacing, what moved it."""
     message, origin = history.message, history.origin
     start = f"--at {origin.at_words}" if origin.at_words else "at once"
     steps = (message.scheduled_at_ms - origin.start_at_ms) // origin.delay_ms if origin.delay_ms else 0
     words = f"{start} + {steps} x {origin.delay_ms} ms" if steps else start
+    if origin.part is not None:
+        words = "as its campaign was planned"
     if message.due_at_ms == message.scheduled_at_ms:
         return words
     movers = [*(decision.rule for decision in history.decisions), message.reason]
@@ -252,6 +268,17 @@ def _explain_waiting(history: History, around: Surroundings) -> NextStep:
     cancel = f"wa message cancel {name}"
     if not origin.is_released:
         return NextStep(words="it waits until the call that queues it has finished", commands=(cancel,))
+    part = origin.part
+    if part is not None and part.held_reason == "canary":
+        return NextStep(
+            words="it waits until its campaign's canary has been judged",
+            commands=(f"wa campaign show {part.campaign}", cancel),
+        )
+    if part is not None and part.is_held:
+        return NextStep(
+            words=f"it waits: campaign {part.campaign} is paused",
+            commands=(f"wa campaign resume {part.campaign}", cancel),
+        )
     if around.pause_reason is not None:
         return NextStep(
             words=f"it waits: instance {message.instance} is paused ({around.pause_reason})",

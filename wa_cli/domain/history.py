@@ -96,12 +96,30 @@ class ReceiptRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignPart:
+    """Which part of a campaign a message is.
+
+    occurrence: the local time of a recurring campaign's turn, "" for one that is sent once.  stage: `canary` or `main`.
+    variant: "" for the only one.  held_reason: `canary`, or why the campaign is paused.
+    """
+
+    campaign: str
+    run_id: int
+    occurrence: str
+    stage: str
+    variant: str
+    is_held: bool
+    held_reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """The call that queued a message.
+    """The call, or the campaign, that queued a message.
 
     kind: `subgroup`, `to` or `file`.  at_words: what was typed after --at, or None.
     position, size: of the message in its call, from 1.  key: the caller's own, of the call or of the line.
     actor: who asked for it over the HTTP API: the name of the key, and whom its holder named; or None.
+    part: of the campaign that it belongs to, whatever its kind says; None for a call of the send family.
     """
 
     batch_id: int
@@ -118,6 +136,7 @@ class Origin:
     size: int
     key: str | None
     actor: str | None = None
+    part: CampaignPart | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,6 +65,8 @@ SHORT_LIMIT_MS: Final = 10_000.0
 CLOCKS_APART_MS: Final = 100.0
 # Messages of a template that is held without a known end are looked at again this often.
 TEMPLATE_LOOK_MS: Final = 3_600_000
+QUIET_LOOK_MS: Final = 3_600_000
+OPENINGS_REMEMBERED: Final = 1_000
 ROWS_PER_LOOK: Final = 100
 # Messages put off or dropped in one turn, of one lane and in all: a backlog of expired ones may not hold the store for
 # minutes, nor one lane keep the others waiting.  Between two such turns the store is free for others for a while.
@@ -210,6 +212,8 @@ class SendLoop:
         self._holds = Holds()
         self._unparked_for: frozenset[int] | None = None  # runs that were held when parked messages were last put back
         self._shares = Shares()
+        # By the words of the batch: the moment asked about, the next opening from then, its end, the rule for waiting.
+        self._openings: dict[str, tuple[int, int, int, str]] = {}
         self._run_windows: OrderedDict[int, Windows] = OrderedDict()
         self._is_stopping = False
         self._stopped_at_ms = 0.0
@@ -839,6 +843,11 @@ class SendLoop:
         if row.run_id in self._holds.runs:
             store.park(row, rule="campaign_paused", now_ms=now_ms)
             return None
+        if terms.quiet is not None:
+            opens_at_ms, rule = self._opens_at_ms(terms.quiet, now_ms)
+            if opens_at_ms > now_ms:
+                store.defer(row, until_ms=opens_at_ms, rule=rule, now_ms=now_ms)
+                return None
         if row.has_opted_out:
             store.drop(row, state=State.SKIPPED, rule="opted_out", details=None, now_ms=now_ms)
             return None
@@ -876,6 +885,27 @@ class SendLoop:
             self._note_limited(allowed_at, now=now)
             return None
         return content
+
+    def _opens_at_ms(self, quiet: str, now_ms: int) -> tuple[int, str]:
+        """When messages with these quiet hours may leave, now or at the next opening, and the rule for waiting.
+
+        Quiet hours that cannot be read here, or never end, keep everything back: they are looked at again each hour.
+        """
+        known = self._openings.get(quiet)
+        if known is None or not known[0] <= now_ms < known[2]:
+            from wa_cli.domain.timetable import decode_quiet  # campaigns alone need it
+
+            try:
+                openings = decode_quiet(quiet)
+                opens_at_ms, closes_at_ms = openings.next_open(now_ms) if openings else (now_ms, now_ms + QUIET_LOOK_MS)
+                known = (now_ms, opens_at_ms, closes_at_ms, "quiet_hours")
+            except (WaError, ValueError, TypeError) as error:
+                log.warning("quiet hours that are not understood keep messages back: %s", error)
+                known = (now_ms, now_ms + QUIET_LOOK_MS, now_ms + QUIET_LOOK_MS, "quiet_unknown")
+            if len(self._openings) >= OPENINGS_REMEMBERED:
+                self._openings.clear()
+            self._openings[quiet] = known
+        return max(now_ms, known[1]), known[3]
 
     def _note_lane(self, lane: int, delay_ms: int, *, due_at: float, now: float) -> None:
         """A message of a spaced lane leaves: when may the next one?

@@ -54,6 +54,10 @@ READ_ORIGIN: Final = """
         first_message_id, last_message_id, actor
     FROM batch WHERE id = ?
 """
+READ_PART: Final = """
+    SELECT c.name, r.id, r.occurrence, b.stage, b.variant, b.held_at IS NOT NULL, b.held_reason
+    FROM batch AS b JOIN run AS r ON r.id = b.run_id JOIN campaign AS c ON c.id = r.campaign_id WHERE b.id = ?
+"""
 
 # Where a message stands among those of its call; other calls may have numbered theirs in between.
 READ_POSITION: Final = """
@@ -370,8 +374,9 @@ def _read_attempts(connection: sqlite3.Connection, message_id: int, *, install: 
 
 
 def _read_origin(connection: sqlite3.Connection, message: MessageRow) -> Origin:
-    from wa_cli.domain.history import Origin
+    from wa_cli.domain.history import CampaignPart, Origin
 
+    part = connection.execute(READ_PART, (message.batch_id,)).fetchone()
     row = connection.execute(READ_ORIGIN, (message.batch_id,)).fetchone()
     position, size = connection.execute(
         READ_POSITION, (message.id, row[9] or 0, row[10] or 0, message.batch_id)
@@ -395,6 +400,17 @@ def _read_origin(connection: sqlite3.Connection, message: MessageRow) -> Origin:
         size=size,
         key=key[0] if key else None,
         actor=row[11],
+        part=None
+        if part is None
+        else CampaignPart(
+            campaign=part[0],
+            run_id=part[1],
+            occurrence=part[2],
+            stage=part[3] or "",
+            variant=part[4] or "",
+            is_held=bool(part[5]),
+            held_reason=part[6],
+        ),
     )
 
 

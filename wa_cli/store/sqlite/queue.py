@@ -400,9 +400,10 @@ class SqliteTurn:
             last_started_at,
             run_id,
             weight,
+            quiet,
             limits,
         ) = self._connection.execute(
-            """SELECT delay_ms, max_attempts, on_unknown, released_at, last_started_at, run_id, weight, limits
+            """SELECT delay_ms, max_attempts, on_unknown, released_at, last_started_at, run_id, weight, quiet, limits
             FROM batch WHERE id = ?""",
             (batch_id,),
         ).fetchone()
@@ -414,6 +415,7 @@ class SqliteTurn:
             last_started_at_ms=last_started_at,
             run_id=run_id,
             weight=weight,
+            quiet=quiet,
             limits=Limits(**json.loads(limits)) if limits else None,
         )
 
