@@ -7,7 +7,7 @@ import json
 import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NewType, assert_never
+from typing import TYPE_CHECKING, Any, Final, NewType, assert_never
 
 from wa_cli.errors import UsageError
 
@@ -47,6 +47,19 @@ class MediaKind(StrEnum):
     DOCUMENT = "document"
     AUDIO = "audio"
     STICKER = "sticker"
+
+
+_KINDS_OF_ENDINGS: Final[Mapping[str, MediaKind]] = {
+    **dict.fromkeys(("jpg", "jpeg", "png"), MediaKind.IMAGE),
+    **dict.fromkeys(("mp4", "3gp"), MediaKind.VIDEO),
+    **dict.fromkeys(("mp3", "ogg", "aac", "amr", "m4a"), MediaKind.AUDIO),
+    "webp": MediaKind.STICKER,
+}
+
+
+def find_media_kind(link: str) -> MediaKind:
+    """What a file is by the ending of its link; a document where that says nothing."""
+    return _KINDS_OF_ENDINGS.get(link.partition("?")[0].rpartition(".")[2].lower(), MediaKind.DOCUMENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

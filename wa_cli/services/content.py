@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wa_cli.domain.message import Media, MediaKind, Template, Text
+from wa_cli.domain.message import Media, MediaKind, Template, Text, find_media_kind
 from wa_cli.errors import UsageError
 from wa_cli.services.enqueue import check_content
 
@@ -33,7 +33,7 @@ def build_content(
     kind: found from the parts unless given.  media: the link of a file.
     Raises: UsageError for parts that do not go together, and for what the platform would refuse.
     """
-    wanted = kind or ("template" if template else _kind_of_link(media) if media else "text")
+    wanted = kind or ("template" if template else find_media_kind(media) if media else "text")
     content: Content
     if wanted == "template":
         if not template:
@@ -66,14 +66,3 @@ def _forbid(kind: str, **parts: object) -> None:
         if value:
             flag = "TEXT" if name == "text" else f"--{name.replace('_', '-')}"
             raise UsageError(f"{flag} does not go with a message of type {kind}", hint="drop it, or change --type")
-
-
-def _kind_of_link(link: str) -> str:
-    ending = link.partition("?")[0].rpartition(".")[2].lower()
-    kinds = {
-        "image": ("jpg", "jpeg", "png"),
-        "video": ("mp4", "3gp"),
-        "audio": ("mp3", "ogg", "aac", "amr", "m4a"),
-        "sticker": ("webp",),
-    }
-    return next((kind for kind, endings in kinds.items() if ending in endings), "document")
