@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "subgroup": ("subgroup", "app"),
     "contact": ("contact", "app"),
     "send": ("send", "app"),
+    "campaign": ("campaign", "app"),
     "run": ("run", "run"),
     "drain": ("drain", "drain"),
     "serve": ("serve", "app"),

@@ -167,6 +167,12 @@ class Session:
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise Refused("stopped: you did not say yes", hint="nothing was changed", code="not_confirmed")
 
+    def ask(self, question: str) -> str:
+        """A line that a person types.  Only where `can_ask`."""
+        sys.stderr.write(f"{clean_text(question)}: ")
+        sys.stderr.flush()
+        return sys.stdin.readline()
+
 
 def session_of(context: typer.Context) -> Session:
     session = context.obj

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from wa_cli.daemon.campaigning import campaigns_looked_after, look_once
 from wa_cli.daemon.loops import run_in_loop
 from wa_cli.daemon.sending import Interrupts, look_after_queue, new_writer_thread, open_sender, watch_file
 from wa_cli.errors import Temporary
@@ -120,6 +122,7 @@ async def drain_in_loop(
     now_ms = app.clock.wall_ms()
     await loop.run_in_executor(executor, lambda: app.bury_dead(now_ms=now_ms))
     # An empty queue needs no client, no lease and no network: most calls of a cron service end here.
+    await loop.run_in_executor(executor, look_once, app)
     next_due_at_ms = await loop.run_in_executor(executor, app.messages.next_due_at_ms, instance.id)
     if next_due_at_ms is None or next_due_at_ms > now_ms:
         return DrainReport()
@@ -164,7 +167,9 @@ async def _send_due(
     on_progress: Callable[[Record], None] | None = None,
 ) -> DrainReport:
     report = DrainReport()
-    await asyncio.get_running_loop().run_in_executor(executor, look_after_queue, app)
+    in_thread = asyncio.get_running_loop().run_in_executor
+    await in_thread(executor, look_after_queue, app)
+    has_campaigns = await in_thread(executor, look_once, app)
     async with open_sender(
         app,
         instance,
@@ -188,12 +193,13 @@ async def _send_due(
         if gateway_patience_seconds is not None:
             guards.append(asyncio.create_task(_give_up_on_gateway(loop, gateway_patience_seconds)))
         try:
-            await loop.run(
-                until_idle=True,
-                patience_seconds=patience_seconds,
-                deadline_ms=deadline_ms,
-                waits_for_schedule=until_settled,
-            )
+            async with campaigns_looked_after(app) if has_campaigns else nullcontext():
+                await loop.run(
+                    until_idle=True,
+                    patience_seconds=patience_seconds,
+                    deadline_ms=deadline_ms,
+                    waits_for_schedule=until_settled,
+                )
         except LeaseLost as error:
             report.trouble = error
         finally:
@@ -201,6 +207,8 @@ async def _send_due(
             for guard in guards:
                 guard.cancel()
             report.sums = loop.sums
+        if has_campaigns:
+            await in_thread(executor, look_once, app)
         report.trouble = report.trouble or loop.trouble
         if report.trouble is None and loop.unreachable and not was_stopped():
             report.trouble = Temporary(

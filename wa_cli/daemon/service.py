@@ -7,6 +7,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
+from wa_cli.daemon.campaigning import campaigns_looked_after
 from wa_cli.daemon.loops import ring_later
 from wa_cli.daemon.sending import (
     Interrupts,
@@ -123,7 +124,8 @@ async def _send(app: App, loop: SendLoop, *, executor: Executor) -> None:
     watcher = asyncio.create_task(watch_file(app, loop, executor=executor))
     watcher.add_done_callback(lambda task: None if task.cancelled() else loop.stop())
     try:
-        await loop.run(until_idle=False)
+        async with campaigns_looked_after(app):
+            await loop.run(until_idle=False)
     finally:
         watcher.cancel()
     if watcher.done() and not watcher.cancelled():

@@ -9,11 +9,13 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from wa_cli.domain.message import Media, Template, Text, content_summary
 from wa_cli.domain.pacing import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from wa_cli.domain.message import Content
     from wa_cli.domain.pacing import Limits
 
 DIGEST_SHOWN: Final = 6
@@ -154,6 +156,21 @@ def parse_plan_id(word: str) -> tuple[int, str] | None:
     if not (word.startswith("p") and number.isascii() and number.isdigit() and len(number) < 16):
         return None
     return (int(number), digest) if dash and len(digest) == DIGEST_SHOWN else None
+
+
+def show_content(content: Content) -> str:
+    """A whole message in words, as somebody would read it."""
+    match content:
+        case Text():
+            return content.body
+        case Media():
+            return "\n".join(filter(None, (content.link, content.caption)))
+        case Template():
+            parts = [content_summary(content)]
+            if content.header:
+                parts.append(f"{content.header.kind}: {content.header.value}")
+            parts += [f"button {button.index}: {button.value}" for button in content.buttons]
+            return "\n".join(parts)
 
 
 class Timetable:

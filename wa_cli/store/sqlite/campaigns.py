@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from wa_cli.domain.campaign import Campaign, CampaignChange, CampaignState, Run, may_step
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
     from wa_cli.store.sqlite.database import Database
     from wa_cli.store.sqlite.owners import Owner
+
+CHUNK_ROWS: Final = 2_000
+BREATH_SECONDS: Final = 0.002
 
 CAMPAIGN_COLUMNS: Final = """
     id, name, path, source, state, created_at, changed_at, paused_by, pause_code, pause_reason, next_occurrence_at
@@ -75,6 +79,17 @@ class SqliteCampaigns:
                 f"SELECT {CAMPAIGN_COLUMNS} FROM campaign WHERE state IN ('scheduled', 'running', 'paused')"  # noqa: S608
             )
             return [_campaign(row) for row in rows]
+
+    def has_work(self) -> bool:
+        """Whether upkeep has anything to look at."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                """SELECT EXISTS (SELECT 1 FROM campaign WHERE state IN ('scheduled', 'running', 'paused'))
+                    OR EXISTS (SELECT 1 FROM run
+                        JOIN run_tally AS t ON t.run_id = run.id AND t.state = 'queued' AND t.n > 0
+                        WHERE run.state = 'cancelled')"""
+            ).fetchone()
+        return bool(row[0])
 
     def read_changes(self, campaign_id: int) -> list[CampaignChange]:
         """Every step of its life, oldest first."""
@@ -200,6 +215,56 @@ class SqliteCampaigns:
                 (run_id, stage),
             ).fetchone()
         return int(count)
+
+    def count_excluded(self, run_id: int) -> int:
+        """How many people and rows a run has left out."""
+        with self._database.read() as connection:
+            (count,) = connection.execute("SELECT count(*) FROM exclusion WHERE run_id = ?", (run_id,)).fetchone()
+        return int(count)
+
+    def find_left_over(self) -> list[int]:
+        """Cancelled runs in which something waits all the same: a late failure has put it back into the queue."""
+        with self._database.read() as connection:
+            return [
+                run_id
+                for (run_id,) in connection.execute(
+                    """SELECT run.id FROM run
+                        JOIN run_tally AS t ON t.run_id = run.id AND t.state = 'queued' AND t.n > 0
+                    WHERE run.state = 'cancelled'"""
+                )
+            ]
+
+    def cancel_waiting(self, run_id: int, *, now_ms: int) -> int:
+        """Cancel what waits of a run, some thousand a transaction.  Returns how many; its batches are held.
+
+        What is on its way does not come back into the queue, and no unknown is sent again by its policy.
+        """
+        count = 0
+        with self._database.write() as connection:
+            run = read_run(connection, run_id)
+            connection.execute("UPDATE batch SET on_unknown = 'hold' WHERE run_id = ?", (run_id,))
+        after = (run.first_message_id or 1) - 1
+        while run.last_message_id is not None:
+            with self._database.write() as connection:
+                (last,) = connection.execute(
+                    "SELECT max(id) FROM (SELECT id FROM message WHERE id > ? AND id <= ? ORDER BY id LIMIT ?)",
+                    (after, run.last_message_id, CHUNK_ROWS),
+                ).fetchone()
+                if last is None:
+                    break
+                connection.execute(
+                    """UPDATE message SET reason = 'cancel_requested'
+                    WHERE id > ? AND id <= ? AND run_id = ? AND state = 'sending'""",
+                    (after, last, run_id),
+                )
+                count += connection.execute(
+                    """UPDATE message SET state = 'cancelled', reason = 'cancelled', changed_at = ?
+                    WHERE id > ? AND id <= ? AND run_id = ? AND state = 'queued'""",
+                    (now_ms, after, last, run_id),
+                ).rowcount
+            after = last
+            time.sleep(BREATH_SECONDS)
+        return count
 
     def set_baseline(self, run_id: int, baseline: str) -> None:
         with self._database.write() as connection:

@@ -1,0 +1,78 @@
+"""Campaign files: found by name, taken in, read again, cloned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from wa_cli.domain.campaign import Campaign, check_campaign_name
+from wa_cli.errors import NotFound, Refused, UsageError
+
+if TYPE_CHECKING:
+    from wa_cli.bootstrap import App
+    from wa_cli.domain.campaign import CampaignSpec
+
+FOLDER: Final = "campaigns"
+
+
+def find_file(word: str) -> Path | None:
+    """The campaign file that a word names: its path, or its name in `campaigns/`; None when there is no such file."""
+    path = Path(word)
+    if path.suffix == ".toml":
+        return path
+    beside = Path(FOLDER) / f"{word}.toml"
+    return beside if beside.is_file() else None
+
+
+def create(app: App, path: Path, *, actor: str) -> tuple[Campaign, CampaignSpec, bool]:
+    """Take a campaign file in, or its new text where it is known already.  True: it is new.
+
+    Raises: UsageError naming everything that is wrong in the file.
+    """
+    from wa_cli.sources.campaigns import read_campaign
+
+    spec, source = read_campaign(path)
+    campaign, is_new = app.campaigns.create(
+        check_campaign_name(spec.name), path=str(path.resolve()), source=source, actor=actor, now_ms=app.clock.wall_ms()
+    )
+    return campaign, spec, is_new
+
+
+def find(app: App, word: str, *, actor: str = "cli") -> Campaign:
+    """The campaign of that name or file; a file that is not known yet is taken in."""
+    if word.endswith(".toml"):
+        return create(app, Path(word), actor=actor)[0]
+    try:
+        return app.campaigns.find(word)
+    except NotFound:
+        path = find_file(word)
+        if path is None:
+            raise
+        return create(app, path, actor=actor)[0]
+
+
+def read_again(app: App, campaign: Campaign, *, actor: str = "cli") -> tuple[Campaign, CampaignSpec]:
+    """The campaign with its file as it is now.  Raises: UsageError when the file is gone or cannot be understood."""
+    fresh, spec, _is_new = create(app, Path(campaign.path), actor=actor)
+    return fresh, spec
+
+
+def read_kept(campaign: Campaign) -> CampaignSpec:
+    """The campaign as it was let go, whatever has become of its file."""
+    from wa_cli.sources.campaigns import parse_campaign
+
+    return parse_campaign(campaign.source, name=campaign.name, file=campaign.path)
+
+
+def clone(app: App, campaign: Campaign, name: str, *, actor: str) -> tuple[Campaign, Path]:
+    """A new file beside the campaign's with its text, taken in as a draft.  Raises: Refused when one is there."""
+    path = Path(campaign.path).with_name(f"{check_campaign_name(name)}.toml")
+    source = Path(campaign.path).read_text(encoding="utf-8") if Path(campaign.path).is_file() else campaign.source
+    try:
+        with path.open("x", encoding="utf-8") as out:
+            out.write(source)
+    except FileExistsError:
+        raise Refused(f"{path} is there already", hint="choose another name", code="file_exists") from None
+    except OSError as problem:
+        raise UsageError(f"{path} cannot be written: {problem.strerror}", hint="check the folder") from problem
+    return create(app, path, actor=actor)[0], path

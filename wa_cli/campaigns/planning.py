@@ -1,0 +1,256 @@
+"""From a campaign file to a plan: which sending is meant, and everything that `services.planning` needs for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from zoneinfo import ZoneInfo
+
+from wa_cli.campaigns.drift import read_inputs
+from wa_cli.domain.campaign import Campaign, Canary
+from wa_cli.domain.window import WindowPolicy
+from wa_cli.errors import NotFound, UsageError
+from wa_cli.services.planning import FileRow, Pieces, ZoneTerms, make_plan, tighten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from wa_cli.bootstrap import App
+    from wa_cli.domain.campaign import AudienceSource, CampaignSpec
+    from wa_cli.domain.pacing import Limits
+    from wa_cli.domain.plan import Plan, PlanSummary
+    from wa_cli.domain.recurrence import Occurrence
+
+DAY_MS: Final = 86_400_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """Which sending of a campaign is meant.  occurrence: None for a campaign that is sent once."""
+
+    key: str = ""
+    occurrence: Occurrence | None = None
+
+
+def next_turn(app: App, spec: CampaignSpec, *, after_ms: int | None = None) -> Turn:
+    """The next sending.  Raises: UsageError when a recurring campaign has none left."""
+    if not spec.is_recurring:
+        return Turn()
+    occurrence = find_occurrence(app, spec, after_ms=app.clock.wall_ms() if after_ms is None else after_ms)
+    if occurrence is None:
+        raise UsageError(
+            f"'{spec.name}' has no occurrence left",
+            hint="give [schedule] a later until, or drop it",
+            code="no_occurrence",
+        )
+    return Turn(key=occurrence.key, occurrence=occurrence)
+
+
+def find_occurrence(app: App, spec: CampaignSpec, *, after_ms: int) -> Occurrence | None:
+    """The first occurrence after a moment, or None when there is none left."""
+    from wa_cli.domain.recurrence import next_occurrence, parse_rule
+
+    zone = zone_of_campaign(app, spec)
+    assert spec.schedule.every is not None
+    return next_occurrence(
+        parse_rule(spec.schedule.every),
+        after_ms,
+        zone,
+        until=_last_day(spec),
+        anchor=datetime.fromtimestamp(_created_ms(app, spec) / 1000, zone).date(),
+    )
+
+
+def _last_day(spec: CampaignSpec) -> Any:
+    from datetime import date
+
+    return date.fromisoformat(spec.schedule.until) if spec.schedule.until else None
+
+
+def _created_ms(app: App, spec: CampaignSpec) -> int:
+    """When the campaign was taken in: `every 3 days` counts from there."""
+    try:
+        return app.campaigns.find(spec.name).created_at_ms
+    except NotFound:
+        return app.clock.wall_ms()
+
+
+def zone_of_campaign(app: App, spec: CampaignSpec) -> ZoneInfo:
+    return ZoneInfo(spec.schedule.zone) if spec.schedule.zone else app.settings.zone()
+
+
+def with_options(spec: CampaignSpec, options: Mapping[str, Any]) -> CampaignSpec:
+    """The spec with what was asked for beside the file: `at`, and the sample's `canary` and `hold_ms`.
+
+    Raises: UsageError for what does not go together.
+    """
+    if "at" in options:
+        if spec.is_recurring:
+            raise UsageError("--at does not go with a recurring campaign", hint="[schedule] every says when")
+        spec = replace(spec, schedule=replace(spec.schedule, at=options["at"]))
+    if "canary" in options:
+        held = spec.canary.hold_ms if spec.canary else Canary(size=1).hold_ms
+        spec = replace(spec, canary=Canary(size=options["canary"], hold_ms=options.get("hold_ms", held)))
+    return spec
+
+
+def plan(
+    app: App,
+    campaign: Campaign,
+    spec: CampaignSpec,
+    turn: Turn,
+    *,
+    options: Mapping[str, Any] | None = None,
+    on_progress: Callable[[str, int], None] = lambda _what, _count: None,
+) -> tuple[Plan, PlanSummary]:
+    """Plan one sending of a campaign, and keep the plan.
+
+    options: those that `with_options` has put into the spec; kept, so that applying the plan knows them.
+    Raises: UsageError for what could not be sent at all.
+    """
+    now_ms = app.clock.wall_ms()
+    app.intake.sweep_abandoned()
+    run = app.campaigns.find_run(campaign.id, turn.key)
+    pieces = assemble_pieces(app, campaign, spec, turn, now_ms=now_ms)
+    return make_plan(
+        pieces,
+        campaign,
+        spec,
+        inputs={**read_inputs(app, campaign, spec), "options": dict(options or {})},
+        occurrence=turn.key,
+        run_id=run.id if run else None,
+        now_ms=now_ms,
+        on_progress=on_progress,
+    )
+
+
+def assemble_pieces(app: App, campaign: Campaign, spec: CampaignSpec, turn: Turn, *, now_ms: int) -> Pieces:
+    from wa_cli.domain.personal import Filler
+    from wa_cli.domain.regions import region_of
+
+    instance = app.find_instance(spec.instance)
+    limits = limits_of_campaign(app, spec)
+    linker = None
+    save_links = None
+    if spec.short_links:
+        linker, save_links = _linkers(app, spec.short_links)
+    return Pieces(
+        store=app.plans,
+        rules=app.rules(instance),
+        filler=Filler(spec.messages, variables=spec.variables, fallbacks=spec.fallbacks, language=spec.language),
+        instance=instance,
+        limits=limits,
+        window=WindowPolicy(app.settings.text("WA_WINDOW")),
+        read_file=partial(read_audience, app, campaign),
+        find_subgroup=lambda name: app.subgroups.find(name).id,
+        region_of=region_of,
+        zone_of=_zone_finder(app, spec),
+        zone_terms=partial(_zone_terms, app, spec, turn, now_ms=now_ms),
+        starts=app.upkeep.read_starts(instance.id, since_ms=now_ms - DAY_MS) if limits.new_people_per_day else (),
+        linker=linker,
+        save_links=save_links,
+        price=_price_finder(campaign, spec),
+        read_expiry=_expiry_reader(app, spec, now_ms=now_ms),
+    )
+
+
+def limits_of_campaign(app: App, spec: CampaignSpec) -> Limits:
+    """The instance's limits, tightened by the campaign's own."""
+    return tighten(app.limits(), dict(spec.limits))
+
+
+def read_audience(app: App, campaign: Campaign, source: AudienceSource) -> Iterator[FileRow]:
+    """The rows of an audience file, which stands beside the campaign file."""
+    from wa_cli.sources.audience import read_audience_file
+    from wa_cli.sources.tables import BadRow
+
+    path = Path(campaign.path).parent / source.name
+    for row in read_audience_file(
+        path, columns=dict(source.columns), default_region=app.settings.text("WA_DEFAULT_REGION") or None
+    ):
+        if isinstance(row, BadRow):
+            yield FileRow(recipient=None, problem=f"line {row.line}: '{row.text}' {row.reason}")
+        else:
+            yield FileRow(recipient=row.recipient, fields=row.attributes)
+
+
+def _linkers(app: App, base: str) -> tuple[Callable[[int], Any], Callable[[int], None]]:
+    from wa_cli.domain.link import Shortener
+
+    made: dict[int, Shortener] = {}
+
+    def linker(plan_id: int) -> Shortener:
+        return made.setdefault(plan_id, Shortener(base, app.links.take_key(), plan_id))
+
+    def save(plan_id: int) -> None:
+        app.links.save(plan_id, made[plan_id].take_new())
+
+    return linker, save
+
+
+def _zone_finder(app: App, spec: CampaignSpec) -> Callable[[str, Mapping[str, str]], str]:
+    if not spec.schedule.is_local:
+        return lambda _address, _fields: ""
+    from wa_cli.domain.timetable import zone_of
+
+    default = zone_of_campaign(app, spec)
+    return lambda address, fields: zone_of(address, fields, default).key
+
+
+def _zone_terms(app: App, spec: CampaignSpec, turn: Turn, name: str, *, now_ms: int) -> ZoneTerms:
+    from wa_cli.domain.schedule import InvalidTime, parse_time
+    from wa_cli.domain.timetable import Openings, settle_local
+
+    zone = ZoneInfo(name) if name else zone_of_campaign(app, spec)
+    note = None
+    starts_at_ms = now_ms
+    if turn.occurrence is not None:
+        wall = datetime.fromisoformat(turn.occurrence.key)
+        starts_at_ms = turn.occurrence.at_ms
+        if name:
+            starts_at_ms, note = settle_local(wall.date(), wall.hour * 60 + wall.minute, zone)
+        starts_at_ms = max(starts_at_ms, now_ms)
+    elif spec.schedule.at is not None:
+        try:
+            instant = parse_time(spec.schedule.at, now=datetime.fromtimestamp(now_ms / 1000, UTC), zone=zone)
+            starts_at_ms, note = round(instant.at.timestamp() * 1000), instant.note
+        except InvalidTime:
+            if not name:
+                raise
+            note = f"in {name} the time {spec.schedule.at} has passed: people there get it at once"
+    has_hours = not spec.quiet.is_empty or spec.schedule.between is not None
+    opening = Openings(quiet=spec.quiet, zone=zone, between=spec.schedule.between) if has_hours else None
+    return ZoneTerms(name=zone.key, starts_at_ms=starts_at_ms, opening=opening, note=note)
+
+
+def _price_finder(campaign: Campaign, spec: CampaignSpec) -> Callable[[str], tuple[str, float] | None] | None:
+    if spec.rates is None:
+        return None
+    from wa_cli.sources.rates import read_rates
+
+    rates = read_rates(Path(campaign.path).parent / spec.rates)
+    category = "marketing" if any(message.template for message in spec.messages) else "service"
+
+    def price(region: str) -> tuple[str, float] | None:
+        found = rates.price(region, category)
+        return None if found is None else (found[0], float(found[1]))
+
+    return price
+
+
+def _expiry_reader(app: App, spec: CampaignSpec, *, now_ms: int) -> Callable[[int], int | None]:
+    if spec.expires is None:
+        return lambda _due_at_ms: None
+    from wa_cli.domain.schedule import parse_duration, parse_time
+
+    try:
+        length_ms = round(parse_duration(spec.expires).total_seconds() * 1000)
+    except UsageError:
+        zone = zone_of_campaign(app, spec)
+        instant = parse_time(spec.expires, now=datetime.fromtimestamp(now_ms / 1000, UTC), zone=zone)
+        ends_at_ms = round(instant.at.timestamp() * 1000)
+        return lambda _due_at_ms: ends_at_ms
+    return lambda due_at_ms: due_at_ms + length_ms

@@ -1,0 +1,145 @@
+"""Letting a plan go: precisely what was planned, or nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from wa_cli.campaigns.drift import find_drift
+from wa_cli.campaigns.files import read_again
+from wa_cli.campaigns.planning import next_turn, with_options, zone_of_campaign
+from wa_cli.domain.campaign import WEIGHTS, Campaign, CampaignState
+from wa_cli.domain.plan import DIGEST_SHOWN, parse_plan_id
+from wa_cli.errors import Conflict, NotFound, UsageError
+from wa_cli.services.planning import delay_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wa_cli.bootstrap import App
+    from wa_cli.domain.campaign import CampaignSpec, Run
+    from wa_cli.domain.plan import Plan
+
+
+def find_plan(app: App, campaign: Campaign, word: str) -> Plan:
+    """The plan that a person names by its id.  Raises: UsageError, NotFound."""
+    parts = parse_plan_id(word)
+    if parts is None:
+        raise UsageError(
+            f"'{word}' is no plan id", hint=f"`wa campaign plan {campaign.name}` ends with one, such as p12-4f9a3c"
+        )
+    planned = app.plans.find_plan(campaign.id, parts[0])
+    if planned.digest[:DIGEST_SHOWN] != parts[1]:
+        raise NotFound(
+            f"the plan p{parts[0]} is {planned.word}, not {word}", hint="copy the id as it was printed", code="no_plan"
+        )
+    return planned
+
+
+def apply(
+    app: App,
+    campaign: Campaign,
+    planned: Plan,
+    *,
+    actor: str,
+    on_progress: Callable[[int], None] = lambda _count: None,
+) -> Run | None:
+    """Send precisely what was planned.  None for a recurring campaign: it is on the calendar now.
+
+    Raises: Conflict when anything the plan was made from has changed, or its time has passed; nothing is queued then.
+    """
+    app.intake.sweep_abandoned()
+    campaign, spec = read_again(app, campaign, actor=actor)
+    drift = find_drift(app, campaign, spec, planned)
+    if drift:
+        raise Conflict(
+            "\n".join([f"the plan {planned.word} no longer fits:", *(f"  {line}" for line in drift)]),
+            hint=f"`wa campaign plan {campaign.name}` makes a new one",
+            code="plan_drifted",
+        )
+    spec = with_options(spec, planned.inputs.get("options", {}))
+    now_ms = app.clock.wall_ms()
+    if spec.is_recurring:
+        _check_startable(campaign)
+        turn = next_turn(app, spec)
+        assert turn.occurrence is not None
+        app.campaigns.set_next_occurrence(campaign.id, turn.occurrence.at_ms)
+        app.plans.drop_plan(planned.id)
+        app.campaigns.step(campaign.id, CampaignState.SCHEDULED, actor=actor, reason=f"next: {turn.key}", now_ms=now_ms)
+        return None
+    return let_go(
+        app,
+        campaign,
+        spec,
+        planned,
+        shift_ms=_find_shift(campaign, spec, planned, now_ms),
+        actor=actor,
+        on_progress=on_progress,
+    )
+
+
+def _check_startable(campaign: Campaign) -> None:
+    if campaign.state not in (CampaignState.DRAFT, CampaignState.PAUSED, CampaignState.FINISHED):
+        raise Conflict(
+            f"the campaign '{campaign.name}' is {campaign.state}",
+            hint=f"`wa campaign show {campaign.name}` lists what can be done now",
+            code="campaign_state",
+        )
+
+
+def _find_shift(campaign: Campaign, spec: CampaignSpec, planned: Plan, now_ms: int) -> int:
+    """How much later than planned all of it leaves.
+
+    What was planned for at once may be applied later, as it is; a timetable that goes by the clock may not.
+    """
+    first_at_ms = int(planned.summary["first_at_ms"])
+    goes_by_clock = (
+        spec.schedule.at is not None
+        or spec.schedule.between is not None
+        or not spec.quiet.is_empty
+        or spec.expires is not None
+    )
+    late_ms = now_ms - first_at_ms
+    if not goes_by_clock:
+        return max(late_ms, 0)
+    if late_ms > spec.schedule.grace_ms:
+        raise Conflict(
+            f"the time of the plan {planned.word} has passed",
+            hint=f"`wa campaign plan {campaign.name}` makes a new one",
+            code="plan_late",
+        )
+    return 0
+
+
+def let_go(
+    app: App,
+    campaign: Campaign,
+    spec: CampaignSpec,
+    planned: Plan,
+    *,
+    shift_ms: int,
+    actor: str,
+    on_progress: Callable[[int], None] = lambda _count: None,
+) -> Run:
+    """Put a plan's messages into the queue; all of them or none may leave."""
+    from wa_cli.domain.timetable import encode_quiet
+
+    instance = app.find_instance(spec.instance)
+    zones = {zone: zone or zone_of_campaign(app, spec).key for zone in app.plans.list_zones(planned.id)}
+    canary_until_ms = planned.summary.get("canary_until_ms")
+    return app.applying.apply(
+        planned,
+        spec,
+        instance_id=instance.id,
+        quiet_by_zone={zone: encode_quiet(spec.quiet, name, spec.schedule.between) for zone, name in zones.items()},
+        delay_ms=delay_of(spec, int(planned.summary["queued"])),
+        weight=WEIGHTS[spec.priority],
+        limits=json.dumps(dict(spec.limits)) if spec.limits else None,
+        shift_ms=shift_ms,
+        canary_until_ms=None if canary_until_ms is None else int(canary_until_ms) + shift_ms,
+        duplicate_window_ms=app.settings.count("WA_DUPLICATE_WINDOW_HOURS") * 3_600_000,
+        max_queue_size=app.settings.count("MAX_QUEUE_SIZE"),
+        actor=actor,
+        now_ms=app.clock.wall_ms(),
+        on_progress=on_progress,
+    )

@@ -1,0 +1,180 @@
+"""Looking after campaigns that have been let go: occurrences, samples, stop rules, beginnings and ends.
+
+The daemon and a drain do this; every step is safe to be tried by several processes at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from wa_cli.campaigns.files import read_kept
+from wa_cli.campaigns.planning import Turn, find_occurrence, plan
+from wa_cli.campaigns.standing import read_outcomes
+from wa_cli.campaigns.starting import let_go
+from wa_cli.domain.campaign import Campaign, CampaignState
+from wa_cli.domain.stopping import Stopped, decode_outcomes, judge_outcomes
+from wa_cli.errors import UsageError, WaError
+
+if TYPE_CHECKING:
+    from wa_cli.bootstrap import App
+    from wa_cli.domain.campaign import CampaignSpec, Run
+
+OURSELVES: Final = "wa"
+log = logging.getLogger("wa.campaigns")
+
+
+def look_after(app: App) -> int:
+    """Upkeep: move each campaign on.  Returns how many steps were taken.
+
+    Starts occurrences that are due, once each however many processes look; judges stop rules and samples; writes down
+    what has begun and what has ended.
+    """
+    steps = 0
+    for run_id in app.campaigns.find_left_over():
+        steps += app.campaigns.cancel_waiting(run_id, now_ms=app.clock.wall_ms()) > 0
+    for campaign in app.campaigns.list_active():
+        try:
+            steps += _look_after_one(app, campaign)
+        except WaError as error:
+            log.warning("campaign %s: %s", campaign.name, error.message)
+    return steps
+
+
+def _look_after_one(app: App, campaign: Campaign) -> int:
+    now_ms = app.clock.wall_ms()
+    spec = read_kept(campaign)
+    steps = 0
+    if campaign.state is not CampaignState.PAUSED and spec.is_recurring:
+        steps += _start_occurrences(app, campaign, spec, now_ms=now_ms)
+    for run in app.campaigns.list_runs(campaign.id):
+        if run.state == "running":
+            steps += _look_after_run(app, app.campaigns.read(campaign.id), spec, run, now_ms=now_ms)
+    return steps
+
+
+def _start_occurrences(app: App, campaign: Campaign, spec: CampaignSpec, *, now_ms: int) -> int:
+    """Start the occurrence that is due, if one is; those before it that nobody started are missed."""
+    from wa_cli.domain.timetable import judge_missed
+
+    due_at_ms = campaign.next_occurrence_at_ms
+    if due_at_ms is None or due_at_ms > now_ms:
+        return 0
+    steps = 0
+    occurrence = find_occurrence(app, spec, after_ms=due_at_ms - 1)
+    while occurrence is not None and occurrence.at_ms <= now_ms:
+        following = find_occurrence(app, spec, after_ms=occurrence.at_ms)
+        is_latest = following is None or following.at_ms > now_ms
+        may_send = is_latest and judge_missed(occurrence.at_ms, now_ms, spec.schedule.missed, spec.schedule.grace_ms)
+        run = app.campaigns.claim_occurrence(
+            campaign.id, occurrence.key, state="planning" if may_send else "missed", now_ms=now_ms
+        )
+        if run is not None:
+            steps += 1
+            if may_send:
+                _send_occurrence(app, campaign, spec, Turn(key=occurrence.key, occurrence=occurrence))
+            else:
+                log.warning("campaign %s: the occurrence of %s was missed", campaign.name, occurrence.key)
+        occurrence = following
+    app.campaigns.set_next_occurrence(campaign.id, occurrence.at_ms if occurrence else None)
+    return steps
+
+
+def _send_occurrence(app: App, campaign: Campaign, spec: CampaignSpec, turn: Turn) -> None:
+    try:
+        planned, _summary = plan(app, campaign, spec, turn)
+    except UsageError as error:
+        # Nobody to send it to is no fault of the next occurrence: it is written down, and the calendar goes on.
+        run = app.campaigns.find_run(campaign.id, turn.key)
+        if run is not None:
+            app.campaigns.note_run_ended(run.id, state="finished", now_ms=app.clock.wall_ms())
+        log.warning("campaign %s, %s: nothing was sent: %s", campaign.name, turn.key, error.message)
+        return
+    let_go(app, campaign, spec, planned, shift_ms=0, actor=OURSELVES)
+
+
+def _look_after_run(app: App, campaign: Campaign, spec: CampaignSpec, run: Run, *, now_ms: int) -> int:
+    counts = app.campaigns.count_run(run.id)
+    if campaign.state is not CampaignState.PAUSED:
+        stopped = find_stop(app, campaign, spec, run, now_ms=now_ms)
+        if stopped is not None:
+            app.campaigns.step(
+                campaign.id,
+                CampaignState.PAUSED,
+                actor=OURSELVES,
+                reason=stopped.reason,
+                code=stopped.code,
+                now_ms=now_ms,
+            )
+            log.warning("campaign %s paused: %s", campaign.name, stopped.reason)
+            return 1
+        if _judge_canary(app, campaign, spec, run, now_ms=now_ms):
+            return 1
+    is_open = any(counts.get((state, ""), 0) for state in ("queued", "sending"))
+    if not is_open:
+        return _end_run(app, campaign, spec, run, now_ms=now_ms)
+    first_due_ms = app.campaigns.read_first_due_ms(run.id)
+    if campaign.state is CampaignState.SCHEDULED and first_due_ms is not None and first_due_ms <= now_ms:
+        return app.campaigns.step(
+            campaign.id, CampaignState.RUNNING, actor=OURSELVES, reason="its first message is due", now_ms=now_ms
+        )
+    return 0
+
+
+def _end_run(app: App, campaign: Campaign, spec: CampaignSpec, run: Run, *, now_ms: int) -> int:
+    app.campaigns.note_run_ended(run.id, state="finished", now_ms=now_ms)
+    if campaign.state is CampaignState.PAUSED:
+        return 1
+    goes_on = spec.is_recurring and campaign.next_occurrence_at_ms is not None
+    app.campaigns.step(
+        campaign.id,
+        CampaignState.SCHEDULED if goes_on else CampaignState.FINISHED,
+        actor=OURSELVES,
+        reason="nothing of it waits any more",
+        now_ms=now_ms,
+    )
+    return 1
+
+
+def find_stop(
+    app: App, campaign: Campaign, spec: CampaignSpec, run: Run, *, now_ms: int, is_canary: bool = False
+) -> Stopped | None:
+    """Why a run has to pause at this moment, or None."""
+    outcomes = read_outcomes(app, run).since(decode_outcomes(run.baseline))
+    stopped = judge_outcomes(spec.stop, outcomes, is_canary=is_canary)
+    if stopped is not None or is_canary:
+        return stopped
+    instance = app.find_instance(spec.instance)
+    if instance.paused_at_ms is not None and instance.paused_by == "platform":
+        return Stopped(
+            code="number",
+            reason=f"the number '{instance.name}' may not send: {instance.pause_reason or 'see wa status'}",
+        )
+    wanted = {(message.template, message.language) for message in spec.messages if message.template}
+    for name, language, until_ms, reason in app.upkeep.read_held_templates(now_ms=now_ms) if wanted else ():
+        if (name, language) in wanted and until_ms is None:
+            return Stopped(code="template", reason=f"the template {name} ({language}) is held: {reason}")
+    return None
+
+
+def _judge_canary(app: App, campaign: Campaign, spec: CampaignSpec, run: Run, *, now_ms: int) -> bool:
+    """Judge a sample whose time is over, and let the rest go or pause."""
+    if run.canary_until_ms is None or run.canary_judged_at_ms is not None or run.canary_until_ms > now_ms:
+        return False
+    if app.campaigns.count_stage_waiting(run.id, "canary"):
+        return False
+    stopped = find_stop(app, campaign, spec, run, now_ms=now_ms, is_canary=True)
+    if stopped is not None:
+        app.campaigns.step(
+            campaign.id,
+            CampaignState.PAUSED,
+            actor=OURSELVES,
+            reason=f"the sample: {stopped.reason}",
+            code=f"canary_{stopped.code}",
+            now_ms=now_ms,
+        )
+        log.warning("campaign %s paused after its sample: %s", campaign.name, stopped.reason)
+        return True
+    app.campaigns.note_canary_judged(run.id, now_ms=now_ms)
+    log.info("campaign %s: the sample went well, the rest goes on", campaign.name)
+    return True

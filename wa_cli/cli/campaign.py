@@ -1,0 +1,659 @@
+"""`wa campaign`: from a file to a plan, letting it go, and stopping it."""
+
+from __future__ import annotations
+
+import getpass
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from wa_cli.cli.session import Session, clean_text, format_time, session_of
+from wa_cli.errors import Conflict, Refused, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wa_cli.bootstrap import App
+    from wa_cli.domain.campaign import Campaign, CampaignSpec, Run
+    from wa_cli.domain.plan import Plan, PlanSummary, Sample
+
+# From so many messages on, a yes is not enough: the campaign's name has to be typed.
+NAMED_FROM: Final = 51
+REASONS: Final[Mapping[str, str]] = {
+    "invalid": "not readable",
+    "opted_out": "opted out",
+    "missing_field": "lack a field",
+    "unsendable": "would be refused by the platform",
+    "window_closed": "have not written within 24 h",
+    "already_written": "written to by this campaign already",
+    "expired": "their turn would come too late",
+    "erased": "erased",
+}
+
+app = typer.Typer(no_args_is_help=True, help="Campaigns from files: plan, send, stop, and a report that adds up.")
+
+Name = Annotated[str, typer.Argument(help="The campaign, or its file.", metavar="NAME")]
+AtOption = Annotated[str | None, typer.Option("--at", metavar="TIME", help="Instead of the file's time.")]
+CanaryOption = Annotated[
+    int | None, typer.Option("--canary", min=1, metavar="N", help="Send to a sample of N people first.")
+]
+HoldOption = Annotated[
+    str | None, typer.Option("--hold", metavar="TIME", help="How long the rest waits after the sample, such as 30m.")
+]
+ReasonOption = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why, for its history.")]
+ConfirmOption = Annotated[
+    str | None, typer.Option("--confirm", metavar="NAME", help="The campaign's name, instead of being asked for it.")
+]
+
+
+@app.command("create")
+def create(
+    context: typer.Context,
+    file: Annotated[str, typer.Argument(help="The campaign file, such as campaigns/gala.toml.", metavar="FILE")],
+) -> None:
+    """Take a campaign file in, or its new text. Nothing is sent.
+
+    Example: wa campaign create campaigns/gala.toml
+    """
+    from pathlib import Path
+
+    from wa_cli.campaigns import files
+
+    session = session_of(context)
+    opened = session.open_app(create=True)
+    campaign, spec, is_new = files.create(opened, Path(file), actor=_actor())
+    if session.json:
+        session.show_json({**_describe(campaign), "created": is_new})
+        return
+    session.show(f"{'created' if is_new else 'read again:'} campaign {campaign.name}, {campaign.state}")
+    if is_new and spec.messages:
+        session.hint(f"`wa campaign plan {campaign.name}` shows exactly what would happen")
+
+
+@app.command("validate")
+def validate(context: typer.Context, name: Name) -> None:
+    """Check a campaign file and all that it names, and say what it means. Nothing is written.
+
+    Every mistake is named with its line and with what would be right (exit 2).
+    """
+    from wa_cli.campaigns import validity
+
+    session = session_of(context)
+    opened = session.open_dry_app()
+    report = validity.validate(opened, name)
+    if session.json:
+        session.show_json(
+            {
+                "valid": not report.problems,
+                "campaign": report.spec.name,
+                "problems": list(report.problems),
+                "warnings": list(report.warnings),
+            }
+        )
+    else:
+        for warning in report.warnings:
+            session.warn(warning)
+    if report.problems:
+        raise UsageError(
+            "\n".join([f"{report.spec.name} cannot be sent as it is:", *report.problems]), hint=report.hint
+        )
+    if not session.json:
+        session.show(f"{report.spec.name} can be sent as it is")
+        session.hint(f"`wa campaign plan {report.spec.name}` shows exactly what would happen")
+
+
+@app.command("list")
+def list_all(context: typer.Context) -> None:
+    """Show every campaign and where it stands, the newest first."""
+    from wa_cli.campaigns import standing
+
+    session = session_of(context)
+    opened = session.open_app()
+    rows = [(campaign, standing.read_progress(opened, campaign)) for campaign in opened.campaigns.list_all()]
+    if session.json:
+        session.show_json(
+            {
+                "campaigns": [
+                    {**_describe(campaign), "audience": progress.audience, "sent": progress.sent,
+                     "failed": progress.failed, "waiting": progress.waiting}
+                    for campaign, progress in rows
+                ],
+                "count": len(rows),
+            }
+        )  # fmt: skip
+        return
+    if not rows:
+        session.hint("there is no campaign yet: `wa campaign create campaigns/NAME.toml` takes a file in")
+        return
+    from wa_cli.cli.message import format_listed
+
+    zone = session.settings.zone()
+    session.show_table(
+        ("NAME", "STATE", "AUDIENCE", "SENT", "FAILED", "WAITING", "CHANGED"),
+        [
+            (
+                campaign.name,
+                campaign.state,
+                f"{progress.audience:,}",
+                f"{progress.sent:,}",
+                f"{progress.failed:,}",
+                f"{progress.waiting:,}",
+                format_listed(campaign.changed_at_ms, zone),
+            )
+            for campaign, progress in rows
+        ],
+    )
+
+
+@app.command("plan")
+def plan(
+    context: typer.Context, name: Name, at: AtOption = None, canary: CanaryOption = None, hold: HoldOption = None
+) -> None:
+    """Work out the text and the minute for each recipient, and freeze it. Nothing is queued.
+
+    It ends with a plan id; `wa campaign apply NAME --plan ID` sends precisely that.
+    """
+    from wa_cli.campaigns import files, planning
+
+    session = session_of(context)
+    opened = session.open_app(create=True)
+    campaign, spec = files.read_again(opened, files.find(opened, name, actor=_actor()), actor=_actor())
+    options = _read_options(at, canary, hold)
+    planned, summary = _plan(session, opened, campaign, planning.with_options(spec, options), options)
+    if session.json:
+        session.show_json(_plan_document(campaign, planned, summary))
+        return
+    _show_plan(session, campaign, spec, planned, summary)
+    session.say("nothing is queued yet")
+    session.hint(f"`wa campaign apply {campaign.name} --plan {planned.word}` sends precisely this")
+
+
+@app.command("apply")
+def apply(
+    context: typer.Context,
+    name: Name,
+    plan_id: Annotated[str, typer.Option("--plan", metavar="ID", help="As `wa campaign plan` printed it.")],
+) -> None:
+    """Send precisely what was planned.
+
+    If the file, a list or a limit has changed since then, nothing is queued and the difference is shown (exit 7).
+    """
+    from wa_cli.campaigns import files, starting
+
+    session = session_of(context)
+    opened = session.open_app()
+    campaign = files.find(opened, name, actor=_actor())
+    planned = starting.find_plan(opened, campaign, plan_id)
+    progress = session.progress("queueing", int(planned.summary["audience"]))
+    try:
+        run = starting.apply(opened, campaign, planned, actor=_actor(), on_progress=progress.set)
+    finally:
+        progress.close()
+    _say_started(session, opened, campaign, planned, run)
+
+
+@app.command("start")
+def start(
+    context: typer.Context,
+    name: Name,
+    at: AtOption = None,
+    canary: CanaryOption = None,
+    hold: HoldOption = None,
+    confirm: ConfirmOption = None,
+) -> None:
+    """Plan a campaign, show the plan, and send it once you have confirmed.
+
+    Up to 50 messages a yes is enough (--yes in scripts); for more the campaign's name has to be typed (--confirm NAME).
+
+    Example: wa campaign start gala --canary 50 --hold 30m
+    """
+    from wa_cli.campaigns import files, planning, starting
+
+    session = session_of(context)
+    opened = session.open_app(create=True)
+    campaign, spec = files.read_again(opened, files.find(opened, name, actor=_actor()), actor=_actor())
+    if campaign.state not in ("draft", "paused", "finished"):
+        raise Conflict(
+            f"the campaign '{campaign.name}' is {campaign.state}",
+            hint=f"`wa campaign show {campaign.name}` lists what can be done now",
+            code="campaign_state",
+        )
+    options = _read_options(at, canary, hold)
+    planned, summary = _plan(session, opened, campaign, planning.with_options(spec, options), options)
+    if not session.json:
+        _show_plan(session, campaign, spec, planned, summary)
+    try:
+        _confirm(session, campaign, summary, confirm=confirm)
+    except Refused:
+        opened.plans.drop_plan(planned.id)
+        raise
+    progress = session.progress("queueing", summary.audience)
+    try:
+        run = starting.apply(opened, campaign, planned, actor=_actor(), on_progress=progress.set)
+    finally:
+        progress.close()
+    _say_started(session, opened, campaign, planned, run)
+
+
+@app.command("pause")
+def pause(context: typer.Context, name: Name, reason: ReasonOption = None) -> None:
+    """Hold everything of a campaign that has not left. From the moment this returns nothing more starts."""
+    session = session_of(context)
+    opened = session.open_app()
+    campaign = opened.campaigns.find(name)
+    changed = opened.campaigns.step(
+        campaign.id, _state("paused"), actor=_actor(), reason=reason, now_ms=opened.clock.wall_ms()
+    )
+    in_flight = sum(opened.campaigns.count_sending(run.id) for run in opened.campaigns.list_runs(campaign.id))
+    if session.json:
+        session.show_json({"campaign": campaign.name, "state": "paused", "changed": changed, "in_flight": in_flight})
+        return
+    waiting = "" if not in_flight else f"; {_count(in_flight, 'post')} on the way will still have an outcome"
+    session.show(f"campaign {campaign.name} {'paused' if changed else 'was paused already'}{waiting}")
+    session.hint(f"`wa campaign resume {campaign.name}` goes on, `wa campaign cancel {campaign.name}` ends it")
+
+
+@app.command("resume")
+def resume(context: typer.Context, name: Name, reason: ReasonOption = None) -> None:
+    """Go on with a paused campaign. What its stop rules have seen until now counts as seen by you."""
+    from wa_cli.campaigns import standing
+
+    session = session_of(context)
+    opened = session.open_app()
+    campaign = opened.campaigns.find(name)
+    if campaign.state != "paused":
+        raise Conflict(
+            f"the campaign '{campaign.name}' is {campaign.state}, not paused",
+            hint=f"`wa campaign show {campaign.name}` lists what can be done now",
+            code="campaign_state",
+        )
+    state = standing.resume(opened, campaign, actor=_actor(), reason=reason)
+    if session.json:
+        session.show_json({"campaign": campaign.name, "state": state})
+        return
+    session.show(f"campaign {campaign.name} goes on: {state}")
+    from wa_cli.cli.waiting import say_who_sends
+
+    say_who_sends(session, opened, opened.find_instance(), count=1)
+
+
+@app.command("cancel")
+def cancel(context: typer.Context, name: Name, reason: ReasonOption = None) -> None:
+    """End a campaign for good. What has not left is cancelled; nobody who was written to is written to again."""
+    from wa_cli.campaigns import standing
+
+    session = session_of(context)
+    opened = session.open_app()
+    campaign = opened.campaigns.find(name)
+    if campaign.state != "cancelled":
+        waiting = standing.read_progress(opened, campaign).waiting
+        session.confirm(f"cancel campaign {campaign.name} and its {_count(waiting, 'waiting message')} for good?")
+    cancelled = standing.cancel(opened, campaign, actor=_actor(), reason=reason)
+    if session.json:
+        session.show_json(
+            {
+                "campaign": campaign.name,
+                "state": "cancelled",
+                "cancelled": cancelled.count,
+                "in_flight": cancelled.in_flight,
+            }
+        )
+        return
+    on_way = "" if not cancelled.in_flight else f"; {_count(cancelled.in_flight, 'post')} were on the way already"
+    session.show(f"campaign {campaign.name} cancelled: {_count(cancelled.count, 'message')} will not be sent{on_way}")
+
+
+@app.command("test")
+def send_test(
+    context: typer.Context,
+    name: Name,
+    to: Annotated[str, typer.Option("--to", metavar="NUMBER", help="Who gets the sample: you.")],
+    like: Annotated[
+        str | None, typer.Option("--like", metavar="RECIPIENT", help="Filled in as for this one of its audience.")
+    ] = None,
+    variant: Annotated[str | None, typer.Option("--variant", metavar="NAME", help="Which variant.")] = None,
+) -> None:
+    """Send one sample of a campaign, filled in as somebody of its audience would get it.
+
+    It goes ahead of everything that waits, and is no part of the campaign's ledger.
+
+    Example: wa campaign test gala --to +6581234567
+    """
+    from wa_cli.campaigns import files, samples
+    from wa_cli.domain.message import format_message_id
+    from wa_cli.domain.plan import show_content
+
+    session = session_of(context)
+    opened = session.open_app(create=True)
+    campaign, spec = files.read_again(opened, files.find(opened, name, actor=_actor()), actor=_actor())
+    sample = samples.send_sample(opened, campaign, spec, to=to, variant=variant, like=like)
+    if session.json:
+        session.show_json(
+            {
+                "id": format_message_id(sample.message_id),
+                "recipient": sample.address,
+                "like": sample.like,
+                "text": show_content(sample.content),
+            }
+        )
+        return
+    session.show(
+        f"queued a sample to {sample.address}, filled in as for {sample.like}: {format_message_id(sample.message_id)}"
+    )
+    from wa_cli.cli.waiting import say_who_sends
+
+    say_who_sends(session, opened, opened.find_instance(spec.instance), count=1)
+
+
+@app.command("clone")
+def clone(
+    context: typer.Context,
+    name: Name,
+    new_name: Annotated[str, typer.Argument(help="The new campaign.", metavar="NEW-NAME")],
+) -> None:
+    """Make a new campaign file with the text of another, beside it."""
+    from wa_cli.campaigns import files
+
+    session = session_of(context)
+    opened = session.open_app()
+    campaign = files.find(opened, name, actor=_actor())
+    made, path = files.clone(opened, campaign, new_name, actor=_actor())
+    if session.json:
+        session.show_json({**_describe(made), "file": str(path)})
+        return
+    session.show(f"created campaign {made.name} in {clean_text(path)}")
+    session.hint(f"edit the file, then `wa campaign plan {made.name}`")
+
+
+@app.command("delete")
+def delete(context: typer.Context, name: Name) -> None:
+    """Forget a campaign that was never sent. Its file stays; the ledger of one that was sent is kept."""
+    session = session_of(context)
+    opened = session.open_app()
+    campaign = opened.campaigns.find(name)
+    session.confirm(f"forget campaign {campaign.name}? Its file stays")
+    opened.campaigns.delete(campaign.id)
+    if session.json:
+        session.show_json({"campaign": campaign.name, "deleted": True})
+    else:
+        session.show(f"forgot campaign {campaign.name}")
+
+
+# --- shared ----------------------------------------------------------------------------------------------------------
+
+
+def _actor() -> str:
+    """Who takes a step, for the campaign's history."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container without a user list
+        return "cli"
+
+
+def _state(word: str) -> Any:
+    from wa_cli.domain.campaign import CampaignState
+
+    return CampaignState(word)
+
+
+def _read_options(at: str | None, canary: int | None, hold: str | None) -> dict[str, Any]:
+    """What was asked for beside the file."""
+    if hold is not None and canary is None:
+        raise UsageError("--hold goes with --canary", hint="for example --canary 50 --hold 30m")
+    options: dict[str, Any] = {}
+    if at is not None:
+        options["at"] = at
+    if canary is not None:
+        options["canary"] = canary
+        if hold is not None:
+            options["hold_ms"] = _read_hold(hold)
+    return options
+
+
+def _read_hold(text: str) -> int:
+    from wa_cli.domain.schedule import parse_wait
+
+    try:
+        return round(parse_wait(text).total_seconds() * 1000)
+    except UsageError as error:
+        raise UsageError(f"--hold: {error.message}", hint=error.hint, code=error.code) from error
+
+
+def _plan(
+    session: Session, opened: App, campaign: Campaign, spec: CampaignSpec, options: Mapping[str, Any]
+) -> tuple[Plan, PlanSummary]:
+    from wa_cli.campaigns import planning
+
+    lines = _PlanProgress(session)
+    try:
+        return planning.plan(
+            opened, campaign, spec, planning.next_turn(opened, spec), options=options, on_progress=lines.note
+        )
+    finally:
+        lines.close()
+
+
+class _PlanProgress:
+    """Says how far a long plan has come: a line for each of its passes, drawn over itself on a terminal."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._what = ""
+        self._line: Any = None
+
+    def note(self, what: str, count: int) -> None:
+        if what != self._what:
+            self.close()
+            self._what = what
+            self._line = self._session.progress(what, 0) if count >= 1000 else None
+        elif self._line is None and count >= 1000:
+            self._line = self._session.progress(what, 0)
+        if self._line is not None:
+            self._line.set(count)
+
+    def close(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+
+def _confirm(session: Session, campaign: Campaign, summary: PlanSummary, *, confirm: str | None) -> None:
+    """The ladder: a yes for a few messages, the campaign's name for many."""
+    if confirm is not None:
+        if confirm != campaign.name:
+            raise Refused(
+                f"not confirmed: --confirm is '{confirm}', the campaign is '{campaign.name}'",
+                hint=f"--confirm {campaign.name}",
+                code="not_confirmed",
+            )
+        return
+    if summary.queued < NAMED_FROM:
+        session.confirm(f"send {_count(summary.queued, 'message')}?")
+        return
+    if not session.can_ask():
+        raise Refused(
+            f"not confirmed: {summary.queued:,} messages",
+            hint=f"add --confirm {campaign.name}, or try `--canary 20` first",
+            code="not_confirmed",
+        )
+    typed = session.ask(f"type the campaign's name to send {summary.queued:,} messages (--canary 20 sends a sample)")
+    if typed.strip() != campaign.name:
+        raise Refused("stopped: that is not the campaign's name", hint="nothing was queued", code="not_confirmed")
+
+
+def _say_started(session: Session, opened: App, campaign: Campaign, planned: Plan, run: Run | None) -> None:
+    fresh = opened.campaigns.read(campaign.id)
+    queued = 0 if run is None else int(planned.summary["queued"])
+    if session.json:
+        session.show_json(
+            {
+                **_describe(fresh),
+                "plan_id": planned.word,
+                "queued": queued,
+                "excluded": 0 if run is None else sum(planned.summary["by_reason"].values()),
+                "first_at": format_time(int(planned.summary["first_at_ms"])),
+                "last_at": format_time(int(planned.summary["last_at_ms"])),
+            }
+        )
+        return
+    if run is None:
+        assert fresh.next_occurrence_at_ms is not None
+        session.show(f"campaign {fresh.name} is on the calendar")
+        session.show_fields([("next", session.describe_time(fresh.next_occurrence_at_ms))], indent=2)
+        session.hint("`wa run` starts each occurrence; `wa drain` from cron does so too")
+        return
+    session.show(f"campaign {fresh.name} is {fresh.state}: {_count(queued, 'message')} queued")
+    session.hint(f"`wa campaign watch {fresh.name}` follows it, `wa campaign pause {fresh.name}` holds it")
+    from wa_cli.cli.waiting import say_who_sends
+
+    say_who_sends(session, opened, opened.find_instance(), count=queued)
+
+
+def _show_plan(session: Session, campaign: Campaign, spec: CampaignSpec, planned: Plan, summary: PlanSummary) -> None:
+    """The plan as a page: who, when, how much, and what it looks like."""
+    session.show(f"plan {planned.word} of campaign {campaign.name}")
+    fields: list[tuple[str, str]] = []
+    merged = f"; {_count(summary.merged, 'more mention')} of the same people" if summary.merged else ""
+    rows = summary.by_reason.get("invalid", 0)
+    people = _count(summary.audience - rows, "person", "people")
+    without = f" and {_count(rows, 'row')} that name nobody" if rows else ""
+    fields.append(("audience", f"{people}{without}{merged}"))
+    if summary.by_reason:
+        reasons = ", ".join(f"{n:,} {REASONS.get(reason, reason)}" for reason, n in summary.by_reason.items())
+        missing = ", ".join(f"{name} {n:,}" for name, n in summary.missing_fields.items())
+        fields.append(("leaves out", reasons + (f" ({missing})" if missing else "")))
+    fields.append(("sends", f"{_count(summary.queued, 'message')} from '{spec.instance}'"))
+    if summary.canary:
+        fields.append(("sample first", _describe_canary(session, summary)))
+    if summary.first_at_ms is not None and summary.last_at_ms is not None:
+        fields.append(("first", session.describe_time(summary.first_at_ms)))
+        fields.append(("last", session.describe_time(summary.last_at_ms)))
+        fields.append(("takes", _show_length(summary.last_at_ms - summary.first_at_ms)))
+    if len(summary.by_zone) > 1:
+        fields += _zone_fields(summary)
+    if summary.shifted:
+        fields.append(("quiet hours", f"{_count(summary.shifted, 'message')} wait for the next opening"))
+    fields.append(("countries", _show_counts(summary.by_country)))
+    if len(spec.messages) > 1:
+        fields.append(("variants", _show_counts(summary.by_variant)))
+    if summary.fallbacks:
+        fields.append(("fallbacks", _show_counts(summary.fallbacks)))
+    if summary.cost or summary.unpriced:
+        fields.append(("cost", _show_cost(summary)))
+    session.show_fields(fields, indent=2)
+    for number, sample in enumerate(summary.samples, start=1):
+        _show_sample(session, f"sample {number}", sample)
+    if summary.longest is not None and summary.longest not in summary.samples:
+        _show_sample(session, "the longest", summary.longest)
+    for name, shared in summary.clashes:
+        people = f", {_count(shared, 'person', 'people')} in both" if shared else ""
+        session.warn(f"campaign {name} sends from the same number in that time{people}")
+    for warning in summary.warnings:
+        session.warn(warning)
+
+
+def _show_sample(session: Session, title: str, sample: Sample) -> None:
+    variant = f", {sample.variant}" if sample.variant else ""
+    session.show(f"  {title}, to {sample.address}{clean_text(variant)}")
+    for line in sample.words.splitlines() or [""]:
+        session.show(f"    {clean_text(line)}")
+
+
+def _describe_canary(session: Session, summary: PlanSummary) -> str:
+    until = (
+        "" if summary.canary_until_ms is None else f"; the rest from {session.describe_time(summary.canary_until_ms)}"
+    )
+    return f"{_count(summary.canary, 'person', 'people')}{until}"
+
+
+def _zone_fields(summary: PlanSummary) -> list[tuple[str, str]]:
+    """First and last send in the recipients' own zones."""
+    from datetime import datetime
+    from zoneinfo import ZoneInfo
+
+    def show(at_ms: int, zone: str) -> str:
+        return f"{datetime.fromtimestamp(at_ms / 1000, ZoneInfo(zone)):%a %d %b %Y %H:%M}"
+
+    zones = sorted(summary.by_zone.items(), key=lambda item: item[1])
+    shown = [(f"in {zone}", f"{show(first, zone)} to {show(last, zone)}") for zone, (first, last) in zones[:8]]
+    return shown + ([("", f"and {len(zones) - 8} more zones")] if len(zones) > 8 else [])
+
+
+def _show_counts(counts: Mapping[str, int], *, most: int = 8) -> str:
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    more = sum(n for _name, n in ordered[most:])
+    shown = ", ".join(f"{name or '-'} {n:,}" for name, n in ordered[:most])
+    return f"{shown}, others {more:,}" if more else shown
+
+
+def _show_cost(summary: PlanSummary) -> str:
+    amounts = ", ".join(f"about {amount:,.2f} {currency}" for currency, amount in summary.cost.items())
+    missing = f"no price for {_show_counts(summary.unpriced)}" if summary.unpriced else ""
+    return "; ".join(filter(None, (amounts, missing)))
+
+
+def _show_length(ms: int) -> str:
+    seconds = round(ms / 1000)
+    if seconds < 1:
+        return "a moment"
+    days, rest = divmod(seconds, 86_400)
+    hours, rest = divmod(rest, 3600)
+    minutes, seconds = divmod(rest, 60)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s")]
+    return " ".join([f"{n} {unit}" for n, unit in parts if n][:2])
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def _describe(campaign: Campaign) -> dict[str, Any]:
+    return {
+        "id": str(campaign.id),
+        "campaign": campaign.name,
+        "state": campaign.state,
+        "file": campaign.path,
+        "created_at": format_time(campaign.created_at_ms),
+        "changed_at": format_time(campaign.changed_at_ms),
+        "pause_reason": campaign.pause_reason,
+        "next_occurrence_at": None
+        if campaign.next_occurrence_at_ms is None
+        else format_time(campaign.next_occurrence_at_ms),
+    }
+
+
+def _plan_document(campaign: Campaign, planned: Plan, summary: PlanSummary) -> dict[str, Any]:
+    def sample(one: Sample | None) -> dict[str, str] | None:
+        return None if one is None else {"recipient": one.address, "variant": one.variant, "text": one.words}
+
+    def moment(at_ms: int | None) -> str | None:
+        return None if at_ms is None else format_time(at_ms)
+
+    return {
+        "plan_id": planned.word,
+        "campaign": campaign.name,
+        "occurrence": planned.occurrence or None,
+        "audience": summary.audience,
+        "queued": summary.queued,
+        "merged": summary.merged,
+        "excluded": summary.by_reason,
+        "missing_fields": summary.missing_fields,
+        "fallbacks": summary.fallbacks,
+        "first_at": moment(summary.first_at_ms),
+        "last_at": moment(summary.last_at_ms),
+        "canary": summary.canary,
+        "canary_until": moment(summary.canary_until_ms),
+        "shifted": summary.shifted,
+        "by_country": summary.by_country,
+        "by_variant": summary.by_variant,
+        "by_zone": {
+            zone: {"first_at": moment(first), "last_at": moment(last)}
+            for zone, (first, last) in summary.by_zone.items()
+        },
+        "cost": summary.cost,
+        "unpriced": summary.unpriced,
+        "samples": [sample(one) for one in summary.samples],
+        "longest": sample(summary.longest),
+        "clashes": [{"campaign": name, "people_in_both": shared} for name, shared in summary.clashes],
+        "warnings": summary.warnings,
+    }
