@@ -157,8 +157,9 @@ def test_a_campaign_is_queued_for_its_recipients_and_counted(api: Api) -> None:
     status = api.get("/api/queue/status?campaignId=123").json()
     assert status["stats"]["pending"] == 2
     assert status["campaign"] == {
-        "id": 123, "name": "123", "progress": 0, "total": 2, "pending": 2, "sent": 0, "delivered": 0, "read": 0,
-        "failed": 0, "failedCount": 0, "unknown": 0, "skipped": 0, "expired": 0, "cancelled": 0,
+        "id": 123, "name": "123", "state": None, "progress": 0, "total": 2, "pending": 2, "sent": 0, "delivered": 0,
+        "read": 0, "failed": 0, "failedCount": 0, "replied": 0, "optedOut": 0, "clicked": 0, "clickedCount": 0,
+        "unknown": 0, "skipped": 0, "expired": 0, "cancelled": 0,
     }  # fmt: skip
     other = api.get("/api/queue/status?campaignId=124")
     assert (other.status_code, error_of(other)["code"]) == (404, "no_campaign")
