@@ -30,7 +30,7 @@ REASONS: Final[Mapping[str, str]] = {
     "erased": "erased",
 }
 
-app = typer.Typer(no_args_is_help=True, help="Campaigns from files: plan, send, stop, and a report that adds up.")
+app = typer.Typer(no_args_is_help=True, help="Campaigns from files: planned, sent, stopped.")
 
 Name = Annotated[str, typer.Argument(help="The campaign, or its file.", metavar="NAME")]
 AtOption = Annotated[str | None, typer.Option("--at", metavar="TIME", help="Instead of the file's time.")]
@@ -51,7 +51,9 @@ def create(
     context: typer.Context,
     file: Annotated[str, typer.Argument(help="The campaign file, such as campaigns/gala.toml.", metavar="FILE")],
 ) -> None:
-    """Take a campaign file in, or its new text. Nothing is sent.
+    """Take a campaign file in, or its new text.
+
+    Nothing is sent.
 
     Example: wa campaign create campaigns/gala.toml
     """
@@ -72,9 +74,9 @@ def create(
 
 @app.command("validate")
 def validate(context: typer.Context, name: Name) -> None:
-    """Check a campaign file and all that it names, and say what it means. Nothing is written.
+    """Check a campaign file and all that it names.
 
-    Every mistake is named with its line and with what would be right (exit 2).
+    Nothing is written. Every mistake is named with its line and with what would be right (exit 2).
     """
     from wa_cli.campaigns import validity
 
@@ -104,7 +106,7 @@ def validate(context: typer.Context, name: Name) -> None:
 
 @app.command("list")
 def list_all(context: typer.Context) -> None:
-    """Show every campaign and where it stands, the newest first."""
+    """Show every campaign and where it stands."""
     from wa_cli.campaigns import standing
 
     session = session_of(context)
@@ -149,9 +151,9 @@ def list_all(context: typer.Context) -> None:
 def plan(
     context: typer.Context, name: Name, at: AtOption = None, canary: CanaryOption = None, hold: HoldOption = None
 ) -> None:
-    """Work out the text and the minute for each recipient, and freeze it. Nothing is queued.
+    """Work out everybody's text and minute, and freeze it.
 
-    It ends with a plan id; `wa campaign apply NAME --plan ID` sends precisely that.
+    Nothing is queued. It ends with a plan id; `wa campaign apply NAME --plan ID` sends precisely that.
     """
     from wa_cli.campaigns import files, planning
 
@@ -201,7 +203,7 @@ def start(
     hold: HoldOption = None,
     confirm: ConfirmOption = None,
 ) -> None:
-    """Plan a campaign, show the plan, and send it once you have confirmed.
+    """Plan a campaign, show it, and send it once you confirm.
 
     Up to 50 messages a yes is enough (--yes in scripts); for more the campaign's name has to be typed (--confirm NAME).
 
@@ -237,7 +239,10 @@ def start(
 
 @app.command("pause")
 def pause(context: typer.Context, name: Name, reason: ReasonOption = None) -> None:
-    """Hold everything of a campaign that has not left. From the moment this returns nothing more starts."""
+    """Hold everything of a campaign that has not left.
+
+    From the moment this returns nothing more starts.
+    """
     session = session_of(context)
     opened = session.open_app()
     campaign = opened.campaigns.find(name)
@@ -255,7 +260,10 @@ def pause(context: typer.Context, name: Name, reason: ReasonOption = None) -> No
 
 @app.command("resume")
 def resume(context: typer.Context, name: Name, reason: ReasonOption = None) -> None:
-    """Go on with a paused campaign. What its stop rules have seen until now counts as seen by you."""
+    """Go on with a paused campaign.
+
+    What its stop rules have seen until now counts as seen by you.
+    """
     from wa_cli.campaigns import standing
 
     session = session_of(context)
@@ -279,7 +287,10 @@ def resume(context: typer.Context, name: Name, reason: ReasonOption = None) -> N
 
 @app.command("cancel")
 def cancel(context: typer.Context, name: Name, reason: ReasonOption = None) -> None:
-    """End a campaign for good. What has not left is cancelled; nobody who was written to is written to again."""
+    """End a campaign for good.
+
+    What has not left is cancelled; nobody who was written to is written to again.
+    """
     from wa_cli.campaigns import standing
 
     session = session_of(context)
@@ -313,9 +324,9 @@ def send_test(
     ] = None,
     variant: Annotated[str | None, typer.Option("--variant", metavar="NAME", help="Which variant.")] = None,
 ) -> None:
-    """Send one sample of a campaign, filled in as somebody of its audience would get it.
+    """Send one sample of a campaign to yourself.
 
-    It goes ahead of everything that waits, and is no part of the campaign's ledger.
+    Filled in as somebody of its audience would get it. It goes ahead of everything that waits, and is no part of the campaign's ledger.
 
     Example: wa campaign test gala --to +6581234567
     """
@@ -351,7 +362,7 @@ def clone(
     name: Name,
     new_name: Annotated[str, typer.Argument(help="The new campaign.", metavar="NEW-NAME")],
 ) -> None:
-    """Make a new campaign file with the text of another, beside it."""
+    """Make a new campaign file with the text of another."""
     from wa_cli.campaigns import files
 
     session = session_of(context)
@@ -367,7 +378,10 @@ def clone(
 
 @app.command("delete")
 def delete(context: typer.Context, name: Name) -> None:
-    """Forget a campaign that was never sent. Its file stays; the ledger of one that was sent is kept."""
+    """Forget a campaign that was never sent.
+
+    Its file stays; the ledger of one that was sent is kept.
+    """
     session = session_of(context)
     opened = session.open_app()
     campaign = opened.campaigns.find(name)
