@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from wa_cli.bootstrap import App
     from wa_cli.domain.campaign import AudienceSource, CampaignSpec
+    from wa_cli.domain.link import Shortener
     from wa_cli.domain.pacing import Limits
     from wa_cli.domain.plan import Plan, PlanSummary
     from wa_cli.domain.recurrence import Occurrence
@@ -178,15 +179,14 @@ def read_audience(app: App, campaign: Campaign, source: AudienceSource) -> Itera
 
 
 def _linkers(app: App, base: str) -> tuple[Callable[[int], Any], Callable[[int], None]]:
-    from wa_cli.domain.link import Shortener
-
+    """What makes the short links of a plan, and what stores the last of them; the others are stored as they come."""
     made: dict[int, Shortener] = {}
 
     def linker(plan_id: int) -> Shortener:
-        return made.setdefault(plan_id, Shortener(base, app.links.take_key(), plan_id))
+        return made.setdefault(plan_id, app.shortener(base, plan_id))
 
     def save(plan_id: int) -> None:
-        app.links.save(plan_id, made[plan_id].take_new())
+        made[plan_id].finish()
 
     return linker, save
 
