@@ -21,7 +21,9 @@ from wa_cli.errors import NotFound, Temporary
 from wa_cli.services.people import apply_inbound, apply_number_change
 from wa_cli.store.sqlite.erasure import SqliteErasure, scrub
 from wa_cli.store.sqlite.failures import SqliteFailures
+from wa_cli.store.sqlite.owners import Owner
 from wa_cli.store.sqlite.people import SqlitePeople
+from wa_cli.store.sqlite.plans import drop_plan
 from wa_cli.store.sqlite.subgroups import SqliteSubgroups
 from wa_cli.store.sqlite.upkeep import SqliteUpkeep
 
@@ -358,6 +360,77 @@ def test_nothing_of_them_is_left_in_plans_and_the_ledgers_keep_their_lines(world
         assert summary == {"audience": 2, "samples": [], "longest": None}
         for words in ("Dear Bob", "for all"):
             assert encode_content(Text(body=f"{words}, plan {plan_id}")) in bodies
+
+
+def drop_plan_of(world: World, plan_id: int) -> None:
+    """What planning anew does to a plan that was never let go."""
+    with world.database.write() as connection:
+        drop_plan(connection, plan_id)
+
+
+def test_words_of_a_plan_that_is_gone_go_too_and_what_is_in_use_stays(world: World) -> None:
+    """Promise P11: nobody can tell any more whose they were."""
+    live(world)
+    gone, kept = plan_for(world, is_applied=False), plan_for(world, is_applied=False)
+    world.execute("DELETE FROM exclusion")
+    world.execute("UPDATE run SET plan_id = NULL")
+    drop_plan_of(world, gone)
+    erase(world)
+    assert traces(world) == {}
+    bodies = {row[0] for row in world.rows("SELECT body FROM content")}
+    assert encode_content(Text(body=f"Dear Bob, plan {gone}")) not in bodies
+    assert encode_content(Text(body=f"Dear Bob, plan {kept}")) in bodies
+    before = world.rows("SELECT id, body FROM content ORDER BY id")
+    with pytest.raises(NotFound):
+        erase(world)
+    assert world.rows("SELECT id, body FROM content ORDER BY id") == before
+    check(world)
+
+
+def test_a_plan_that_is_made_while_somebody_is_erased_keeps_its_words(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise P12: it says the same again that an earlier one had said, which is gone."""
+    live(world)
+    gone = plan_for(world, is_applied=False)
+    words = encode_content(Text(body=f"Dear Bob, plan {gone}"))
+    world.execute("DELETE FROM exclusion")
+    world.execute("UPDATE run SET plan_id = NULL")
+    drop_plan_of(world, gone)
+    find = SqliteErasure._find_orphans
+
+    def find_and_plan(self: SqliteErasure) -> Any:
+        found = find(self)
+        monkeypatch.setattr(SqliteErasure, "_find_orphans", find)
+        world.execute(
+            "INSERT INTO plan (campaign_id, source, inputs, created_at, finished_at) VALUES (1, '', '', 0, 0)"
+        )
+        world.execute(
+            """INSERT INTO plan_line (plan_id, contact_id, content_id, part, due_at)
+            SELECT plan.id, contact.id, content.id, 1, 10 FROM plan, contact, content
+            WHERE contact.address = ? AND content.body = ?""",
+            address(2),
+            words,
+        )
+        return found
+
+    monkeypatch.setattr(SqliteErasure, "_find_orphans", find_and_plan)
+    erase(world)
+    assert world.rows("SELECT body FROM content JOIN plan_line ON content_id = content.id") == [(words,)]
+    assert traces(world) == {}
+
+
+def test_nobody_is_erased_while_a_plan_is_being_made(world: World) -> None:
+    """Promise P11: its words may be theirs, and belong to nothing yet."""
+    live(world)
+    plan_id = plan_for(world, is_applied=False)
+    planner = Owner(world.database.path)
+    world.execute("UPDATE plan SET finished_at = NULL, owner = ? WHERE id = ?", planner.token, plan_id)
+    with pytest.raises(Temporary, match="planning"):
+        erase(world)
+    planner.close()  # it died
+    erase(world)
+    assert traces(world) == {}
 
 
 # Raw webhooks

@@ -20,6 +20,7 @@ from wa_cli.domain.message import Text, content_hash, encode_content
 from wa_cli.errors import NotFound, Temporary
 from wa_cli.store.sqlite.contacts import digest_of, read_install
 from wa_cli.store.sqlite.leases import fold_log
+from wa_cli.store.sqlite.owners import is_alive
 from wa_cli.store.sqlite.people import SqlitePeopleTurn, names_of
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 # The name of a contact that has none: unique, and no address that anything can be sent to.
 NAMELESS: Final = "erased:"
 WEBHOOKS_A_LOOK: Final = 500
+CONTENTS_AT_ONCE: Final = 2_000
 
 # Theirs, and those of people erased before: a receipt that came late may have brought an id back.
 STAGE_MESSAGES: Final = """
@@ -47,6 +49,16 @@ KEEP_SHARED_CONTENTS: Final = """
          UNION SELECT content_id FROM plan_line
          WHERE contact_id <> :contact AND content_id IN (SELECT id FROM erased_content))
 """
+
+# Words of plans that were never let go and are gone: nobody knows any more whose they were.
+FIND_ORPHANS: Final = """
+    SELECT id FROM content WHERE substr(body, 1, 18) <> '{"body":"(erased, '
+    EXCEPT SELECT content_id FROM message EXCEPT SELECT content_id FROM plan_line WHERE content_id IS NOT NULL
+"""
+KEEP_QUEUED: Final = """
+    DELETE FROM temp.erased_content WHERE id IN (SELECT content_id FROM message WHERE id > ?)
+"""
+LAST_PLAN: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'plan'"
 
 # In this order: what points at something goes before it.
 CANCEL: Final = """
@@ -107,12 +119,14 @@ class SqliteErasure:
         """
         connection = self._database.connection
         connection.execute("PRAGMA secure_delete = ON").fetchone()  # freed pages are overwritten, not just forgotten
+        self._blank_orphans()
         with self._database.write():
             contact_id = SqlitePeopleTurn(connection).find(address)
             names = [address] if contact_id is None else names_of(connection, contact_id)
             erased = Erased(names=tuple(names))
             if contact_id is not None:
                 _check_quiet(connection, contact_id)
+                self._check_no_plan()
                 erased = _erase_contact(connection, contact_id, names, now_ms=now_ms)
             receipts = _blank_receipts(connection, names)
         fold_log(self._database)
@@ -122,6 +136,52 @@ class SqliteErasure:
                 f"nobody here has the number {address}", hint="`wa contact list` shows who there is", code="no_contact"
             )
         return erased.with_webhooks(webhooks)
+
+    def _blank_orphans(self) -> None:
+        """Other words over those of plans that are gone, whoever they were for; some in each transaction.
+
+        Raises: Temporary while messages are being queued or a plan is being made: its words belong to nothing yet.
+        """
+        while (found := self._find_orphans()) is not None:
+            newest, last_plan, ids = found
+            for start in range(0, len(ids), CONTENTS_AT_ONCE):
+                with self._database.write() as connection:
+                    self._check_no_plan()
+                    if connection.execute(LAST_PLAN).fetchone() != last_plan:
+                        break  # a plan was made meanwhile, which may say the same again
+                    _make_lists(connection)
+                    connection.executemany(
+                        "INSERT INTO temp.erased_content VALUES (?)", ((one,) for one in ids[start:][:CONTENTS_AT_ONCE])
+                    )
+                    connection.execute(KEEP_QUEUED, (newest,))
+                    _blank_contents(connection)
+                    _drop_lists(connection)
+                fold_log(self._database)
+            else:
+                return
+
+    def _find_orphans(self) -> tuple[int, tuple[int], list[int]] | None:
+        """(the newest message, the last plan, contents of no message and no plan), or None where nothing was planned.
+
+        Looked for before the file is locked, since that takes its time.
+        """
+        with self._database.read() as connection:
+            last_plan = connection.execute(LAST_PLAN).fetchone()
+            if last_plan is None:
+                return None
+            _check_not_queueing(connection)  # so no message that is there goes, and its number to another one
+            (newest,) = connection.execute("SELECT ifnull(max(id), 0) FROM message").fetchone()
+            return newest, last_plan, [row[0] for row in connection.execute(FIND_ORPHANS)]
+
+    def _check_no_plan(self) -> None:
+        """Raises: Temporary while words are being filled in for a plan, which may be theirs."""
+        owners = self._database.connection.execute("SELECT owner FROM plan WHERE finished_at IS NULL").fetchall()
+        if any(owner is not None and is_alive(self._database.path, owner) for (owner,) in owners):
+            raise Temporary(
+                "another process is planning a campaign at this moment, so nothing was erased",
+                hint="run the same command again when it has ended",
+                code="planning",
+            )
 
     def _scrub_webhooks(self, names: Sequence[str]) -> int:
         """Take what is about these names out of raw webhooks.  Returns how many of them held something."""
@@ -159,6 +219,10 @@ def _check_quiet(connection: sqlite3.Connection, contact_id: int) -> None:
             hint="run the same command again in a minute",
             code="on_its_way",
         )
+    _check_not_queueing(connection)
+
+
+def _check_not_queueing(connection: sqlite3.Connection) -> None:
     if connection.execute("SELECT 1 FROM batch WHERE released_at IS NULL LIMIT 1").fetchone():
         raise Temporary(
             "another process is queueing messages at this moment, so nothing was erased",
@@ -167,12 +231,21 @@ def _check_quiet(connection: sqlite3.Connection, contact_id: int) -> None:
         )
 
 
-def _erase_contact(connection: sqlite3.Connection, contact_id: int, names: Sequence[str], *, now_ms: int) -> Erased:
-    first_link, last_link = own_numbers(contact_id)
-    values = {"contact": contact_id, "now": now_ms, "first_link": first_link, "last_link": last_link}
+def _make_lists(connection: sqlite3.Connection) -> None:
     for table in ("erased_message", "erased_content"):
         connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS {table} (id INTEGER PRIMARY KEY)")
         connection.execute(f"DELETE FROM temp.{table}")  # noqa: S608  # own words
+
+
+def _drop_lists(connection: sqlite3.Connection) -> None:
+    for table in ("erased_message", "erased_content"):
+        connection.execute(f"DROP TABLE temp.{table}")
+
+
+def _erase_contact(connection: sqlite3.Connection, contact_id: int, names: Sequence[str], *, now_ms: int) -> Erased:
+    first_link, last_link = own_numbers(contact_id)
+    values = {"contact": contact_id, "now": now_ms, "first_link": first_link, "last_link": last_link}
+    _make_lists(connection)
     connection.execute(STAGE_MESSAGES, values)
     connection.execute(STAGE_CONTENTS, values)
     connection.execute(KEEP_SHARED_CONTENTS, values)
@@ -189,8 +262,7 @@ def _erase_contact(connection: sqlite3.Connection, contact_id: int, names: Seque
     contents = _blank_contents(connection)
     for statement in BLANK:
         connection.execute(statement, values)
-    for table in ("erased_message", "erased_content"):
-        connection.execute(f"DROP TABLE temp.{table}")
+    _drop_lists(connection)
     return Erased(
         names=tuple(names),
         messages=messages,
