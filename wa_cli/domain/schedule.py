@@ -79,7 +79,7 @@ def parse_time(text: str, *, now: datetime, zone: ZoneInfo) -> Instant:
     late = now - instant.at
     if late > GRACE:
         raise InvalidTime(
-            f"'{show_words(text)}' was {_span(late)} ago ({_stamp(instant.at, instant.zone)})",
+            f"'{show_words(text)}' was {show_span(late)} ago ({_stamp(instant.at, instant.zone)})",
             hint=_hint_for_the_past(words),
         )
     if -late > FURTHEST:
@@ -118,14 +118,6 @@ def parse_duration(text: str) -> timedelta:
     """
     days, seconds = _read_duration(tidy_words(text), text)
     return timedelta(days=days, seconds=seconds)
-
-
-def parse_wait(text: str) -> timedelta:
-    """A length of time during which something waits: nobody waits for months, so `30m` is half an hour here.
-
-    Raises: InvalidTime as `parse_duration` does.
-    """
-    return parse_duration(re.sub(r"(\d\s?)m\b", r"\1min", text.strip().lower()))
 
 
 def describe_instant(instant: datetime, *, zone: ZoneInfo, now: datetime) -> str:
@@ -569,7 +561,7 @@ def _stamp(moment: datetime, zone: str) -> str:
     return f"{show_day(local.date())} {show_clock(local)} {zone}"
 
 
-def _span(length: timedelta) -> str:
+def show_span(length: timedelta) -> str:
     """The two largest units of a length: `8 h 49 min`, `3 d`, `20 s`."""
     seconds = int(length.total_seconds())
     days, rest = divmod(seconds, 86400)
@@ -586,4 +578,4 @@ def _span(length: timedelta) -> str:
 def _distance(ahead: timedelta) -> str:
     if abs(ahead) < timedelta(seconds=1):
         return "now"
-    return f"in {_span(ahead)}" if ahead > timedelta(0) else f"{_span(-ahead)} ago"
+    return f"in {show_span(ahead)}" if ahead > timedelta(0) else f"{show_span(-ahead)} ago"
