@@ -292,6 +292,32 @@ WRONG = [
     (BASE + "[variables]\na = 'x'\nA = 'y'\n", 7, "[variables] A", "'a' stands here twice"),
     (BASE + "[variables]\nprice = 1.50\n", 6, "[variables] price", "must be a text in quotes, and is the number 1.5"),
     (BASE + "[fallbacks]\nname = ''\n", 6, "[fallbacks] name", "is empty"),
+    (BASE + "[variables]\nname = '{{ x }}'\n", 6, "[variables] name", "holds braces"),
+    # The words
+    (AUDIENCE + "[message]\ntext = 'Hi {{ name'\n", 4, "[message] text", "a brace is missing"),
+    (AUDIENCE + '[message]\ntext = """\nHi,\n\n{{ a | nofilter }}"""\n', 7, "[message] text", "'nofilter'"),
+    (AUDIENCE + "[message]\ntext = '''Hi,\n{{ a | nofilter }}'''\n", 5, "[message] text", "'nofilter'"),
+    (AUDIENCE + '[message]\ntext = "Hi,\\n{{ a | nofilter }}"\n', 4, "[message] text", "'nofilter'"),
+    (AUDIENCE + '[message]\ntext = """\nHi, \\\n  {{ a | nofilter }}"""\n', 4, "[message] text", "'nofilter'"),
+    (AUDIENCE + "[message]\ntext = '{% if a %}b{% endif %}'\n", 4, "[message] text", 'put language = "jinja"'),
+    (
+        "language = 'jinja'\n" + AUDIENCE + "[message]\ntext = '{% for a in b %}{{ a }}'\n",
+        5,
+        "[message] text",
+        "endfor",
+    ),
+    (
+        AUDIENCE + "[message]\ntemplate = 'a'\nparameters = [\n  'a',\n  '{{ b'\n]\n",
+        7,
+        "[message] parameters, item 2",
+        "a brace is missing",
+    ),
+    (
+        AUDIENCE + "[[variant]]\nname = 'a'\ntemplate = 'a'\n[variant.header]\nimage = 'https://a.example/{{ b'\n",
+        7,
+        "[[variant]] header, image",
+        "a brace is missing",
+    ),
     # The audience
     (MESSAGE, 1, "", "there is no [audience]"),
     (MESSAGE + "[audience]\n", 3, "audience", "names nobody"),

@@ -278,6 +278,20 @@ class _Compiler:
         return self._workshop.make_program(tree, self._variables, length=len(text), is_link=is_link)
 
 
+def find_mistake(
+    text: str, *, variables: Mapping[str, str], language: str = PLAIN, is_link: bool = False
+) -> Mistake | None:
+    """What cannot be understood in one text, with its line, or None.
+
+    For whoever reads a campaign's file, and knows where in it the text stands.
+    """
+    try:
+        _Compiler(language, variables).compile(text, is_link=is_link)
+    except Mistake as mistake:
+        return mistake
+    return None
+
+
 # --- links ---------------------------------------------------------------------------------------------------------
 
 _LINK: Final = re.compile(

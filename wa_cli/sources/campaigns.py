@@ -31,9 +31,10 @@ from wa_cli.domain.campaign import (
 from wa_cli.domain.fields import normalise_name
 from wa_cli.domain.message import MediaKind, OnUnknown
 from wa_cli.domain.pacing import Limits
+from wa_cli.domain.personal import find_mistake
 from wa_cli.domain.recipient import show_text
 from wa_cli.domain.recurrence import parse_rule
-from wa_cli.domain.schedule import check_time, parse_duration, parse_wait, parse_zone
+from wa_cli.domain.schedule import check_time, parse_duration, parse_zone
 from wa_cli.domain.subgroup import check_subgroup_name
 from wa_cli.domain.timetable import Openings, parse_clock, parse_days
 from wa_cli.errors import FileMistakes, UsageError
@@ -42,7 +43,7 @@ from wa_cli.sources.toml_lines import find_lines
 from wa_cli.sources.toml_table import Mistakes, Table, describe_value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from wa_cli.sources.toml_lines import Place
@@ -197,6 +198,52 @@ def _find_paths(values: Mapping[str, Any]) -> list[tuple[Place, str]]:
     return [(place, path) for place, path in found if isinstance(path, str) and path.strip() and "\x00" not in path]
 
 
+def _check_words(spec: CampaignSpec, mistakes: _FileMistakes, source: list[str]) -> None:
+    """Note what no message could be made of: variables that are not closed, filters that do not exist."""
+    variables = dict(spec.variables)
+    for place, text, is_link in _find_words(mistakes.values):
+        if isinstance(text, str) and "{" in text:
+            found = find_mistake(text, variables=variables, language=spec.language, is_link=is_link)
+            if found is not None:
+                mistakes.note(
+                    place, f"{found.words}; {found.hint}", below=_find_line(source, mistakes, place, found.line)
+                )
+
+
+def _find_words(values: Mapping[str, Any]) -> Iterator[tuple[Place, Any, bool]]:
+    """Place and words of every text that is filled, and whether it is an address."""
+    messages: list[tuple[Place, Any]] = [(("message",), values.get("message"))]
+    messages += [(("variant", index), variant) for index, variant in enumerate(_as_list(values.get("variant")))]
+    for place, message in messages:
+        if not isinstance(message, dict):
+            continue
+        for key in ("text", "media", "filename"):
+            yield (*place, key), message.get(key), key == "media"
+        parameters = message.get("parameters")
+        if isinstance(parameters, dict):
+            for name, text in parameters.items():
+                yield (*place, "parameters", name), text, False
+        for number, text in enumerate(_as_list(parameters)):
+            yield (*place, "parameters", number), text, False
+        header = message.get("header")
+        for kind, text in header.items() if isinstance(header, dict) else ():
+            yield (*place, "header", kind), text, kind != "text"
+        for number, button in enumerate(_as_list(message.get("buttons"))):
+            if isinstance(button, dict):
+                yield (*place, "buttons", number, "value"), button.get("value"), button.get("type") == "url"
+
+
+def _find_line(source: list[str], mistakes: Mistakes, place: Place, line: int) -> int:
+    """How many lines below its key a line of a text stands in the file."""
+    at = mistakes.lines[place] - 1
+    opening = re.search(r"\"\"\"|'''", source[at])
+    if opening is None:
+        return 0  # on one line, with \\n in it
+    if any(below.endswith("\\") for below in source[at : at + line + 1]):
+        return 0  # lines that are joined cannot be told apart any more
+    return line if source[at].endswith(opening[0]) else line - 1
+
+
 def _as_list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
@@ -214,7 +261,9 @@ def _parse(text: str, *, name: str, file: str) -> tuple[CampaignSpec, _FileMista
         check_campaign_name(name)
     except UsageError as error:
         mistakes.note((), f"{error.message}; {error.hint}; rename the file")
-    return _read_spec(Table(values, (), mistakes), name), mistakes
+    spec = _read_spec(Table(values, (), mistakes), name)
+    _check_words(spec, mistakes, text.replace("\r\n", "\n").split("\n"))
+    return spec, mistakes
 
 
 # What `tomllib` says, and what a person can do about it.  A comma or quote that is missing shows where the reader
@@ -353,6 +402,8 @@ def _read_fields(file: Table, key: str, *, example: str) -> tuple[tuple[str, str
             table.note(written, f"'{name}' stands here twice")
         elif not value.strip():
             table.note(written, "is empty: nobody would see it; leave the line out")
+        elif re.search(r"\{\{|\{%", value):
+            table.note(written, "holds braces, which would be sent as they are; write them into the message itself")
         else:
             found[name] = value
     return tuple(found.items())
@@ -661,7 +712,7 @@ def _check_last_day(text: str) -> str:
 def _read_ms(text: str) -> int:
     """A length of time in ms.  A lone `30m` is minutes here: nothing that is asked for can take months."""
     text = re.sub(r"(\d)\s?m$", r"\1min", text.strip(), flags=re.IGNORECASE)
-    return round(parse_wait(text).total_seconds() * 1000)
+    return round(parse_duration(text).total_seconds() * 1000)
 
 
 def _read_clocks(table: Table, key: str, *, example: str) -> tuple[int, int] | None:

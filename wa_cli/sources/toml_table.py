@@ -32,12 +32,13 @@ class Mistakes:
     lines: Mapping[Place, int]
     found: list[tuple[int, str]] = field(default_factory=list)
 
-    def note(self, place: Place, problem: str) -> None:
+    def note(self, place: Place, problem: str, *, below: int = 0) -> None:
+        """below: how many lines under the key."""
         at = place
         while at not in self.lines:
             at = at[:-1]
         where = _name_place(place)
-        line = self.lines[at]
+        line = self.lines[at] + below
         self.found.append((line, f"{self.file}:{line}: {f'{where}: ' if where else ''}{problem}"))
 
     def value_as_text(self, place: Place, value: object) -> str | None:
