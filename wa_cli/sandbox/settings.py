@@ -81,6 +81,19 @@ HELLO_WORLD = SandboxTemplate(
     name="hello_world", body="Welcome and congratulations!  This message shows that your number can send."
 )
 
+# What a sale is announced with: a picture, values by their names, a link of one's own, and a way out.
+SUMMER_SALE = SandboxTemplate(
+    name="summer_sale",
+    category="MARKETING",
+    header="IMAGE",
+    body="Hi {{first_name}}! Our summer sale is on: {{offer}}. In the shop and online until {{last_day}}.",
+    footer="Reply STOP to hear no more from us",
+    buttons=(
+        {"type": "URL", "text": "See what is left", "url": "https://shop.example.com/sale/{{1}}"},
+        {"type": "QUICK_REPLY", "text": "No more offers"},
+    ),
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSettings:
@@ -144,7 +157,7 @@ class SandboxSettings:
     token_expires_after: int | None = None
     allowed_recipients: frozenset[str] | None = None
     group_ids: frozenset[str] = frozenset()
-    templates: tuple[SandboxTemplate, ...] = (HELLO_WORLD,)
+    templates: tuple[SandboxTemplate, ...] = (HELLO_WORLD, SUMMER_SALE)
     strict_templates: bool = False
     magic: bool = True
     chaos: Mapping[str, float] = field(default_factory=dict)
