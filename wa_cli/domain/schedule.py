@@ -120,6 +120,14 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(days=days, seconds=seconds)
 
 
+def parse_wait(text: str) -> timedelta:
+    """A length of time during which something waits: nobody waits for months, so `30m` is half an hour here.
+
+    Raises: InvalidTime as `parse_duration` does.
+    """
+    return parse_duration(re.sub(r"(\d\s?)m\b", r"\1min", text.strip().lower()))
+
+
 def describe_instant(instant: datetime, *, zone: ZoneInfo, now: datetime) -> str:
     """One line for people: `Sun 22 Nov 2026 09:00 Europe/Berlin (08:00 UTC, in 8 h 49 min)`.
 

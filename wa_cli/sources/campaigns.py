@@ -34,7 +34,7 @@ from wa_cli.domain.pacing import Limits
 from wa_cli.domain.personal import find_mistake
 from wa_cli.domain.recipient import show_text
 from wa_cli.domain.recurrence import parse_rule
-from wa_cli.domain.schedule import check_time, parse_duration, parse_zone
+from wa_cli.domain.schedule import check_time, parse_duration, parse_wait, parse_zone
 from wa_cli.domain.subgroup import check_subgroup_name
 from wa_cli.domain.timetable import Openings, parse_clock, parse_days
 from wa_cli.errors import FileMistakes, UsageError
@@ -712,7 +712,7 @@ def _check_last_day(text: str) -> str:
 def _read_ms(text: str) -> int:
     """A length of time in ms.  A lone `30m` is minutes here: nothing that is asked for can take months."""
     text = re.sub(r"(\d)\s?m$", r"\1min", text.strip(), flags=re.IGNORECASE)
-    return round(parse_duration(text).total_seconds() * 1000)
+    return round(parse_wait(text).total_seconds() * 1000)
 
 
 def _read_clocks(table: Table, key: str, *, example: str) -> tuple[int, int] | None:
