@@ -425,18 +425,6 @@ class BatchTerms:
     limits: Limits | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holds:
-    """What does not start for now.
-
-    batches: nothing of their lanes.  runs: sendings of campaigns of which nothing starts in whatever lane; one whose
-    canary is being judged is not among them.
-    """
-
-    batches: frozenset[int] = frozenset()
-    runs: frozenset[int] = frozenset()
-
-
 @dataclass(slots=True, kw_only=True)
 class Finished:
     """A post that has an outcome, on its way into the store.
@@ -504,12 +492,15 @@ class QueueTurn(Protocol):
         """The templates that the platform does not take now, with the end of that where it is known."""
         ...
 
-    def read_holds(self) -> Holds:
-        """What is held at this moment: whatever was held before this transaction began."""
+    def lane_heads(self, instance_id: int) -> list[tuple[int, int]]:
+        """(lane, due time of its first waiting message), in the order of lanes.
+
+        Lanes are left out whose batch is held, or still being queued.
+        """
         ...
 
-    def lane_heads(self, instance_id: int) -> list[tuple[int, int]]:
-        """(lane, due time of its first waiting message), in the order of lanes, held ones included."""
+    def is_run_held(self, run_id: int) -> bool:
+        """Whether nothing of a campaign's run may start, in whatever lane; not so while its canary is being judged."""
         ...
 
     def read_head(self, instance_id: int, lane: int) -> int | None:
@@ -534,8 +525,12 @@ class QueueTurn(Protocol):
         """Take a message out of its lane, due time and place untouched, until `unpark` puts it back."""
         ...
 
-    def unpark(self, instance_id: int, *, held_runs: Iterable[int], limit: int) -> int:
-        """Put back so many parked messages whose run is not held.  Returns how many."""
+    def list_parked_runs(self, instance_id: int) -> list[int]:
+        """The runs that have parked messages."""
+        ...
+
+    def unpark(self, instance_id: int, run_id: int, *, limit: int) -> int:
+        """Put back so many parked messages of a run.  Returns how many."""
         ...
 
     def read_starts(self, instance_id: int, *, since_ms: int, run_id: int | None = None) -> list[tuple[int, int]]:

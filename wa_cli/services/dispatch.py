@@ -32,7 +32,7 @@ from wa_cli.domain.pacing import (
 )
 from wa_cli.domain.retry import Rest, RetryPolicy, Stop, judge
 from wa_cli.errors import StorageBroken, StorageError, Temporary, WaError
-from wa_cli.ports import Finished, Holds, Post, Record, Sums
+from wa_cli.ports import Finished, Post, Record, Sums
 from wa_cli.services.receipts import apply_consequence, apply_parked
 
 if TYPE_CHECKING:
@@ -209,8 +209,8 @@ class SendLoop:
         self._opened_at = float("-inf")  # when the breaker last asked for a rest
         self._passed_over = 0
         self._held: dict[tuple[str, str], int | None] | None = None  # of this turn, once a template wants to leave
-        self._holds = Holds()
-        self._unparked_for: frozenset[int] | None = None  # runs that were held when parked messages were last put back
+        self._held_runs: dict[int, bool] = {}  # of this turn, those that were asked about
+        self._parked_runs: set[int] | None = None  # those that have parked messages; None before it has been read
         self._shares = Shares()
         # By the words of the batch: the moment asked about, the next opening from then, its end, the rule for waiting.
         self._openings: dict[str, tuple[int, int, int, str]] = {}
@@ -352,7 +352,7 @@ class SendLoop:
             if self.trouble is None:
                 log.error("store: %s; nothing is sent until it answers again", error.message)
             self.trouble = error
-            self._unparked_for = None
+            self._parked_runs = None
             await self._rest_until(self._clock.steady_ms() + STORE_RETRY_SECONDS * 1000)
             return None
         if self.trouble is not None:
@@ -521,9 +521,11 @@ class SendLoop:
             turn.is_paused = is_paused
             if self._breaker.is_probing:
                 free = 0 if self._in_flight else min(free, 1)
-            self._holds = store.read_holds()
-            if self._holds.runs != self._unparked_for:
-                self._unpark(store)
+            self._held_runs.clear()
+            if self._parked_runs is None:
+                self._parked_runs = set(store.list_parked_runs(lease.instance_id))
+            if self._parked_runs:
+                self._unpark(store, self._parked_runs)
             if is_paused or rests_until > now:
                 self._note_waiting(store, turn, self._heads(store), now_ms=now_ms, now=now)
                 if not is_paused:
@@ -670,21 +672,26 @@ class SendLoop:
         return Rest(seconds=rest_ms / 1000, reason=self._breaker.reason or outcome.details)
 
     def _heads(self, store: QueueTurn) -> list[tuple[int, int]]:
-        """The lanes that are not held, with the due time of the first waiting message of each."""
         heads = store.lane_heads(self._lease.instance_id)
-        held = self._holds.batches
-        if held:
-            heads = [(lane, due) for lane, due in heads if batch_of(lane) not in held]
         if self._only_batch is None:
             return heads
         return [(lane, due) for lane, due in heads if batch_of(lane) == self._only_batch]
 
-    def _unpark(self, store: QueueTurn) -> None:
-        """A campaign is no longer held, or this process has just begun: parked messages go back to their lanes."""
-        runs = self._holds.runs
-        unparked = store.unpark(self._lease.instance_id, held_runs=runs, limit=UNPARKED_AT_MOST)
-        if unparked < UNPARKED_AT_MOST:
-            self._unparked_for = runs
+    def _is_run_held(self, store: QueueTurn, run_id: int) -> bool:
+        is_held = self._held_runs.get(run_id)
+        if is_held is None:
+            is_held = self._held_runs[run_id] = store.is_run_held(run_id)
+        return is_held
+
+    def _unpark(self, store: QueueTurn, runs: set[int]) -> None:
+        """Put the parked messages of campaigns that are no longer held back into their lanes."""
+        left = UNPARKED_AT_MOST
+        for run_id in [run_id for run_id in runs if not self._is_run_held(store, run_id)]:
+            unparked = store.unpark(self._lease.instance_id, run_id, limit=left)
+            left -= unparked
+            if left <= 0:
+                return
+            runs.discard(run_id)
 
     def _choose(self, store: QueueTurn, turn: Turn, *, free: int, now_ms: int, now: float) -> None:
         """Start what may start, and find out when to look again."""
@@ -738,8 +745,8 @@ class SendLoop:
             turn.wakes_at_ms = max(first, self._windows.worth_waking_at(now))
             if self._passed_over >= PASSED_OVER_PER_LANE:
                 turn.wakes_at_ms = max(turn.wakes_at_ms, now + BREATH_MS)
-        if self._unparked_for != self._holds.runs:
-            turn.wakes_at_ms = now + BREATH_MS
+        if any(not self._is_run_held(store, run_id) for run_id in self._parked_runs or ()):
+            turn.wakes_at_ms = now + BREATH_MS  # more than one turn's worth goes back to its lanes
 
     def _is_full(self, choice: Choice) -> bool:
         """Whether nothing more may start in this turn, from whatever lane."""
@@ -840,8 +847,9 @@ class SendLoop:
         if row.expires_at_ms is not None and row.expires_at_ms <= now_ms:
             store.drop(row, state=State.EXPIRED, rule="expired", details=None, now_ms=now_ms)
             return None
-        if row.run_id in self._holds.runs:
+        if row.run_id is not None and self._is_run_held(store, row.run_id):
             store.park(row, rule="campaign_paused", now_ms=now_ms)
+            self._parked_runs = {*(self._parked_runs or ()), row.run_id}
             return None
         if terms.quiet is not None:
             opens_at_ms, rule = self._opens_at_ms(terms.quiet, now_ms)

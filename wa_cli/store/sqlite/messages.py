@@ -7,12 +7,12 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from wa_cli.domain.message import OnUnknown, State, content_hash, decode_content
-from wa_cli.domain.pacing import PARKED, PRIORITY_BULK, PRIORITY_NORMAL, PRIORITY_URGENT, batch_of, lane_of
+from wa_cli.domain.pacing import PARKED, PRIORITY_BULK, PRIORITY_NORMAL, PRIORITY_URGENT, lane_of
 from wa_cli.domain.receipt import Receipt, Standing, derive_standing, pairs_of
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.domain.subgroup import fold_name, no_such_subgroup
 from wa_cli.errors import NotFound
-from wa_cli.store.sqlite.queue import read_heads, read_holds
+from wa_cli.store.sqlite.queue import read_heads
 
 if TYPE_CHECKING:
     import sqlite3
@@ -91,9 +91,7 @@ class SqliteMessages:
     def next_due_at_ms(self, instance_id: int) -> int | None:
         """When the first waiting message of the instance is due, or None when none waits.  Held ones do not count."""
         with self._database.read() as connection:
-            held = read_holds(connection).batches
-            heads = read_heads(connection, instance_id)
-        return min((due_at for lane, due_at in heads if batch_of(lane) not in held), default=None)
+            return min((due_at for _lane, due_at in read_heads(connection, instance_id)), default=None)
 
     # --- reading ---
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from wa_cli.domain.message import OnUnknown, State, content_hash, decode_content
 from wa_cli.domain.outcome import Accepted, Ambiguous, NotSent, Rejected
-from wa_cli.domain.pacing import PARKED, Limits, batch_of
+from wa_cli.domain.pacing import LANE_SHIFT, PARKED, Limits
 from wa_cli.domain.recipient import RecipientKind
-from wa_cli.ports import BatchTerms, Due, Holds, InstanceStanding
+from wa_cli.ports import BatchTerms, Due, InstanceStanding
 from wa_cli.store.sqlite.instances import apply_effect
 
 if TYPE_CHECKING:
@@ -24,18 +24,27 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.people import SqlitePeopleTurn
     from wa_cli.store.sqlite.receipts import SqliteReceiptTurn
 
-# Parked messages stand above all lanes, so that looking for the next lane never meets one.
+# The next lane that has waiting messages, and whether its batch is held or still being queued.  Parked messages stand
+# above all lanes, so that looking for the next one never meets them.
 FIRST_LANE: Final = f"""
-    SELECT lane, due_at FROM message WHERE state = 'queued' AND instance_id = ? AND lane > ? AND lane < {PARKED}
+    SELECT lane, due_at,
+        (SELECT released_at IS NULL OR held_at IS NOT NULL FROM batch WHERE id = lane & {(1 << LANE_SHIFT) - 1})
+    FROM message WHERE state = 'queued' AND instance_id = ? AND lane > ? AND lane < {PARKED}
     ORDER BY lane, due_at LIMIT 1
 """  # noqa: S608  # own words
 
-READ_HOLDS: Final = "SELECT id, run_id, held_reason FROM batch WHERE held_at IS NOT NULL"
-NOTHING_HELD: Final = Holds()
+IS_RUN_HELD: Final = """
+    SELECT 1 FROM batch WHERE run_id = ? AND held_at IS NOT NULL AND held_reason IS NOT 'canary' LIMIT 1
+"""
+
+LIST_PARKED_RUNS: Final = f"""
+    SELECT DISTINCT run_id FROM message WHERE state = 'queued' AND instance_id = ? AND lane >= {PARKED}
+        AND run_id IS NOT NULL
+"""  # noqa: S608  # own words
 UNPARK: Final = f"""
     UPDATE message SET lane = lane - {PARKED} WHERE id IN (
-        SELECT id FROM message WHERE state = 'queued' AND instance_id = ? AND lane >= {PARKED}
-            AND run_id NOT IN (SELECT value FROM json_each(?)) LIMIT ?)
+        SELECT id FROM message INDEXED BY message_due
+        WHERE state = 'queued' AND instance_id = ? AND lane >= {PARKED} AND run_id = ? LIMIT ?)
 """  # noqa: S608  # own words
 
 # Waiting rows of one lane in the order they are due, with what decides about them.  A twin is another message that
@@ -359,11 +368,11 @@ class SqliteTurn:
         )
         return {(name, language): until for name, language, until in rows}
 
-    def read_holds(self) -> Holds:
-        return read_holds(self._connection)
-
     def lane_heads(self, instance_id: int) -> list[tuple[int, int]]:
         return read_heads(self._connection, instance_id)
+
+    def is_run_held(self, run_id: int) -> bool:
+        return self._connection.execute(IS_RUN_HELD, (run_id,)).fetchone() is not None
 
     def read_head(self, instance_id: int, lane: int) -> int | None:
         head = self._connection.execute(FIRST_LANE, (instance_id, lane - 1)).fetchone()
@@ -465,8 +474,11 @@ class SqliteTurn:
         if row.reason != rule:
             self._connection.execute(INSERT_DECISION, (row.message_id, now_ms, rule, None))
 
-    def unpark(self, instance_id: int, *, held_runs: Iterable[int], limit: int) -> int:
-        return self._connection.execute(UNPARK, (instance_id, json.dumps(list(held_runs)), limit)).rowcount
+    def list_parked_runs(self, instance_id: int) -> list[int]:
+        return [run_id for (run_id,) in self._connection.execute(LIST_PARKED_RUNS, (instance_id,))]
+
+    def unpark(self, instance_id: int, run_id: int, *, limit: int) -> int:
+        return self._connection.execute(UNPARK, (instance_id, run_id, limit)).rowcount
 
     def read_starts(self, instance_id: int, *, since_ms: int, run_id: int | None = None) -> list[tuple[int, int]]:
         starts: list[tuple[int, int]] = []
@@ -489,30 +501,20 @@ class SqliteTurn:
         return started
 
 
-def read_holds(connection: sqlite3.Connection) -> Holds:
-    """What is held at this moment.  One look at an index that is empty as long as nothing is."""
-    held = connection.execute(READ_HOLDS).fetchall()
-    if not held:
-        return NOTHING_HELD
-    return Holds(
-        batches=frozenset(batch_id for batch_id, _run_id, _reason in held),
-        runs=frozenset(run_id for _id, run_id, reason in held if run_id is not None and reason != "canary"),
-    )
-
-
 def read_heads(connection: sqlite3.Connection, instance_id: int) -> list[tuple[int, int]]:
-    """(lane, due time of its first waiting message), in the order of lanes, held ones included."""
-    # A batch whose enqueue has not ended is not there yet: nobody may send it, nor wait for it.
-    unfinished = {batch_id for (batch_id,) in connection.execute("SELECT id FROM batch WHERE released_at IS NULL")}
+    """(lane, due time of its first waiting message), in the order of lanes that may be sent from.
+
+    A batch whose enqueue has not ended is not there yet, and nothing leaves of one that is held: nobody waits for them.
+    """
     heads: list[tuple[int, int]] = []
     lane = -1
     while True:
         head = connection.execute(FIRST_LANE, (instance_id, lane)).fetchone()
         if head is None:
             return heads
-        lane = head[0]
-        if batch_of(lane) not in unfinished:
-            heads.append(head)
+        lane, due_at, is_closed = head
+        if not is_closed:
+            heads.append((lane, due_at))
 
 
 def _attempt_values(record: Record) -> tuple[object, ...]:
