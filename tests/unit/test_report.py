@@ -321,7 +321,7 @@ def test_a_screen_that_is_redrawn_keeps_what_matters_most_within_its_height(most
 def test_a_screen_for_the_ear_has_no_plots() -> None:
     lines = view_lines(view_of(FULL), UTC, Style(is_spoken=True))
     assert not set("\n".join(lines)) & set("█▏▁▇#@")
-    assert any(line.startswith("posts each 1 min: 1,770 in all, most 59 at ") for line in lines)
+    assert any(line.startswith("posts each minute: 1,770 in all, most 59 at ") for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -295,7 +295,7 @@ def view_document(view: View) -> dict[str, Any]:
         "started_at": format_time(run.started_at_ms) if run else None,
         "ended_at": format_time(run.ended_at_ms) if run else None,
         "eta": format_time(figures.ends_at_ms) if figures else None,
-        "duration_seconds": _duration_ms(view) // 1000 if run and run.started_at_ms else None,
+        "duration_seconds": duration_of(view) // 1000 if run and run.started_at_ms else None,
         "paused": {"by": campaign.paused_by, "code": campaign.pause_code, "reason": campaign.pause_reason}
         if campaign.state is CampaignState.PAUSED
         else None,
@@ -389,12 +389,9 @@ def view_lines(view: View, zone: ZoneInfo, style: Style, *, most: int | None = N
 
     most: lines there is room for, or None for all; what matters least goes first.
     """
-    campaign, run, figures = view.campaign, view.run, view.figures
-    title = f"{campaign.name}  {campaign.state}"
-    if run is not None and run.occurrence:
-        title += f"  run {run.occurrence}" + (f" ({run.state})" if run.state != campaign.state else "")
+    figures = view.figures
     # Each with its weight: the head is always there.
-    sections: list[tuple[int, list[str]]] = [(9, [*_wrap(title, style), *_time_lines(view, zone, style)])]
+    sections: list[tuple[int, list[str]]] = [(9, head_lines(view, zone, style))]
     if figures is None:
         sections.append((8, ["nothing of it has been let go yet"]))
     else:
@@ -419,8 +416,8 @@ def view_lines(view: View, zone: ZoneInfo, style: Style, *, most: int | None = N
 def _problem_lines(view: View, style: Style) -> list[str]:
     lines = ["problems"]
     for message, hint in view.problems:
-        lines += _wrap(f"  ! {clean_text(message)}", style, indent="    ")
-        lines += _wrap(f"      {clean_text(hint)}", style, indent="      ")
+        lines += wrap_line(f"  ! {clean_text(message)}", style, indent="    ")
+        lines += wrap_line(f"      {clean_text(hint)}", style, indent="      ")
     return lines
 
 
@@ -442,8 +439,12 @@ def summary_line(view: View) -> str:
     return f"{view.campaign.state}{reason}: {', '.join(words)}"
 
 
-def _time_lines(view: View, zone: ZoneInfo, style: Style) -> list[str]:
+def head_lines(view: View, zone: ZoneInfo, style: Style) -> list[str]:
+    """Which campaign, which run, and its times."""
     campaign, run, figures = view.campaign, view.run, view.figures
+    title = f"{campaign.name}  {campaign.state}"
+    if run is not None and run.occurrence:
+        title += f"  run {run.occurrence}" + (f" ({run.state})" if run.state != campaign.state else "")
     fields = [("created", _moment(campaign.created_at_ms, view, zone))]
     if campaign.state is CampaignState.PAUSED:
         who = "wa paused it" if campaign.paused_by == "wa" else "paused by hand"
@@ -454,9 +455,9 @@ def _time_lines(view: View, zone: ZoneInfo, style: Style) -> list[str]:
         fields.append(("started", _moment(run.started_at_ms, view, zone)))
         if run.ended_at_ms is not None:
             fields.append(("ended", _moment(run.ended_at_ms, view, zone)))
-            fields.append(("took", describe_span(_duration_ms(view))))
+            fields.append(("took", describe_span(duration_of(view))))
         else:
-            fields.append(("running", f"for {describe_span(_duration_ms(view))}"))
+            fields.append(("running", f"for {describe_span(duration_of(view))}"))
     if run is not None and run.canary_until_ms is not None and run.canary_judged_at_ms is None:
         fields.append(("canary", f"the rest waits until {_moment(run.canary_until_ms, view, zone)}"))
     if figures is not None:
@@ -464,10 +465,10 @@ def _time_lines(view: View, zone: ZoneInfo, style: Style) -> list[str]:
             fields.append(("ends", f"about {_moment(figures.ends_at_ms, view, zone)}"))
         fields.append(("pace", f"{figures.per_minute:,} a minute now, {figures.net_per_minute:,.1f} over the run"))
     width = max(len(name) for name, _value in fields)
-    return [
+    return wrap_line(title, style) + [
         line
         for name, value in fields
-        for line in _wrap(f"{name:<{width}}  {clean_text(value)}", style, indent=" " * (width + 2))
+        for line in wrap_line(f"{name:<{width}}  {clean_text(value)}", style, indent=" " * (width + 2))
     ]
 
 
@@ -489,27 +490,32 @@ def ledger_lines(figures: RunFigures, style: Style) -> list[str]:
     """The buckets that are not empty, and who was left out: together everybody."""
     words = [f"{count:,}{TIED}{bucket}" for bucket, count in figures.buckets.items() if count] or ["nobody"]
     total = f"={TIED}{sum(figures.buckets.values()):,}"
-    lines = _wrap(f"ledger  {f' +{TIED}'.join(words)} {total}", style, indent=" " * 8)
+    lines = wrap_line(f"ledger  {f' +{TIED}'.join(words)} {total}", style, indent=" " * 8)
     if figures.left_out:
         reasons = sorted(figures.left_out.items(), key=lambda item: (-item[1], item[0]))
         told = ", ".join(f"{count:,}{TIED}{clean_text(reason).replace('_', TIED)}" for reason, count in reasons)
-        lines += _wrap(f"        of these left out before sending: {told}", style, indent=" " * 8)
+        lines += wrap_line(f"        of these left out before sending: {told}", style, indent=" " * 8)
     return lines
 
 
 def series_lines(series: Series, zone: ZoneInfo, style: Style) -> list[str]:
     """Posts over time as a sparkline between its two ends."""
-    step = describe_span(series.step_ms)
+    step = describe_step(series.step_ms)
     most = max(series.counts)
     peak_at = series.start_ms + series.counts.index(most) * series.step_ms
     what = f"posts each {step}: {series.total:,} in all, most {most:,} at {format_local(peak_at, zone)}"
-    lines = _wrap(what, style)
+    lines = wrap_line(what, style)
     if style.is_spoken or len(series.counts) < 2:
         return lines
     first = format_local(series.start_ms, zone)
     last = format_local(series.start_ms + len(series.counts) * series.step_ms, zone)
     spark = draw_spark(series.counts, style)
     return [*lines, spark, f"{first} {'to':^{max(len(spark) - len(first) - len(last) - 2, 2)}} {last}"]
+
+
+def describe_step(step_ms: int) -> str:
+    """`minute`, `5 min`, `hour`: how long each count of a series lasts."""
+    return {"1 min": "minute", "1 h": "hour", "1 d": "day"}.get(words := describe_span(step_ms), words)
 
 
 def failure_lines(figures: RunFigures, style: Style) -> list[str]:
@@ -519,9 +525,9 @@ def failure_lines(figures: RunFigures, style: Style) -> list[str]:
     for group in figures.failures:
         meaning = f": {group.meaning}" if group.meaning else ""
         indent = " " * (width + 4)
-        lines += _wrap(f"  {group.count:>{width},}  {clean_text(group.code)}{meaning}", style, indent=indent)
+        lines += wrap_line(f"  {group.count:>{width},}  {clean_text(group.code)}{meaning}", style, indent=indent)
         fix = group.fix or f"`wa message explain {format_message_id(group.message_id)}` says more"
-        lines += _wrap(f"{indent}{fix}", style, indent=indent)
+        lines += wrap_line(f"{indent}{fix}", style, indent=indent)
     return lines
 
 
@@ -534,7 +540,7 @@ def _run_lines(view: View, style: Style) -> list[str]:
             words += f"  {line.accepted:,} of {line.audience:,} sent"
             words += f", {line.failed:,} failed" if line.failed else ""
             words += f", {line.unknown:,} unknown" if line.unknown else ""
-        lines += _wrap(words, style, indent=" " * (width + 4))
+        lines += wrap_line(words, style, indent=" " * (width + 4))
     if len(view.runs) > RUNS_SHOWN:
         lines.append("  and earlier ones")
     if not view.runs:
@@ -548,12 +554,13 @@ def _moment(at_ms: int, view: View, zone: ZoneInfo) -> str:
     return f"{format_local(at_ms, zone)} ({how})"
 
 
-def _duration_ms(view: View) -> int:
+def duration_of(view: View) -> int:
     if view.run is None or view.run.started_at_ms is None:
         return 0
     return max((view.run.ended_at_ms or view.at_ms) - view.run.started_at_ms, 0)
 
 
-def _wrap(line: str, style: Style, *, indent: str = "  ") -> list[str]:
+def wrap_line(line: str, style: Style, *, indent: str = "  ") -> list[str]:
+    """The line as lines that fit; their words stay whole where they can."""
     lines = textwrap.wrap(line, style.width, subsequent_indent=indent, break_on_hyphens=False) or [""]
     return [part.replace(TIED, " ") for part in lines]
