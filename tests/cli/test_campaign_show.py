@@ -219,3 +219,8 @@ def test_words_of_strangers_cannot_steer_the_screen(wa: Wa, ledger: Ledger, app:
         out = wa("campaign", words[0], "spring-sale", *words[1:]).out
         assert "\x1b" not in out
         assert "\x07" not in out
+
+
+def test_a_campaign_is_named_by_its_file_too(wa: Wa, ledger: Ledger) -> None:
+    """A known one is not read again for a look at it, so a file that is gone hides nothing."""
+    assert wa("campaign", "show", "campaigns/spring-sale.toml", "--json").json()["name"] == "spring-sale"

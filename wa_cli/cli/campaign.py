@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from wa_cli.cli import campaign_report, campaign_show
 from wa_cli.cli.session import Session, clean_text, format_time, session_of
 from wa_cli.errors import Conflict, Refused, UsageError
 
@@ -391,6 +392,12 @@ def delete(context: typer.Context, name: Name) -> None:
         session.show_json({"campaign": campaign.name, "deleted": True})
     else:
         session.show(f"forgot campaign {campaign.name}")
+
+
+app.command("show")(campaign_show.show)
+app.command("watch")(campaign_show.watch)
+app.command("report")(campaign_report.report)
+app.command("export")(campaign_report.export)
 
 
 # --- shared ----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from wa_cli.cli.campaign_show import (
     View,
     failure_lines,
     figures_document,
+    find_campaign,
     funnel_lines,
     head_lines,
     ledger_lines,
@@ -58,7 +59,10 @@ def report(
     as_csv: Annotated[bool, typer.Option("--csv", help="The figures as CSV on stdout.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
-    """Report what a campaign came to: funnel, sends over time, time to read, failures, variants, countries."""
+    """Report what a campaign came to, here or as one HTML page.
+
+    Funnel, sends over time, time to read, failures by reason, and by variant, country and instance.
+    """
     session = session_of(context)
     if as_csv and (session.json or html is not None):
         raise UsageError("--csv stands alone", hint="choose one of --csv, --json and --html FILE")
@@ -85,9 +89,9 @@ def export(
     raw: Annotated[bool, typer.Option("--raw", help="Without the marks against spreadsheet formulas.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
-    """Write the ledger as CSV or JSON Lines: one row a person, those who were left out with their reason.
+    """Write the ledger as CSV or JSON Lines: one row a person.
 
-    With whole numbers; the file is readable by you alone.
+    Those who were left out are in it with their reason. With whole numbers; the file is readable by you alone.
     """
     session = session_of(context)
     is_lines = file.endswith((".jsonl", ".ndjson", ".json")) or (session.json and file == "-")
@@ -98,7 +102,7 @@ def export(
         raise UsageError("the CSV and --json cannot share stdout", hint="name a file, or leave --format csv away")
     app = session.open_app()
     app.bury_dead(now_ms=app.clock.wall_ms())
-    campaign = app.campaigns.find(name)
+    campaign = find_campaign(app, name)
     found = app.reports.find_run(campaign, run)
     if found is None:
         raise _nothing_sent(campaign.name)

@@ -38,7 +38,7 @@ TIED: Final = "\0"  # a blank at which no line is broken
 # Answers, failures and sends are looked up again once so many times the last look has passed: a twentieth of the time.
 REST_FACTOR: Final = 20
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The campaign.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The campaign, or its file.")]
 RunOption = Annotated[
     str | None, typer.Option("--run", metavar="OCCURRENCE", help="This run of a recurring one, not the newest.")
 ]
@@ -82,7 +82,10 @@ class View:
 
 
 def show(context: typer.Context, name: NameArgument, run: RunOption = None) -> None:
-    """Show how far a campaign has come: its funnel, its pace, its end, its failures, and what to type next."""
+    """Show how far a campaign has come, and what to type next.
+
+    Its funnel, pace and end, its failures by reason, and the ledger in which everybody stands once.
+    """
     session = session_of(context)
     view = read_view(session, name, run)
     if session.json:
@@ -99,7 +102,7 @@ def watch(
     every: Annotated[str, typer.Option("--every", metavar="DURATION", help="Time between two looks.")] = "1s",
     count: Annotated[int, typer.Option("--count", metavar="N", min=0, help="Looks to take; 0 for no end.")] = 0,
 ) -> None:
-    """Follow a campaign to its end; leave with Ctrl-C and come back at any time.
+    """Follow a campaign to its end; leave with Ctrl-C at any time.
 
     Without a terminal, or with WA_ACCESSIBLE=1: one line per change; with --json one document per change.
     """
@@ -204,7 +207,7 @@ def read_view(
     app = session.open_app()
     now_ms = app.clock.wall_ms()
     app.bury_dead(now_ms=now_ms)
-    campaign = app.campaigns.find(name)
+    campaign = find_campaign(app, name)
     run = app.reports.find_run(campaign, occurrence)
     figures = None
     if run is not None:
@@ -223,6 +226,19 @@ def read_view(
         problems=_find_problems(app, campaign, run, figures, now_ms=now_ms),
         is_run_named=occurrence is not None,
     )
+
+
+def find_campaign(app: App, word: str) -> Campaign:
+    """The campaign of that name, or of that file; a file that is not known yet is taken in.  Raises: NotFound."""
+    from pathlib import Path
+
+    from wa_cli.campaigns import files
+    from wa_cli.errors import NotFound
+
+    try:
+        return app.campaigns.find(Path(word).stem if word.endswith(".toml") else word)
+    except NotFound:
+        return files.find(app, word)
 
 
 def _explained(app: App, group: Any) -> Any:
