@@ -118,6 +118,11 @@ class Template:
 Content = Text | Media | Template
 
 
+def count_units(text: str) -> int:
+    """The text's length in UTF-16 units, the largest of what "characters" may mean: an emoji counts two or more."""
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
 def content_type(content: Content) -> str:
     """`text`, `template` or the media kind: what listings call the type of a message."""
     match content:
