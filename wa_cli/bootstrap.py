@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.message import Content
     from wa_cli.domain.pacing import Limits
     from wa_cli.domain.retry import RetryPolicy
+    from wa_cli.domain.template import StoredTemplate
     from wa_cli.ports import ContentRules, Instance, Problem, Transport, WebhookReader
     from wa_cli.services.events import EventTerms
     from wa_cli.services.webhooks import ReadSums
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.receipts import SqliteReceipts
     from wa_cli.store.sqlite.reports import SqliteReports
     from wa_cli.store.sqlite.subgroups import SqliteSubgroups
+    from wa_cli.store.sqlite.templates import SqliteTemplates
     from wa_cli.store.sqlite.totals import SqliteTotals
     from wa_cli.store.sqlite.upkeep import SqliteUpkeep
     from wa_cli.store.sqlite.webhooks import SqliteWebhooks
@@ -299,6 +301,25 @@ class App:
         from wa_cli.store.sqlite.totals import SqliteTotals
 
         return SqliteTotals(self.database)
+
+    @cached_property
+    def templates(self) -> SqliteTemplates:
+        from wa_cli.store.sqlite.templates import SqliteTemplates
+
+        return SqliteTemplates(self.database)
+
+    def fetch_templates(self, instance: Instance) -> list[StoredTemplate]:
+        """The templates of the instance's account, asked of the platform.  Nothing is sent, nothing stored."""
+        if instance.transport != "cloud_api":
+            raise _unknown_transport(instance)
+        self.check_account()
+        from wa_cli.transports.cloud_api.templates import fetch_templates
+
+        return fetch_templates(
+            self.settings.text("WHATSAPP_API_URL"),
+            self.settings.text("WHATSAPP_ACCESS_TOKEN"),
+            business_account_id=self.settings.text("WHATSAPP_BUSINESS_ACCOUNT_ID"),
+        )
 
     @cached_property
     def upkeep(self) -> SqliteUpkeep:

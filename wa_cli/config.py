@@ -47,6 +47,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     ),
     Setting(name="WHATSAPP_VERIFY_TOKEN", default="", kind="text", meaning="answers Meta's check", is_secret=True),
     Setting(
+        name="WHATSAPP_BUSINESS_ACCOUNT_ID",
+        default="",
+        kind="text",
+        meaning="the account whose templates are read; default: the one that the number belongs to",
+    ),
+    Setting(
         name="WORKER_SECRET", default="", kind="text", meaning="lets a cron service run the worker", is_secret=True
     ),
     Setting(name="WA_DB", default="", kind="text", meaning="the database file; default: the user data directory"),

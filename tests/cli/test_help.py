@@ -12,7 +12,19 @@ from wa_cli.cli.commands import COMMANDS
 if TYPE_CHECKING:
     from tests.cli.conftest import Wa
 
-NOUNS = ("subgroup", "contact", "send", "campaign", "message", "failed", "instance", "webhook", "db", "config")
+NOUNS = (
+    "subgroup",
+    "contact",
+    "send",
+    "campaign",
+    "template",
+    "message",
+    "failed",
+    "instance",
+    "webhook",
+    "db",
+    "config",
+)
 
 
 def test_the_commands_are_listed_in_the_order_in_which_people_meet_them(wa: Wa) -> None:

@@ -23,6 +23,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "contact": ("contact", "app"),
     "send": ("send", "app"),
     "campaign": ("campaign", "app"),
+    "template": ("template", "app"),
     "run": ("run", "run"),
     "drain": ("drain", "drain"),
     "serve": ("serve", "app"),

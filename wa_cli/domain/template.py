@@ -58,7 +58,8 @@ class StoredTemplate:
 
     status: `APPROVED`, `PAUSED`, `REJECTED` and the like.  header_kind: `text`, `image`, `video`, `document` or another
     that cannot be filled; None without a header.  others: parts that no message of ours can fill, such as `carousel`.
-    quality: `GREEN`, `YELLOW`, `RED` or None.
+    quality: `GREEN`, `YELLOW`, `RED` or None.  held_reason: why the platform refuses it at present, by what came back
+    from it since; held_until_ms: for how long, where that is known.
     """
 
     name: str
@@ -75,6 +76,8 @@ class StoredTemplate:
     quality: str | None = None
     rejected_reason: str | None = None
     synced_at_ms: int = 0
+    held_reason: str | None = None
+    held_until_ms: int | None = None
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -166,6 +169,8 @@ def decode_template(
     category: str | None,
     is_named: bool,
     synced_at_ms: int,
+    held_reason: str | None = None,
+    held_until_ms: int | None = None,
 ) -> StoredTemplate:
     """The template whose components `encode_components` wrote.  Raises KeyError or ValueError on anything else."""
     shape = json.loads(encoded)
@@ -185,7 +190,22 @@ def decode_template(
         quality=shape.get("quality"),
         rejected_reason=shape.get("rejected_reason"),
         synced_at_ms=synced_at_ms,
+        held_reason=held_reason,
+        held_until_ms=held_until_ms,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateChanges:
+    """What a new reading of an account's templates has changed.  Each is a name with its language.
+
+    lifted: those that were held and are approved again.
+    """
+
+    added: tuple[tuple[str, str], ...] = ()
+    changed: tuple[tuple[str, str], ...] = ()
+    removed: tuple[tuple[str, str], ...] = ()
+    lifted: tuple[tuple[str, str], ...] = ()
 
 
 # --- does a message fit? -------------------------------------------------------------------------------------------
@@ -268,6 +288,14 @@ def _check_status(stored: StoredTemplate) -> list[TemplateProblem]:
             TemplateProblem(
                 message=f"template '{stored.name}' ({stored.language}) is {words}{why}, and WhatsApp refuses it",
                 hint=_STATUS_HINTS.get(stored.status, "use an approved one; `wa template list` shows them"),
+            )
+        ]
+    if stored.held_reason is not None:
+        return [
+            TemplateProblem(
+                message=f"template '{stored.name}' is held: the platform refuses it ({show_text(stored.held_reason)})",
+                hint="its messages wait until it is taken again; `wa template sync` asks whether it is",
+                is_warning=True,
             )
         ]
     if stored.quality == "RED":

@@ -63,6 +63,10 @@ class ApiUrl:
     def messages_url(self) -> str:
         return f"{self.number_url}/messages"
 
+    def object_url(self, *names: str) -> str:
+        """Where another object than the number is."""
+        return "/".join(part for part in (self.base, self.version, *names) if part)
+
     @property
     def version_number(self) -> int | None:
         return int(self.version[1:].partition(".")[0]) if self.version else None
@@ -215,7 +219,7 @@ def check_account(api_url: str, token: str, timeout_seconds: float = 10.0) -> Ac
                 with client.stream(
                     "GET", api.number_url, params={"fields": ",".join(fields)}, headers=headers
                 ) as response:
-                    body = _read_capped(response, timeout_seconds)
+                    body = read_capped(response, timeout_seconds)
                 offset = _measure_clock(response.headers.get("Date"), datetime.now(UTC))
                 report = read_account(response.status_code, response.headers, body, secret=secret)
                 report = replace(report, clock_offset_seconds=offset)
@@ -224,20 +228,20 @@ def check_account(api_url: str, token: str, timeout_seconds: float = 10.0) -> Ac
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         return AccountReport(
             verdict=Verdict.UNREACHABLE,
-            details=f"{urlsplit(api.base).netloc} cannot be reached: {_name_failure(error)}",
+            details=f"{urlsplit(api.base).netloc} cannot be reached: {name_failure(error)}",
             fix="check the network, the proxy settings and WHATSAPP_API_URL",
         )
     assert report is not None
     return report
 
 
-def _read_capped(response: httpx.Response, timeout_seconds: float) -> bytes:
+def read_capped(response: httpx.Response, timeout_seconds: float, *, most_bytes: int = _MAX_ANSWER_BYTES) -> bytes:
     """The body, or none of it when it is too long.  Raises: TimeoutError when it drips in too slowly."""
     deadline = time.monotonic() + timeout_seconds
     body = bytearray()
     for chunk in response.iter_bytes():
         body += chunk
-        if len(body) > _MAX_ANSWER_BYTES:
+        if len(body) > most_bytes:
             return b""
         if time.monotonic() > deadline:
             raise TimeoutError("no complete answer within the time allowed")
@@ -251,7 +255,7 @@ def read_account(status: int, headers: Mapping[str, str], body: bytes, *, secret
     except (ValueError, RecursionError):
         shape = None
     if isinstance(shape, dict) and isinstance(error := shape.get("error"), dict):
-        return _read_error(error, status, headers, secret)
+        return read_error(error, status, headers, secret)
     if not isinstance(shape, dict) or not 200 <= status < 300 or "id" not in shape:
         return AccountReport(
             verdict=Verdict.UNREADABLE,
@@ -285,12 +289,13 @@ _NUMBER_CODES = frozenset({(33, None), (100, 33)})
 _RESTRICTION_CODES = frozenset({368, 131031, 131037, 131042, 131045, 131048, 131064, 133010, *range(141000, 142000)})
 
 
-def _read_error(
+def read_error(
     error: dict[str, Any],
     http_status: int,
     headers: Mapping[str, str],
     secret: str,
 ) -> AccountReport:
+    """The report that an error of Meta's gives.  secret: kept out of the details."""
     code, subcode = error.get("code"), error.get("error_subcode")
     if not isinstance(code, int) or isinstance(code, bool):
         return AccountReport(
@@ -326,7 +331,7 @@ def _read_word(value: Any) -> str | None:
     return (mask(value, limit=80) or None) if isinstance(value, str) else None
 
 
-def _name_failure(error: Exception) -> str:
+def name_failure(error: Exception) -> str:
     import httpx
 
     match error:
