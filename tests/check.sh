@@ -20,4 +20,6 @@ done
 .venv/bin/ruff format --check .
 .venv/bin/mypy
 .venv/bin/lint-imports
+# Hundreds of processes start below: none of them should compile wa anew, whatever the environment says of bytecode.
+.venv/bin/python -m compileall -q wa_cli tests
 .venv/bin/python -m pytest -n 3 --dist worksteal "$@"

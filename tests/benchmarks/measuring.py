@@ -57,6 +57,7 @@ class Size:
     idle_seconds: float
     starts: int
     depths: tuple[int, ...]
+    warms_up: bool = True
 
 
 TINY: Final = Size(
@@ -69,7 +70,8 @@ TINY: Final = Size(
     wakes=1,
     idle_seconds=0.2,
     starts=1,
-    depths=(200, 400),
+    depths=(100, 200),
+    warms_up=False,
 )
 QUICK: Final = Size(
     name="quick",
@@ -168,11 +170,21 @@ def describe_machine() -> str:
 # --- samples ---------------------------------------------------------------------------------------------------------
 
 
+# How a fresh process is made: at the size that measures nothing, from one that has loaded the modules already.
+_context: Any = multiprocessing.get_context("spawn")
+
+
+def start_cheaply() -> None:
+    """Make each further process from one that stands ready: what it holds and takes then means nothing."""
+    global _context
+    _context = multiprocessing.get_context("forkserver")
+    _context.set_forkserver_preload(["tests.benchmarks.__main__", "wa_cli.daemon.sending", "aiohttp"])
+
+
 def run_apart(function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
     """What the function returns, called in a fresh process on the sender's core."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(theirs, function, arguments, named))
+    ours, theirs = _context.Pipe(duplex=False)
+    process = _context.Process(target=_answer, args=(theirs, function, arguments, named))
     process.start()
     theirs.close()
     try:

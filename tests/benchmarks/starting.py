@@ -41,7 +41,7 @@ def measure_start(bench: Bench) -> Iterator[Figure]:
         _timer(bench, empty, str(BARE_TYPER), "greet", "Ada"),
         _timer(bench, empty, "-c", "pass"),
     )
-    for warm_up in timers:
+    for warm_up in timers if bench.size.warms_up else ():
         warm_up()
     help_, status, drain, bare_help, bare_command, python = take_turns(bench.size.starts, *timers)
     note = f"python -c pass takes {python:.0f} ms"
@@ -68,7 +68,7 @@ def measure_status(bench: Bench) -> Iterator[Figure]:
     for words in (("status",), ("message", "list", "--limit", "20"), ("failed", "list")):
         on_full = _timer(bench, full, "-m", "wa_cli", *words)
         on_empty = _timer(bench, empty, "-m", "wa_cli", *words)
-        for warm_up in (on_full, on_empty):
+        for warm_up in (on_full, on_empty) if bench.size.warms_up else ():
             warm_up()
         value, yardstick = take_turns(bench.size.starts, on_full, on_empty)
         yield Figure(
