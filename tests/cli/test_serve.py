@@ -87,11 +87,9 @@ def test_an_address_that_others_reach_is_told_from_one_they_do_not(host: str, is
     assert is_loopback(host) is is_local
 
 
-@pytest.mark.parametrize(
-    "words", ["--help", "serve --help", "serve key list", "status", "send to +6581230001 --text hi", "run --help"]
-)
+@pytest.mark.parametrize("words", ["serve --help", "serve key list", "run --help"])
 def test_no_other_command_loads_the_web_server(wa: Wa, words: str) -> None:
-    """`wa --help` stays quick: FastAPI, uvicorn and the Prometheus client are loaded by a server alone."""
+    """FastAPI, uvicorn and the Prometheus client are loaded by a server alone; test_import_lists has more."""
     assert wa("serve", "key", "add", "shop").exit == 0
     code = (
         "import sys; from wa_cli.cli.main import run; "
