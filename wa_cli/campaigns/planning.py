@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 from wa_cli.campaigns.drift import read_inputs
+from wa_cli.campaigns.templates import check_templates, look_at_templates
 from wa_cli.domain.campaign import Campaign, Canary
 from wa_cli.domain.window import WindowPolicy
 from wa_cli.errors import NotFound, UsageError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.pacing import Limits
     from wa_cli.domain.plan import Plan, PlanSummary
     from wa_cli.domain.recurrence import Occurrence
+    from wa_cli.domain.template import StoredTemplate
 
 DAY_MS: Final = 86_400_000
 
@@ -105,17 +107,20 @@ def plan(
     turn: Turn,
     *,
     options: Mapping[str, Any] | None = None,
+    must_fit: bool = True,
     on_progress: Callable[[str, int], None] = lambda _what, _count: None,
 ) -> tuple[Plan, PlanSummary]:
     """Plan one sending of a campaign, and keep the plan.
 
     options: those that `with_options` has put into the spec; kept, so that applying the plan knows them.
+    must_fit: refuse what does not fit the account's templates as they were last read.
     Raises: UsageError for what could not be sent at all.
     """
     now_ms = app.clock.wall_ms()
     app.intake.sweep_abandoned()
     run = app.campaigns.find_run(campaign.id, turn.key)
-    pieces = assemble_pieces(app, campaign, spec, turn, now_ms=now_ms)
+    templates = check_templates(app, spec) if must_fit else look_at_templates(app, spec)
+    pieces = assemble_pieces(app, campaign, spec, turn, templates=templates.stored, now_ms=now_ms)
     return make_plan(
         pieces,
         campaign,
@@ -123,12 +128,22 @@ def plan(
         inputs={**read_inputs(app, campaign, spec), "options": dict(options or {})},
         occurrence=turn.key,
         run_id=run.id if run else None,
+        warnings=templates.warnings,
         now_ms=now_ms,
         on_progress=on_progress,
     )
 
 
-def assemble_pieces(app: App, campaign: Campaign, spec: CampaignSpec, turn: Turn, *, now_ms: int) -> Pieces:
+def assemble_pieces(
+    app: App,
+    campaign: Campaign,
+    spec: CampaignSpec,
+    turn: Turn,
+    *,
+    templates: Mapping[int, StoredTemplate] | None = None,
+    now_ms: int,
+) -> Pieces:
+    """templates: of the variants, by their places, where they are known."""
     from wa_cli.domain.personal import Filler
     from wa_cli.domain.regions import region_of
 
@@ -142,6 +157,7 @@ def assemble_pieces(app: App, campaign: Campaign, spec: CampaignSpec, turn: Turn
         store=app.plans,
         rules=app.rules(instance),
         filler=Filler(spec.messages, variables=spec.variables, fallbacks=spec.fallbacks, language=spec.language),
+        templates=templates or {},
         instance=instance,
         limits=limits,
         window=WindowPolicy(app.settings.text("WA_WINDOW")),

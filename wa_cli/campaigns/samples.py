@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wa_cli.campaigns.planning import Turn, assemble_pieces
+from wa_cli.campaigns.templates import check_templates
 from wa_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -74,13 +75,14 @@ def fill_sample(
     variant: its name, or None for the first.  like: whose fields fill it in, or None for the first who can be sent it.
     Raises: UsageError when nobody of the audience can be.
     """
-    from wa_cli.domain.personal import Filler, MissingField
+    from wa_cli.domain.personal import CannotFill, Filler, MissingField
     from wa_cli.domain.recipient import parse_recipient
 
     names = [message.name for message in spec.messages]
     if variant is not None and variant not in names:
         raise UsageError(f"there is no variant '{variant}'", hint=f"one of: {', '.join(names)}")
     index = names.index(variant) if variant is not None else 0
+    check_templates(app, spec)
     filler = Filler(spec.messages, variables=spec.variables, fallbacks=spec.fallbacks, language=spec.language)
     rules = app.rules(app.find_instance(spec.instance))
     wanted = None
@@ -94,6 +96,9 @@ def fill_sample(
             content = filler.fill(index, fields)
         except MissingField as missing:
             problem = f"{address} has no {missing.name}"
+            continue
+        except CannotFill as failed:
+            problem = failed.details
             continue
         refused = rules.find_problem(content)
         if refused is None:

@@ -82,7 +82,8 @@ def _start_occurrences(app: App, campaign: Campaign, spec: CampaignSpec, *, now_
 
 def _send_occurrence(app: App, campaign: Campaign, spec: CampaignSpec, turn: Turn) -> None:
     try:
-        planned, _summary = plan(app, campaign, spec, turn)
+        # What was read of the templates may be old: the platform itself says what it takes now.
+        planned, _summary = plan(app, campaign, spec, turn, must_fit=False)
     except UsageError as error:
         # Nobody to send it to is no fault of the next occurrence: it is written down, and the calendar goes on.
         run = app.campaigns.find_run(campaign.id, turn.key)

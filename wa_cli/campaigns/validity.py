@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from wa_cli.campaigns.files import find_file
 from wa_cli.campaigns.planning import Turn, assemble_pieces, next_turn, read_audience
+from wa_cli.campaigns.templates import look_at_templates
 from wa_cli.domain.campaign import Campaign, CampaignState
-from wa_cli.errors import WaError
+from wa_cli.errors import NotFound, WaError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,6 +59,12 @@ def validate(app: App, word: str) -> Validity:
         except WaError as error:
             problems.append(error.message)
             hint = error.hint or hint
+    with suppress(NotFound):  # of the instance, which is told already
+        look = look_at_templates(app, spec)
+        warnings += look.warnings
+        for problem in look.problems:
+            problems.append(problem.message)
+            hint = problem.hint or hint
     return Validity(spec=spec, problems=problems, warnings=warnings, hint=hint)
 
 

@@ -327,7 +327,8 @@ def send_test(
 ) -> None:
     """Send one sample of a campaign to yourself.
 
-    Filled in as somebody of its audience would get it. It goes ahead of everything that waits, and is no part of the campaign's ledger.
+    Filled in as somebody of its audience would get it. It goes ahead of everything that waits, and is no part of the
+    campaign's ledger.
 
     Example: wa campaign test gala --to +6581234567
     """

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wa_cli.domain.message import Media, Template, Text, content_summary
 from wa_cli.domain.pacing import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
+from wa_cli.domain.template import fill_template
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from wa_cli.domain.message import Content
     from wa_cli.domain.pacing import Limits
+    from wa_cli.domain.template import StoredTemplate
 
 DIGEST_SHOWN: Final = 6
 STAGE_CANARY: Final = "canary"
@@ -158,16 +160,19 @@ def parse_plan_id(word: str) -> tuple[int, str] | None:
     return (int(number), digest) if dash and len(digest) == DIGEST_SHOWN else None
 
 
-def show_content(content: Content) -> str:
-    """A whole message in words, as somebody would read it."""
+def show_content(content: Content, stored: StoredTemplate | None = None) -> str:
+    """A whole message in words, as somebody would read it.  stored: its template, where that is known."""
     match content:
         case Text():
             return content.body
         case Media():
             return "\n".join(filter(None, (content.link, content.caption)))
         case Template():
-            parts = [content_summary(content)]
-            if content.header:
+            if stored is None:
+                parts = [content_summary(content)]
+            else:
+                parts = [f"{content.name} ({content.language})", fill_template(stored, content)]
+            if content.header and (stored is None or content.header.kind != "text"):
                 parts.append(f"{content.header.kind}: {content.header.value}")
             parts += [f"button {button.index}: {button.value}" for button in content.buttons]
             return "\n".join(parts)

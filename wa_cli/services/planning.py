@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import heapq
 import random
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from wa_cli.domain.campaign import Reason
-from wa_cli.domain.message import encode_content
-from wa_cli.domain.personal import MissingField, choose_variant
+from wa_cli.domain.message import Template, encode_content
+from wa_cli.domain.personal import CannotFill, MissingField, choose_variant
 from wa_cli.domain.plan import (
     STAGE_CANARY,
     STAGE_MAIN,
@@ -29,6 +30,7 @@ from wa_cli.domain.plan import (
 )
 from wa_cli.domain.recipient import RecipientKind, mask_address
 from wa_cli.domain.schedule import auto_delay_ms
+from wa_cli.domain.template import make_length_check
 from wa_cli.domain.window import Hearing, Window, WindowPolicy, judge_window
 from wa_cli.errors import UsageError
 
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.personal import Filler
     from wa_cli.domain.plan import Person, Plan
     from wa_cli.domain.recipient import Recipient
+    from wa_cli.domain.template import StoredTemplate
     from wa_cli.ports import ContentRules, Instance
 
 T = TypeVar("T")
@@ -147,16 +150,17 @@ class Linker(Protocol):
 class Pieces:
     """What a plan is made with.
 
-    read_file: the rows of an audience file.  find_subgroup: the id of a subgroup.  region_of: the ISO region of an
-    address, "" where it has none.  zone_of: the name of somebody's zone.  zone_terms: of a zone by its name.
-    starts: (contact id, at) of what the instance sent lately, oldest first.  linker: for the number of a plan, or None.
-    price: (currency, amount) of one message to a region, or None where the rate file has none.
-    limits: of the instance, tightened by the campaign's own.
+    templates: of the variants, by their places, where they are known.  read_file: the rows of an audience file.
+    find_subgroup: the id of a subgroup.  region_of: the ISO region of an address, "" where it has none.  zone_of: the
+    name of somebody's zone.  zone_terms: of a zone by its name.  starts: (contact id, at) of what the instance sent
+    lately, oldest first.  linker: for the number of a plan, or None.  price: (currency, amount) of one message to a
+    region, or None where the rate file has none.  limits: of the instance, tightened by the campaign's own.
     """
 
     store: PlanStore
     rules: ContentRules
     filler: Filler
+    templates: Mapping[int, StoredTemplate] = field(default_factory=dict)
     instance: Instance
     limits: Limits
     window: WindowPolicy
@@ -318,6 +322,8 @@ class _Planner:
             last_webhook_at_ms=pieces.instance.last_webhook_at_ms,
         )
         self._closed_windows = 0
+        self._fallbacks: Counter[str] = Counter()
+        self._length_checks = {place: make_length_check(stored) for place, stored in pieces.templates.items()}
         self.parts: list[Part] = []
 
     def digest(self) -> str:
@@ -338,6 +344,7 @@ class _Planner:
             done += len(drafts)
             on_progress("filling in", done)
         summary = self._summary
+        summary.fallbacks = dict(self._fallbacks)
         if self._closed_windows:
             summary.warnings.append(
                 f"{self._closed_windows:,} people have not written within 24 h: WhatsApp refuses free text to them"
@@ -361,15 +368,20 @@ class _Planner:
         try:
             draft.zone = pieces.zone_of(person.address, person.fields)
             shorten = self._linker.shorten_for(person.contact_id) if self._linker else None
-            content = pieces.filler.fill(variant, person.fields, shorten=shorten)
+            content = pieces.filler.fill(variant, person.fields, shorten=shorten, used=self._fallbacks)
         except MissingField as missing:
             self._count(self._summary.missing_fields, missing.name)
             return self._refuse(draft, Reason.MISSING_FIELD, missing.name), None
+        except CannotFill as failed:
+            return self._refuse(draft, Reason.UNSENDABLE, failed.details), None
         except UsageError as error:  # a value that cannot be meant, such as a zone that there is not
             return self._refuse(draft, Reason.UNSENDABLE, error.message), None
         problem = pieces.rules.find_problem(content)
         if problem is not None:
             return self._refuse(draft, Reason.UNSENDABLE, problem.message), None
+        check_length = self._length_checks.get(variant)
+        if check_length is not None and isinstance(content, Template) and (words := check_length(content)):
+            return self._refuse(draft, Reason.UNSENDABLE, words), None
         if self._is_closed(person, content):
             if pieces.window is WindowPolicy.REFUSE:
                 return self._refuse(draft, Reason.WINDOW_CLOSED), None
@@ -398,7 +410,7 @@ class _Planner:
 
     def _note_words(self, person: Person, variant: int, content: Content) -> None:
         summary = self._summary
-        words = show_content(content)
+        words = show_content(content, self._pieces.templates.get(variant))
         sample = Sample(address=mask_address(person.address), variant=self._names[variant], words=words)
         if len(summary.samples) < SAMPLES:
             summary.samples.append(sample)
