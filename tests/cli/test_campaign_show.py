@@ -100,7 +100,7 @@ def test_a_paused_campaign_says_who_paused_it_and_holds_what_waits(wa: Wa, ledge
     assert document["paused"] == {"by": "wa", "code": "failure_rate", "reason": "30 % of the last 20 failed"}
     assert (document["buckets"]["held"], document["buckets"]["queued"], document["eta"]) == (2, 0, None)
     assert document["commands"][0] == "wa campaign resume spring-sale"
-    assert "wa paused it: 30 % of the last 20 failed" in wa("campaign", "show", "spring-sale").out
+    assert "paused   by wa: 30 % of the last 20 failed" in wa("campaign", "show", "spring-sale").out
 
 
 def test_a_draft_has_nothing_to_show_but_what_to_type(wa: Wa, app: App) -> None:

@@ -94,6 +94,7 @@ def test_a_database_in_use_is_sound(wa: Wa, app: App) -> None:
         ("UPDATE message SET state = 'sending' WHERE id = 2", "states", "without exactly one start: m2"),
         ("UPDATE attempt SET outcome = NULL", "states", "never finished"),
         ("UPDATE tally SET n = n + 1 WHERE state = 'sent'", "tally", "sent"),
+        ("INSERT INTO run_tally VALUES (7, 'sent', '', 1)", "run_tally", "of their messages: run 7"),
         ("DELETE FROM contact WHERE id = 1", "foreign_keys", "contact that is gone"),
         ("UPDATE message SET receipt = 'seen' WHERE id = 1", "integrity", "CHECK constraint failed"),
         ("UPDATE live_key SET message_id = 77", "states", "named by a key and missing: m77"),
@@ -102,7 +103,7 @@ def test_a_database_in_use_is_sound(wa: Wa, app: App) -> None:
 def test_what_does_not_fit_together_is_found_and_named(
     wa: Wa, app: App, statement: str, check: str, words: str
 ) -> None:
-    """Promises P3, P4, P10; fault 22 (a text that was changed)."""
+    """Promises P3, P4, P10, P13; fault 22 (a text that was changed)."""
     send(app, ADA, outcome=ACCEPTED)
     enqueue(app, BEN, in_ms=60_000)
     change(wa, statement)

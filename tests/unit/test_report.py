@@ -332,7 +332,7 @@ def test_a_screen_for_the_ear_has_no_plots() -> None:
         (CampaignState.RUNNING, "wa campaign watch spring-sale", "resume"),
         (CampaignState.PAUSED, "wa campaign resume spring-sale", "pause"),
         (CampaignState.FINISHED, "wa campaign report spring-sale", "cancel"),
-        (CampaignState.CANCELLED, "wa campaign clone spring-sale", "resume"),
+        (CampaignState.CANCELLED, "wa campaign clone spring-sale NEW-NAME", "resume"),
     ],
 )
 def test_only_commands_that_apply_now_are_named(state: CampaignState, first: str, never: str) -> None:
@@ -352,7 +352,7 @@ def test_failures_bring_their_commands() -> None:
 def test_the_line_of_a_change_names_what_is_not_zero() -> None:
     figures = replace(figures_of([(State.SENT, Receipt.READ, 3), (State.QUEUED, None, 1)]), ends_at_ms=NOW + 59_999)
     assert summary_line(view_of(figures)) == (
-        "running: 3 of 4 sent (75.0%), 1 queued, 3 read, ends 2027-01-15T08:00:00Z"
+        "running: 3 of 4 sent (75.0%), 1 queued, 3 read, ends 2027-01-15T08:01:00Z"
     )
     assert summary_line(view_of(None, state=CampaignState.DRAFT)) == "draft: nothing of it has been let go yet"
 

@@ -14,6 +14,7 @@ from wa_cli.cli.campaign_show import (
     NameArgument,
     RunOption,
     View,
+    describe_nothing,
     failure_lines,
     figures_document,
     find_campaign,
@@ -29,6 +30,7 @@ from wa_cli.cli.campaign_show import (
 from wa_cli.cli.plots import Style, draw_bar, format_share
 from wa_cli.cli.session import clean_text, format_time, session_of
 from wa_cli.cli.status import describe_span
+from wa_cli.domain.campaign import CampaignState
 from wa_cli.domain.message import format_message_id
 from wa_cli.domain.report import ACCEPTED, ARRIVED, Bucket, Part, ReadTimes, keep_largest, share_of
 from wa_cli.errors import NotFound, UsageError
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from wa_cli.cli.session import Session
+    from wa_cli.domain.campaign import Campaign
     from wa_cli.domain.report import RunDetails
     from wa_cli.store.sqlite.reports import LedgerLine
 
@@ -105,7 +108,7 @@ def export(
     campaign = find_campaign(app, name)
     found = app.reports.find_run(campaign, run)
     if found is None:
-        raise _nothing_sent(campaign.name)
+        raise _nothing_sent(campaign)
     documents = map(ledger_document, app.reports.read_ledger(found))
     if file == "-":
         _export(documents, chosen, sys.stdout, raw=raw)
@@ -123,14 +126,16 @@ def export(
 def _read_deep(session: Session, name: str, run: str | None) -> View:
     view = read_view(session, name, run, is_deep=True)
     if view.figures is None:
-        raise _nothing_sent(view.campaign.name)
+        raise _nothing_sent(view.campaign)
     return view
 
 
-def _nothing_sent(name: str) -> NotFound:
-    return NotFound(
-        f"nothing of {name} has been let go yet", hint=f"`wa campaign start {name}` sends it", code="no_run"
+def _nothing_sent(campaign: Campaign) -> NotFound:
+    is_draft = campaign.state is CampaignState.DRAFT
+    hint = (
+        f"`wa campaign start {campaign.name}` sends it" if is_draft else f"`wa campaign show {campaign.name}` says more"
     )
+    return NotFound(f"no report of {campaign.name}: {describe_nothing(campaign)}", hint=hint, code="no_run")
 
 
 def _write_page(session: Session, view: View, path: Path, *, force: bool) -> None:
@@ -313,10 +318,10 @@ def _read_time_lines(times: ReadTimes, style: Style) -> list[str]:
         f"{describe_span(times.p90_ms)}, of {times.count:,}",
         style,
     )
-    most = max(span.count for span in times.spans)
-    width = max(len(f"{span.count:,}") for span in times.spans)
+    most = max(span.count for span in times.told)
+    width = max(len(f"{span.count:,}") for span in times.told)
     after_ms = 0
-    for span in times.spans:
+    for span in times.told:
         name = describe_limit(span.until_ms, after_ms)
         bar = draw_bar(span.count, most, style, width=min(style.width - width - 27, 40))
         share = format_share(share_of(span.count, times.count))

@@ -281,14 +281,18 @@ def find_commands(view: View) -> list[str]:
     """The commands that apply now, the likeliest first."""
     name = view.campaign.name
     verbs = {
-        CampaignState.DRAFT: ("plan", "start", "test"),
+        CampaignState.DRAFT: ("plan", "start"),
         CampaignState.SCHEDULED: ("watch", "pause", "cancel"),
         CampaignState.RUNNING: ("watch", "pause", "cancel"),
         CampaignState.PAUSED: ("resume", "cancel"),
         CampaignState.FINISHED: (),
-        CampaignState.CANCELLED: ("clone",),
+        CampaignState.CANCELLED: (),
     }[view.campaign.state]
     commands = [f"wa campaign {verb} {name}" for verb in verbs]
+    if view.campaign.state is CampaignState.DRAFT:
+        commands.append(f"wa campaign test {name} --to NUMBER")
+    if view.campaign.state is CampaignState.CANCELLED:
+        commands.append(f"wa campaign clone {name} NEW-NAME")
     if view.figures is not None and view.run is not None:
         which = f" --run {view.run.occurrence}" if view.is_run_named else ""
         commands.append(f"wa campaign report {name}{which}")
@@ -409,7 +413,7 @@ def view_lines(view: View, zone: ZoneInfo, style: Style, *, most: int | None = N
     # Each with its weight: the head is always there.
     sections: list[tuple[int, list[str]]] = [(9, head_lines(view, zone, style))]
     if figures is None:
-        sections.append((8, ["nothing of it has been let go yet"]))
+        sections.append((8, [describe_nothing(view.campaign)]))
     else:
         sections.append((8, funnel_lines(figures, style)))
         sections.append((6, ledger_lines(figures, style)))
@@ -437,11 +441,17 @@ def _problem_lines(view: View, style: Style) -> list[str]:
     return lines
 
 
+def describe_nothing(campaign: Campaign) -> str:
+    """Why there is no run to show."""
+    is_to_come = campaign.state in (CampaignState.SCHEDULED, CampaignState.PAUSED)
+    return "its first run is still to come" if is_to_come else "nothing of it has been let go yet"
+
+
 def summary_line(view: View) -> str:
     """One line that changes when anything worth knowing does."""
     figures = view.figures
     if figures is None:
-        return f"{view.campaign.state}: nothing of it has been let go yet"
+        return f"{view.campaign.state}: {describe_nothing(view.campaign)}"
     share = format_share(figures.accepted / figures.audience if figures.audience else 0.0)
     words = [f"{figures.accepted:,} of {figures.audience:,} sent ({share})"]
     words += [
@@ -450,7 +460,7 @@ def summary_line(view: View) -> str:
         if figures.buckets[bucket] and bucket is not Bucket.SENT
     ]
     if figures.ends_at_ms is not None:
-        words.append(f"ends {format_time(figures.ends_at_ms - figures.ends_at_ms % MINUTE_MS)}")
+        words.append(f"ends {format_time(-(-figures.ends_at_ms // MINUTE_MS) * MINUTE_MS)}")
     reason = f" ({clean_text(view.campaign.pause_reason)})" if view.campaign.pause_reason else ""
     return f"{view.campaign.state}{reason}: {', '.join(words)}"
 
@@ -463,7 +473,7 @@ def head_lines(view: View, zone: ZoneInfo, style: Style) -> list[str]:
         title += f"  run {run.occurrence}" + (f" ({run.state})" if run.state != campaign.state else "")
     fields = [("created", _moment(campaign.created_at_ms, view, zone))]
     if campaign.state is CampaignState.PAUSED:
-        who = "wa paused it" if campaign.paused_by == "wa" else "paused by hand"
+        who = "by wa" if campaign.paused_by == "wa" else "by hand"
         fields.append(("paused", f"{who}: {campaign.pause_reason}" if campaign.pause_reason else who))
     if campaign.next_occurrence_at_ms is not None:
         fields.append(("next run", _moment(campaign.next_occurrence_at_ms, view, zone)))

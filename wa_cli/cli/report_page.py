@@ -243,13 +243,13 @@ def _draw_series(series: Series, zone: ZoneInfo) -> Chart:
 def _draw_read_times(details: RunDetails) -> Chart:
     times = details.read_times
     assert times is not None
-    most = max(span.count for span in times.spans)
+    most = max(span.count for span in times.told)
     names = []
     after_ms = 0
-    for span in times.spans:
+    for span in times.told:
         names.append(describe_limit(span.until_ms, after_ms))
         after_ms = span.until_ms or after_ms
-    shares = [format_share(share_of(span.count, times.count)) for span in times.spans]
+    shares = [format_share(share_of(span.count, times.count)) for span in times.told]
     median, p90 = describe_span(times.median_ms), describe_span(times.p90_ms)
     return _draw_rows(
         "read-times",
@@ -257,10 +257,10 @@ def _draw_read_times(details: RunDetails) -> Chart:
         f"Half of the {times.count:,} who read it did so within {median}, nine of ten within {p90}.",
         [
             (name, span.count / most, f"{span.count:,} · {share}", "read")
-            for name, span, share in zip(names, times.spans, shares, strict=True)
+            for name, span, share in zip(names, times.told, shares, strict=True)
         ],
         columns=("After the post", "Read", "Share"),
-        rows=[(name, f"{span.count:,}", share) for name, span, share in zip(names, times.spans, shares, strict=True)],
+        rows=[(name, f"{span.count:,}", share) for name, span, share in zip(names, times.told, shares, strict=True)],
         note="People who hide that they have read a message are not among them.",
     )
 

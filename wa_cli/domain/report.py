@@ -25,7 +25,7 @@ MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 86_400_000
 
-# A person answers a message when they write, leave or click within so long after their own message went out.
+# A person answers a message when they write or leave within so long after it went out to them.
 ANSWER_MS: Final = 7 * DAY_MS
 
 
@@ -112,6 +112,12 @@ class ReadTimes:
     median_ms: int
     p90_ms: int
     spans: tuple[Span, ...]
+
+    @property
+    def told(self) -> tuple[Span, ...]:
+        """The spans up to the last that holds anybody: what is worth a line."""
+        last = max(place for place, span in enumerate(self.spans) if span.count)
+        return self.spans[: last + 1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

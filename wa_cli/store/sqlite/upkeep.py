@@ -102,6 +102,11 @@ PEOPLE_RULES: Final = (
     (ERASED_BADLY, "erased, and yet something of them is left", "wa contact erase RECIPIENT"),
 )
 
+RUN_TALLY: Final = "SELECT run_id, state, receipt, n FROM run_tally WHERE n <> 0 ORDER BY 1, 2, 3"
+RUN_COUNTS: Final = """
+    SELECT run_id, state, ifnull(receipt, ''), count(*) FROM message WHERE run_id IS NOT NULL
+    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""
 TALLY: Final = "SELECT instance_id, state, receipt, n FROM tally WHERE n <> 0 ORDER BY 1, 2, 3"
 COUNTS: Final = """
     SELECT instance_id, state, ifnull(receipt, ''), count(*) FROM message GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
@@ -139,7 +144,13 @@ class SqliteUpkeep:
         is_held: whether anybody alive sends for an instance, by its id.
         """
         yield from self.check_pages(whole=True)
-        for look in (self._check_rules, self._check_people, self._check_tally, self._check_contents):
+        for look in (
+            self._check_rules,
+            self._check_people,
+            self._check_tally,
+            self._check_run_tally,
+            self._check_contents,
+        ):
             yield from self._survive(look)
         yield from self._survive(lambda: self._check_sending(is_held))
 
@@ -208,6 +219,19 @@ class SqliteUpkeep:
         wrong = sorted({row[1] for row in set(kept) ^ set(counted)})
         message = f"the numbers of `wa status` are not those of the messages: {', '.join(wrong)}"
         yield fail(STORE, "tally", message, RESTORE, exit_code=FIX_MACHINE)
+
+    def _check_run_tally(self) -> Iterator[Finding]:
+        """The ledgers of campaigns (promise P13)."""
+        with self._database.read() as connection:
+            kept = connection.execute(RUN_TALLY).fetchall()
+            counted = connection.execute(RUN_COUNTS).fetchall()
+        if kept == counted:
+            messages = sum(row[3] for row in counted)
+            yield ok(STORE, "run_tally", f"the ledgers of campaigns add up: {messages} messages")
+            return
+        runs = sorted({row[0] for row in set(kept) ^ set(counted)})
+        message = f"the counts of campaigns are not those of their messages: {_count_runs(runs)}"
+        yield fail(STORE, "run_tally", message, RESTORE, exit_code=FIX_MACHINE)
 
     def _check_contents(self) -> Iterator[Finding]:
         damaged: list[int] = []
@@ -367,6 +391,11 @@ def first_attempt_since(connection: sqlite3.Connection, since_ms: int) -> int:
 
 def _count(number: int, most: int) -> str:
     return "1 message is" if number == 1 else f"{number}{' or more' if number >= most else ''} messages are"
+
+
+def _count_runs(ids: list[int]) -> str:
+    named = ", ".join(map(str, ids[:NAMED_AT_MOST]))
+    return f"run {named}" if len(ids) == 1 else f"{len(ids)} runs, such as {named}"
 
 
 def _name(ids: list[int]) -> str:
