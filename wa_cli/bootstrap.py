@@ -93,6 +93,11 @@ class App:
         """The same on a second connection, for another thread.  Whoever opens it closes its database alone."""
         return replace(self, database=self.open_reader())
 
+    def open_again(self) -> App:
+        """The same app on a connection of its own, for another thread."""
+        database = Database.open(self.database.path, create=False)
+        return App(settings=self.settings, database=database, clock=self.clock, owner=Owner(database.path))
+
     def open_reader(self) -> Database:
         """A second connection to the same file, for looking at it from another thread."""
         return Database.open(self.database.path, create=False)

@@ -538,7 +538,8 @@ def _show_plan(session: Session, campaign: Campaign, spec: CampaignSpec, planned
     merged = f"; {_count(summary.merged, 'more mention')} of the same people" if summary.merged else ""
     rows = summary.by_reason.get("invalid", 0)
     people = _count(summary.audience - rows, "person", "people")
-    without = f" and {_count(rows, 'row')} that name nobody" if rows else ""
+    names_nobody = f"{_count(rows, 'row')} that name{'s' if rows == 1 else ''} nobody"
+    without = f" and {names_nobody}" if rows else ""
     fields.append(("audience", f"{people}{without}{merged}"))
     if summary.by_reason:
         reasons = ", ".join(f"{n:,} {REASONS.get(reason, reason)}" for reason, n in summary.by_reason.items())
@@ -578,7 +579,20 @@ def _show_sample(session: Session, title: str, sample: Sample) -> None:
     variant = f", {sample.variant}" if sample.variant else ""
     session.show(f"  {title}, to {sample.address}{clean_text(variant)}")
     for line in sample.words.splitlines() or [""]:
-        session.show(f"    {clean_text(line)}")
+        for part in _wrap(clean_text(line)):
+            session.show(f"    {part}".rstrip())
+
+
+def _wrap(line: str) -> list[str]:
+    """A line of a message, broken between words where a terminal is too narrow for it."""
+    import shutil
+    import sys
+    import textwrap
+
+    if not sys.stdout.isatty():
+        return [line]
+    width = max(shutil.get_terminal_size((80, 24)).columns, 40) - 4
+    return textwrap.wrap(line, width, break_on_hyphens=False) or [""]
 
 
 def _describe_canary(session: Session, summary: PlanSummary) -> str:

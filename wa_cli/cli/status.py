@@ -9,7 +9,8 @@ import shutil
 import sys
 import textwrap
 import time
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -19,6 +20,7 @@ from wa_cli.services.documents import instance_document as instance_document
 
 if TYPE_CHECKING:
     from wa_cli.bootstrap import App
+    from wa_cli.domain.campaign import Campaign
     from wa_cli.domain.pacing import Limits
     from wa_cli.ports import Holder, Instance
     from wa_cli.services.instances import InstanceReport
@@ -26,6 +28,18 @@ if TYPE_CHECKING:
 
 WIDEST: Final = 80
 FAILURES_COUNTED: Final = 10_000
+CAMPAIGNS_SHOWN: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignLine:
+    """A campaign that has been let go and has not ended.  total: its messages; done: those that wait no more."""
+
+    name: str
+    state: str
+    done: int
+    total: int
+    next_occurrence_at_ms: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +56,7 @@ class Report:
     instances: list[InstanceReport]
     started_last_minute: dict[str, int]
     troubles: list[Trouble]
+    campaigns: list[CampaignLine] = field(default_factory=list)
 
     @property
     def daemon(self) -> Holder | None:
@@ -132,6 +147,7 @@ def read_report(session: Session) -> Report:
     pace = read_pace(app.upkeep, [one.instance for one in instances], limits, now_ms=now_ms)
     stats = app.messages.read_stats()
     undismissed = app.upkeep.count_undismissed(most=FAILURES_COUNTED) if stats["failed"] else 0
+    active = app.campaigns.list_active()
     return Report(
         at_ms=now_ms,
         database=str(path),
@@ -151,7 +167,23 @@ def read_report(session: Session) -> Report:
             doubles=app.upkeep.read_doubles(since_ms=now_ms - DOUBLES_SHOWN_MS),
             held_templates=app.upkeep.read_held_templates(now_ms=now_ms),
             unreadable_webhooks=app.webhooks.count_failed(),
+            campaigns=active,
         ),
+        campaigns=[_read_campaign(app, campaign) for campaign in active],
+    )
+
+
+def _read_campaign(app: App, campaign: Campaign) -> CampaignLine:
+    counts: Counter[str] = Counter()
+    for (state, _receipt), n in app.campaigns.count_newest_run(campaign.id).items():
+        counts[state] += n
+    total = counts.total()
+    return CampaignLine(
+        name=campaign.name,
+        state=campaign.state,
+        done=total - counts["queued"] - counts["sending"],
+        total=total,
+        next_occurrence_at_ms=campaign.next_occurrence_at_ms,
     )
 
 
@@ -223,6 +255,18 @@ def report_document(report: Report) -> dict[str, Any]:
             | {"limits": asdict(report.limits), "started_last_minute": report.started_last_minute[one.instance.name]}
             for one in report.instances
         ],
+        "campaigns": [
+            {
+                "campaign": one.name,
+                "state": one.state,
+                "done": one.done,
+                "total": one.total,
+                "next_occurrence_at": None
+                if one.next_occurrence_at_ms is None
+                else format_time(one.next_occurrence_at_ms),
+            }
+            for one in report.campaigns
+        ],
         "problems": [asdict(trouble) for trouble in report.troubles],
         "database": {"path": report.database, "bytes": report.database_bytes},
         "checked_at": format_time(report.at_ms),
@@ -253,6 +297,10 @@ def report_lines(report: Report) -> list[str]:
         lines.append(
             f"pace     {report.retries:,} waiting for a retry   {report.limited_recipients:,} written to just now"
         )
+    if report.campaigns:
+        lines += ["", *(_campaign_line(report, one) for one in report.campaigns[:CAMPAIGNS_SHOWN])]
+        if len(report.campaigns) > CAMPAIGNS_SHOWN:
+            lines.append(f"  and {len(report.campaigns) - CAMPAIGNS_SHOWN} more: wa campaign list")
     if report.troubles:
         lines += ["", "problems"]
         for trouble in report.troubles:
@@ -284,6 +332,14 @@ def _instance_line(report: Report, one: InstanceReport, width: int) -> str:
         doing = f"next send in {describe_span(one.next_due_at_ms - report.at_ms)}"
     line = f"  {one.instance.name:<{width}}   {one.standing.replace('_', ' '):<10} {pace:<18} {doing}"
     line = clean_text(line)
+    return line if len(line) <= _width() else line[: _width() - 1] + "…"
+
+
+def _campaign_line(report: Report, one: CampaignLine) -> str:
+    doing = f"{one.done * 100 // one.total:>3} %  {one.done:,} of {one.total:,}" if one.total else ""
+    if one.next_occurrence_at_ms is not None:
+        doing += f"   next in {describe_span(one.next_occurrence_at_ms - report.at_ms)}"
+    line = clean_text(f"campaign {one.name:<18}  {one.state:<10} {doing.strip()}").rstrip()
     return line if len(line) <= _width() else line[: _width() - 1] + "…"
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from wa_cli.bootstrap import open_app
 from wa_cli.errors import WaError
 
 if TYPE_CHECKING:
@@ -21,50 +21,44 @@ log = logging.getLogger("wa.campaigns")
 LOOK_SECONDS: Final = 1.0
 # And while there is none that has been let go.
 IDLE_LOOK_SECONDS: Final = 5.0
+# A stop does not wait longer than this for a look that is under way: whatever it leaves half, nobody may send.
+STOP_SECONDS: Final = 5.0
 
 
 @asynccontextmanager
 async def campaigns_looked_after(app: App) -> AsyncIterator[None]:
     """Look after campaigns for as long as the block runs."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    loop = asyncio.get_running_loop()
-    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wa-campaigns")
-    keeper = asyncio.create_task(_keep(app, executor))
+    stop = threading.Event()
+    keeper = threading.Thread(target=_keep, args=(app, stop), name="wa-campaigns", daemon=True)
+    keeper.start()
     try:
         yield
     finally:
-        keeper.cancel()
-        await loop.run_in_executor(executor, _say_nothing)  # a look that is under way comes to its end
-        executor.shutdown()
+        stop.set()
+        await asyncio.to_thread(keeper.join, STOP_SECONDS)
 
 
-async def _keep(app: App, executor: object) -> None:
-    from concurrent.futures import Executor
-
-    assert isinstance(executor, Executor)
-    loop = asyncio.get_running_loop()
-    own = await loop.run_in_executor(executor, lambda: open_app(app.settings, create=False))
+def _keep(app: App, stop: threading.Event) -> None:
     try:
-        while True:
-            is_busy = await loop.run_in_executor(executor, look_once, own)
-            await asyncio.sleep(LOOK_SECONDS if is_busy else IDLE_LOOK_SECONDS)
+        own = app.open_again()
+    except WaError as error:  # the send loop meets the same trouble, and says so
+        log.warning("campaigns: %s", error.message)
+        return
+    try:
+        while not stop.wait(LOOK_SECONDS if look_once(own) else IDLE_LOOK_SECONDS):
+            pass
     finally:
-        executor.submit(own.close)
+        own.close()
 
 
 def look_once(app: App) -> bool:
     """One look at every campaign that has been let go.  True: there are some."""
-    if not app.campaigns.has_work():
-        return False
-    from wa_cli.campaigns.upkeep import look_after
-
     try:
+        if not app.campaigns.has_work():
+            return False
+        from wa_cli.campaigns.upkeep import look_after
+
         look_after(app)
     except WaError as error:  # a busy or full store: the next look will tell
         log.warning("campaigns: %s", error.message)
     return True
-
-
-def _say_nothing() -> None:
-    """Runs behind everything that was asked of the thread before."""

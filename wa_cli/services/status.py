@@ -11,6 +11,7 @@ from wa_cli.services.instances import Standing, count_limited_recipients, recipi
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from wa_cli.domain.campaign import Campaign
     from wa_cli.domain.pacing import Limits
     from wa_cli.ports import Instance
     from wa_cli.services.instances import InstanceReport
@@ -45,12 +46,14 @@ def find_troubles(
     doubles: Sequence[int] = (),
     held_templates: Sequence[tuple[str, str, int | None, str]] = (),
     unreadable_webhooks: int = 0,
+    campaigns: Sequence[Campaign] = (),
 ) -> list[Trouble]:
     """Everything a person should act on, the gravest first.
 
     stats: messages by the word that is shown for them.  undismissed: failed ones that are still on the list.
     fixes: what a person can do about the code for which an instance was paused.  doubles: messages that went out twice.
     held_templates: (name, language, until or None, reason) of those that the platform does not take.
+    campaigns: those that have been let go and have not ended.
     """
     troubles = []
     for report in instances:
@@ -79,6 +82,15 @@ def find_troubles(
                     hint="wa run   (or from cron: wa drain --max-runtime 50s)",
                 )
             )
+    troubles += [
+        Trouble(
+            code="campaign_paused",
+            message=f"campaign {one.name} paused itself: {one.pause_reason}",
+            hint=f"wa campaign show {one.name}",
+        )
+        for one in campaigns
+        if one.state == "paused" and one.paused_by == "wa"
+    ]
     for name, language, until_ms, reason in held_templates:
         end = "until somebody acts" if until_ms is None else f"for another {_minutes(until_ms - now_ms)} min"
         troubles.append(

@@ -172,6 +172,12 @@ class SqliteCampaigns:
                 )
             }
 
+    def count_newest_run(self, campaign_id: int) -> dict[tuple[str, str], int]:
+        """The same of a campaign's newest run; empty before the first."""
+        with self._database.read() as connection:
+            row = connection.execute("SELECT max(id) FROM run WHERE campaign_id = ?", (campaign_id,)).fetchone()
+        return {} if row[0] is None else self.count_run(row[0])
+
     def count_sending(self, run_id: int) -> int:
         """How many posts of a run are on their way at this moment."""
         return self.count_run(run_id).get(("sending", ""), 0)
