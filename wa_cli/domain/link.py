@@ -172,7 +172,7 @@ class Shortener:
         indexes: Iterator[int] = iter(range(MOST_PERSONAL))
 
         def shorten(url: str) -> str:
-            if not may_lead_to(url) or url.startswith(self._base + PATH):
+            if url not in self._numbers and (not may_lead_to(url) or url.startswith(self._base + PATH)):
                 return url
             number = self._number_of(url, contact_id, indexes)
             return f"{self._base}{PATH}{make_token(self._key, self._plan_id, contact_id, number)}"
