@@ -35,11 +35,12 @@ TEMPLATE: Final = "report.html.j2"
 # All charts are drawn so wide: as a phone shows them one to one, and larger where there is room.
 WIDTH: Final = 360.0
 NAME_WIDTH: Final = 92.0
-BAR_WIDTH: Final = 160.0
+BAR_WIDTH: Final = 150.0
 ROW_HEIGHT: Final = 24.0
 BAR_HEIGHT: Final = 15.0
 PLOT_HEIGHT: Final = 120.0
-LONGEST_NAME: Final = 15
+DIGIT_WIDTH: Final = 6.5
+LONGEST_NAME: Final = 14
 
 # How the messages of a part are drawn: the class of a colour, its words, and what it holds.
 SHADES: Final = (
@@ -199,7 +200,7 @@ def _shade_of(step: str) -> str:
 
 def _draw_series(series: Series, zone: ZoneInfo) -> Chart:
     most = max(series.counts)
-    left, bottom = 34.0, PLOT_HEIGHT + 12
+    left, bottom = DIGIT_WIDTH * len(f"{most:,}") + 8, PLOT_HEIGHT + 12
     slot = (WIDTH - left) / len(series.counts)
     # A blank column beside few bars, and none beside many, which would be all blanks.
     bar = slot - min(1.0, slot / 5)
