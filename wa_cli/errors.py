@@ -29,15 +29,18 @@ class WaError(Exception):
     """Something `wa` can explain.
 
     message: what happened, one line, no full stop.  hint: what to type or do next, or None.
-    code: a stable word for scripts; the class's own unless given.
+    code: a stable word for scripts; the class's own unless given.  below: more lines, shown under the message.
     """
 
     exit_code: ClassVar[int] = 1
     default_code: ClassVar[str] = "error"
 
-    def __init__(self, message: str, *, hint: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, code: str | None = None, below: Sequence[str] = ()
+    ) -> None:
         super().__init__(message)
         self.message = message
+        self.below = tuple(below)
         self.hint = hint
         self.code = code or self.default_code
 

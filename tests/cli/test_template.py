@@ -91,8 +91,13 @@ def test_a_template_is_shown_with_its_words_and_how_to_use_it(wa: Wa, app: App, 
         "  button 1   Stop (quick reply, takes a value)",
         "  values     image header; first_name, percent; button 0",
     ]
-    assert '`parameters = { first_name = "...", percent = "..." }`' in shown.err
-    assert '`header = { image = "https://..." }`' in shown.err
+    assert shown.out.splitlines()[10:] == [
+        '  in a file  template = "sale"',
+        '             template_language = "en_US"',
+        '             parameters = { first_name = "...", percent = "..." }',
+        '             header = { image = "https://..." }',
+        '             buttons = [{ index = 0, type = "url", value = "..." }]',
+    ]
     document = wa("template", "show", "sale", "--json").json()
     assert [one["language"] for one in document["templates"]] == ["de", "en_US"]
     assert document["templates"][1]["buttons"][0]["needs_value"] is True
@@ -146,3 +151,17 @@ def test_a_sync_that_is_refused_keeps_what_was_known(
     answer = wa("template", "sync", "--json")
     assert (answer.exit, answer.error()["code"]) == (2, "no_business_account")
     assert wa("template", "list", "--json").json()["count"] == 3
+
+
+def test_a_campaign_that_does_not_fit_is_told_line_by_line(wa: Wa, app: App, sandbox: Sandbox) -> None:
+    """Issue 5, point 2: every mismatch at once, each on a line of its own."""
+    wa("template", "sync")
+    wa.write("sale.toml", '[message]\ntemplate = "sale"\n[audience]\ncontacts = true\n')
+    answer = wa("campaign", "validate", "sale.toml")
+    assert answer.exit == 2
+    assert answer.err.splitlines()[:4] == [
+        "error: sale cannot be sent as it is",
+        "  template 'sale' takes 2 values: {{first_name}}, {{percent}}; none is given",
+        "  the header of template 'sale' is an image, and none is given",
+        "  button 0 ('Shop') of template 'sale' needs a value, and none is given",
+    ]

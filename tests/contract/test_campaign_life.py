@@ -114,7 +114,7 @@ def test_an_apply_refuses_a_plan_whose_inputs_have_drifted(office: Office, chang
     with pytest.raises(Conflict) as caught:
         office.apply(gala, planned)
     assert caught.value.exit_code == 7
-    assert shown in caught.value.message
+    assert shown in "\n".join(caught.value.below)
     assert office.world.value("SELECT count(*) FROM message") == 0
 
 

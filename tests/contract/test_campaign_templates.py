@@ -74,6 +74,17 @@ def test_a_mismatch_is_found_before_sending(office: Office) -> None:
     assert office.world.value("SELECT count(*) FROM plan") == 0
 
 
+def test_a_template_that_was_paused_since_the_plan_stops_its_apply(office: Office) -> None:
+    """Issue 5, point 2: and nothing is queued."""
+    know(office, TEMPLATE)
+    sale = office.create("sale", SALE)
+    planned, _summary = office.plan(sale)
+    know(office, replace(TEMPLATE, status="PAUSED"))
+    with pytest.raises(UsageError, match="is paused"):
+        office.apply(sale, planned)
+    assert office.world.value("SELECT count(*) FROM message") == 0
+
+
 def test_a_template_that_is_too_long_once_it_is_filled_is_found_for_each_person(office: Office) -> None:
     """Issue 5, point 2: rendered text is checked against the platform's limits for every recipient."""
     know(office, replace(TEMPLATE, body="Hi {{1}}, your code is {{2}}." + "x" * 1_000))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from wa_cli.campaigns.drift import find_drift
 from wa_cli.campaigns.files import read_again
 from wa_cli.campaigns.planning import next_turn, with_options, zone_of_campaign
+from wa_cli.campaigns.templates import check_templates
 from wa_cli.domain.campaign import WEIGHTS, Campaign, CampaignState
 from wa_cli.domain.plan import DIGEST_SHOWN, parse_plan_id
 from wa_cli.errors import Conflict, NotFound, UsageError
@@ -46,17 +47,20 @@ def apply(
 ) -> Run | None:
     """Send precisely what was planned.  None for a recurring campaign: it is on the calendar now.
 
-    Raises: Conflict when anything the plan was made from has changed, or its time has passed; nothing is queued then.
+    Raises: Conflict when anything the plan was made from has changed, or its time has passed; UsageError for a template
+    that would not be taken any more.  Nothing is queued then.
     """
     app.intake.sweep_abandoned()
     campaign, spec = read_again(app, campaign, actor=actor)
     drift = find_drift(app, campaign, spec, planned)
     if drift:
         raise Conflict(
-            "\n".join([f"the plan {planned.word} no longer fits:", *(f"  {line}" for line in drift)]),
+            f"the plan {planned.word} no longer fits",
+            below=drift,
             hint=f"`wa campaign plan {campaign.name}` makes a new one",
             code="plan_drifted",
         )
+    check_templates(app, spec)  # they may have been read anew since
     spec = with_options(spec, planned.inputs.get("options", {}))
     now_ms = app.clock.wall_ms()
     if spec.is_recurring:

@@ -97,9 +97,7 @@ def validate(context: typer.Context, name: Name) -> None:
         for warning in report.warnings:
             session.warn(warning)
     if report.problems:
-        raise UsageError(
-            "\n".join([f"{report.spec.name} cannot be sent as it is:", *report.problems]), hint=report.hint
-        )
+        raise UsageError(f"{report.spec.name} cannot be sent as it is", below=report.problems, hint=report.hint)
     if not session.json:
         session.show(f"{report.spec.name} can be sent as it is")
         session.hint(f"`wa campaign plan {report.spec.name}` shows exactly what would happen")

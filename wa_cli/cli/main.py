@@ -181,7 +181,9 @@ def _run_command(session: Session, words: Sequence[str]) -> int:
         return leaving.exit_code
     except WaError as error:
         mistakes = error.mistakes if isinstance(error, FileMistakes) else ()
-        _show_error(session, error.message, error.hint, error.code, error.exit_code, mistakes)
+        _show_error(
+            session, error.message, error.hint, error.code, error.exit_code, mistakes=mistakes, below=error.below
+        )
         if session.debug:
             raise
         return error.exit_code
@@ -201,17 +203,27 @@ def _run_command(session: Session, words: Sequence[str]) -> int:
 
 
 def _show_error(
-    session: Session, message: str, hint: str | None, code: str, exit_code: int, mistakes: Sequence[str] = ()
+    session: Session,
+    message: str,
+    hint: str | None,
+    code: str,
+    exit_code: int,
+    *,
+    mistakes: Sequence[str] = (),
+    below: Sequence[str] = (),
 ) -> None:
-    """mistakes: what to show instead of the message, a line each."""
+    """mistakes: what to show instead of the message, a line each.  below: what to show under it, a line each."""
     from wa_cli.cli.session import clean_json, clean_text, fold
 
     if session.json:
-        document = {"error": {"code": code, "message": message, "hint": hint, "exit": exit_code}}
+        whole = "\n".join((message, *below))
+        document = {"error": {"code": code, "message": whole, "hint": hint, "exit": exit_code}}
         sys.stderr.write(clean_json(json.dumps(document, ensure_ascii=False)) + "\n")
         return
     for line in mistakes or (message,):
         sys.stderr.write(f"error: {clean_text(line)}\n")
+    for line in below:
+        sys.stderr.write(f"  {clean_text(line)}\n")
     if hint:
         sys.stderr.write(fold(f"hint: {clean_text(hint)}") + "\n")
 

@@ -29,7 +29,7 @@ def sync(context: typer.Context, instance: InstanceName = None) -> None:
     from wa_cli.domain.template import APPROVED
 
     session = session_of(context)
-    opened = session.open_app()
+    opened = session.open_app(create=True)
     found = opened.find_instance(instance)
     templates = opened.fetch_templates(found)
     now_ms = opened.clock.wall_ms()
@@ -202,7 +202,7 @@ def _show_one(session: Session, one: StoredTemplate) -> None:
         session.show(clean_text(f"  beyond wa  {_word(part)}"))
     session.show(clean_text(f"  values     {_describe_values(one) or 'none'}"))
     session.show(f"  read       {session.describe_time(one.synced_at_ms)}")
-    session.hint(clean_text(f"in a campaign: {_write_use(one)}"))
+    _show_words(session, "in a file", "\n".join(_write_use(one)))
 
 
 def _show_words(session: Session, name: str, words: str) -> None:
@@ -233,7 +233,8 @@ def _describe_values(one: StoredTemplate) -> str:
     return "; ".join(parts)
 
 
-def _write_use(one: StoredTemplate) -> str:
+def _write_use(one: StoredTemplate) -> list[str]:
+    """The lines of a campaign file that name the template and give it values."""
     from wa_cli.domain.template import find_places
 
     lines = [f'template = "{one.name}"', f'template_language = "{one.language}"']
@@ -252,7 +253,7 @@ def _write_use(one: StoredTemplate) -> str:
     ]
     if buttons:
         lines.append(f"buttons = [{', '.join(buttons)}]")
-    return "; ".join(f"`{line}`" for line in lines)
+    return lines
 
 
 def _standing(one: StoredTemplate) -> str:
