@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from world import Worker, World, line, open_world, rejected
@@ -15,8 +15,10 @@ from wa_cli.domain.message import MessageId, State
 from wa_cli.domain.outcome import ErrorClass
 from wa_cli.domain.pacing import Limits, Shares
 from wa_cli.domain.timetable import encode_quiet
+from wa_cli.services import dispatch
 from wa_cli.services.resend import ResendOrder, resend
 from wa_cli.store.sqlite.failures import SqliteFailures
+from wa_cli.store.sqlite.queue import FIRST_LANE, IS_RUN_HELD, LIST_PARKED_RUNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -470,3 +472,61 @@ def test_a_message_of_a_campaign_says_of_which_part_and_what_it_waits_for(world:
 @pytest.mark.parametrize("rule", ["campaign_paused", "campaign_limit", "quiet_hours", "quiet_unknown"])
 def test_every_rule_of_a_campaign_has_words(rule: str) -> None:
     assert explain_rule(rule).startswith("put off: ")
+
+
+# --- what it costs -------------------------------------------------------------------------------------------------
+
+
+def test_a_hundred_campaigns_cost_a_turn_one_look_each_and_read_the_rows_of_few(tmp_path: Path) -> None:
+    """Issue 5, point 7: a turn asks once a lane; only those whose turn it is are read further."""
+    with open_world(tmp_path, limits=Limits(per_second=80)) as world:
+        for number in range(100):
+            world.add_to_campaign(people(1 + number * 10, 10), name=f"c{number}")
+        worker = Worker(world)
+        worker.run_for(3 * SECOND)
+        statements: list[str] = []
+        turns = 0
+        take_turn = worker.sender._turn
+
+        def count(*arguments: Any) -> Any:
+            nonlocal turns
+            turns += 1
+            return take_turn(*arguments)
+
+        worker.sender._turn = count  # type: ignore[method-assign]  # counted
+        before = len(world.transport.posts)
+        world.database.connection.set_trace_callback(statements.append)
+        worker.run_for(2 * SECOND)
+        world.database.connection.set_trace_callback(None)
+        posted = len(world.transport.posts) - before
+        worker.stop()
+        assert abs(posted - 160) <= 4
+        questions = [statement for statement in statements if statement.strip().startswith("SELECT")]
+        looks = sum("lane > " in question for question in questions)
+        assert looks <= turns * 101 + posted  # and once more for each lane that a message was taken from
+        assert len(questions) - looks <= turns * 5 + posted * 4
+
+
+def test_holds_of_the_past_cost_nothing(world: World) -> None:
+    """Promise P7: whether a run is held is answered from its own batches, however many others are held."""
+    world.add_to_campaign(people(1, 1))
+    plan = world.rows(f"EXPLAIN QUERY PLAN {IS_RUN_HELD}", 1)
+    assert any("batch_run" in row[3] for row in plan)
+    plan = world.rows(f"EXPLAIN QUERY PLAN {FIRST_LANE}", 1, -1)
+    assert not any("SCAN" in row[3] and "batch" in row[3] for row in plan)
+    plan = world.rows(f"EXPLAIN QUERY PLAN {LIST_PARKED_RUNS}", 1)
+    assert any("message_due (instance_id=? AND lane>?)" in row[3] for row in plan)
+
+
+def test_thousands_of_parked_messages_go_back_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 5, point 6: no turn holds the store for long, and none is forgotten."""
+    monkeypatch.setattr(dispatch, "UNPARKED_AT_MOST", 10)
+    with open_world(tmp_path) as world:
+        ids = world.add_to_campaign(people(1, 45))
+        fail(world, *ids)
+        world.hold()
+        order_resent(world, *ids)
+        world.drain()
+        world.let_go()
+        world.drain()
+        assert world.states() == [State.SENT] * 45

@@ -703,10 +703,12 @@ class SendLoop:
         for lane, head_ms in sorted(heads, key=lambda head: (priority_of(head[0]), head[1])):
             if self._is_full(choice):
                 break
-            if head_ms > now_ms or self._lane_allowed_at(store, lane, now_ms=now_ms, now=now) > now:
+            if head_ms > now_ms:
                 continue
             if priority_of(lane) >= PRIORITY_BULK:
                 sharing.append(lane)
+                continue
+            if self._lane_allowed_at(store, lane, now_ms=now_ms, now=now) > now:
                 continue
             for _start in self._take_from(store, lane, choice, want=free - len(choice.rows)):
                 if self._is_full(choice):
@@ -738,10 +740,13 @@ class SendLoop:
         heads = self._read_again(store, heads, choice.touched)
         self._note_waiting(store, turn, heads, now_ms=now_ms, now=now)
         if heads:
-            first = min(
-                max(now + (head_ms - now_ms), self._lane_wakes_at(store, lane, now_ms=now_ms, now=now))
-                for lane, head_ms in heads
-            )
+            first = float("inf")
+            for lane, head_ms in heads:
+                if now + (head_ms - now_ms) < first:
+                    wakes_at = self._lane_wakes_at(store, lane, now_ms=now_ms, now=now)
+                    first = min(first, max(now + (head_ms - now_ms), wakes_at))
+                if first <= now:
+                    break
             turn.wakes_at_ms = max(first, self._windows.worth_waking_at(now))
             if self._passed_over >= PASSED_OVER_PER_LANE:
                 turn.wakes_at_ms = max(turn.wakes_at_ms, now + BREATH_MS)
@@ -792,6 +797,9 @@ class SendLoop:
             _place, number, lane = order[0]
             taker = takers.get(lane)
             if taker is None:
+                if self._lane_allowed_at(store, lane, now_ms=choice.now_ms, now=choice.now) > choice.now:
+                    heappop(order)
+                    continue
                 want = -(-free * weights[lane] // sum_of_weights)
                 taker = takers[lane] = self._take_from(store, lane, choice, want=want)
             if next(taker, DONE) is DONE:
