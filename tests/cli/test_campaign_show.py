@@ -14,6 +14,8 @@ import pytest
 
 from tests.ledger import MINUTE, Ledger, number
 from tests.processes import clean_environment
+from wa_cli.domain.campaign import CampaignState
+from wa_cli.services.documents import format_time
 
 if TYPE_CHECKING:
     from conftest import Wa
@@ -101,6 +103,20 @@ def test_a_paused_campaign_says_who_paused_it_and_holds_what_waits(wa: Wa, ledge
     assert (document["buckets"]["held"], document["buckets"]["queued"], document["eta"]) == (2, 0, None)
     assert document["commands"][0] == "wa campaign resume spring-sale"
     assert "paused   by wa: 30 % of the last 20 failed" in wa("campaign", "show", "spring-sale").out
+
+
+def test_the_last_steps_are_told_with_who_took_them_and_why(wa: Wa, ledger: Ledger, app: App) -> None:
+    """Issue 5, point 6: every transition is recorded with actor and reason."""
+    campaign = app.campaigns.find("spring-sale")
+    app.campaigns.step(campaign.id, CampaignState.PAUSED, actor="eva", reason="a wrong price", now_ms=ledger.now_ms)
+    assert "paused, by eva: a wrong price" in wa("campaign", "show", "spring-sale").out
+    assert wa("campaign", "show", "spring-sale", "--json").json()["changes"][-1] == {
+        "at": format_time(ledger.now_ms),
+        "from": "running",
+        "to": "paused",
+        "actor": "eva",
+        "reason": "a wrong price",
+    }
 
 
 def test_a_draft_has_nothing_to_show_but_what_to_type(wa: Wa, app: App) -> None:

@@ -265,6 +265,7 @@ def test_the_end_comes_from_the_timetable_and_from_the_pace_once_it_is_late(ledg
     for n in range(10, 16):
         ledger.add(number(n), batch, due_at=NOW - MINUTE)
     assert read(ledger).ends_at_ms is None  # late, and nothing moves
+    ledger.add(number(19), batch, "sent", None, posted_at=NOW - 30 * MINUTE)
     ledger.add(number(20), batch, "sent", None, posted_at=NOW - 5_000)
     ledger.add(number(21), batch, "sent", None, posted_at=NOW - 4_000)
     assert read(ledger).ends_at_ms == NOW + 9 * MINUTE
@@ -272,6 +273,16 @@ def test_the_end_comes_from_the_timetable_and_from_the_pace_once_it_is_late(ledg
     held = read(ledger)
     assert held.ends_at_ms is None
     assert (held.buckets[Bucket.HELD], held.buckets[Bucket.QUEUED]) == (8, 0)
+
+
+def test_a_run_that_has_only_begun_is_measured_by_the_time_it_has_had(ledger: Ledger) -> None:
+    """Two posts in ten seconds are twelve a minute, not two."""
+    batch = ledger.add_batch()
+    for n, ago_ms in ((0, 10_000), (1, 5_000)):
+        ledger.add(number(n), batch, "sent", None, posted_at=NOW - ago_ms)
+    for n in range(2, 26):
+        ledger.add(number(n), batch, due_at=NOW - 1)
+    assert read(ledger).ends_at_ms == NOW + 2 * MINUTE
 
 
 def test_what_takes_long_to_count_is_taken_over_from_an_earlier_look(ledger: Ledger) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 RUNS_SHOWN: Final = 8
 CHANGES_SHOWN: Final = 20
+STEPS_SHOWN: Final = 4
 BAR_WIDTH: Final = 48
 TIED: Final = "\0"  # a blank at which no line is broken
 # Answers, failures and sends are looked up again once so many times the last look has passed: a twentieth of the time.
@@ -423,6 +424,8 @@ def view_lines(view: View, zone: ZoneInfo, style: Style, *, most: int | None = N
             sections.append((4, failure_lines(figures, style)))
     if view.is_recurring:
         sections.append((2, _run_lines(view, style)))
+    if len(view.changes) > 1:
+        sections.append((1, _history_lines(view, zone, style)))
     if view.problems:
         sections.append((7, _problem_lines(view, style)))
     commands = [f"  {clean_text(command)}" for command in find_commands(view)]
@@ -431,6 +434,16 @@ def view_lines(view: View, zone: ZoneInfo, style: Style, *, most: int | None = N
     while most is not None and len(sections) > 1 and sum(len(lines) + 1 for _weight, lines in sections) - 1 > most:
         sections.remove(min(sections, key=lambda section: section[0]))
     return [line for _weight, lines in sections for line in ("", *lines)][1:]
+
+
+def _history_lines(view: View, zone: ZoneInfo, style: Style) -> list[str]:
+    """The last steps of its life, who took each, and why."""
+    lines = ["its last steps"]
+    for change in view.changes[-STEPS_SHOWN:]:
+        why = f": {change.reason}" if change.reason else ""
+        words = f"  {format_local(change.at_ms, zone)}  {change.to_state}, by {change.actor}{why}"
+        lines += wrap_line(clean_text(words), style, indent=" " * 6)
+    return lines
 
 
 def _problem_lines(view: View, style: Style) -> list[str]:
@@ -489,7 +502,9 @@ def head_lines(view: View, zone: ZoneInfo, style: Style) -> list[str]:
     if figures is not None:
         if figures.waiting and figures.ends_at_ms is not None:
             fields.append(("ends", f"about {_moment(figures.ends_at_ms, view, zone)}"))
-        fields.append(("pace", f"{figures.per_minute:,} a minute now, {figures.net_per_minute:,.1f} over the run"))
+        now = "" if run is not None and run.ended_at_ms is not None else f"{figures.per_minute:,} a minute now, "
+        each = " a minute" if not now else ""
+        fields.append(("pace", f"{now}{figures.net_per_minute:,.1f}{each} over the run"))
     width = max(len(name) for name, _value in fields)
     return wrap_line(title, style) + [
         line

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 # So much of the end of a run is shown minute by minute.
 LATELY_MS: Final = HOUR_MS
 PAGE_ROWS: Final = 2_000
+# The least time that a pace is measured over.
+JUST_BEGUN_MS: Final = 5_000
 # WhatsApp's times are whole seconds, rounded down: what happened in the second of a post may seem to come before it.
 ROUNDED_MS: Final = 999
 
@@ -309,7 +311,7 @@ class SqliteReports:
                     waiting=queued,
                     overdue=overdue,
                     last_due_at_ms=_last_due(connection, lanes.every),
-                    per_minute=per_minute,
+                    per_minute=_pace(per_minute, began_ms=began_ms, now_ms=now_ms),
                     now_ms=now_ms,
                 ),
                 details=details,
@@ -422,6 +424,12 @@ def _first_post_at(connection: sqlite3.Connection, condition: str, values: Mappi
         {**values, "after": first_attempt_since(connection, run.created_at_ms)},
     ).fetchone()
     return None if row is None else int(row[0])
+
+
+def _pace(per_minute: int, *, began_ms: int | None, now_ms: int) -> float:
+    """Posts a minute just now.  A run that has only begun is measured by the time it has had."""
+    age_ms = MINUTE_MS if began_ms is None else min(max(now_ms - began_ms, JUST_BEGUN_MS), MINUTE_MS)
+    return per_minute * MINUTE_MS / age_ms
 
 
 def _count_posts(connection: sqlite3.Connection, condition: str, values: Mapping[str, Any], *, since_ms: int) -> int:
