@@ -9,6 +9,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import sys
 import tempfile
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -79,6 +80,7 @@ def stage(people: str) -> Iterator[None]:
         os.chdir(name)
         try:
             Path("people.csv").write_text(people, encoding="utf-8")
+            shutil.copytree(README.parent / "campaigns", "campaigns")
             yield
         finally:
             os.chdir(folder)
@@ -94,6 +96,9 @@ def normalise(output: str) -> list[str]:
     text = re.sub(r"\bwamid\.\S+", "WAMID", text)
     text = re.sub(r"\bwa1\.[0-9a-f]+\.", "wa1.INSTALL.", text)
     text = re.sub(r"\b[0-9a-f]{64}\b", "HASH", text)
+    text = re.sub(r"\bp\d+-[0-9a-f]{6}\b", "PLAN", text)
+    text = re.sub(r"\((now|\d+ s ago)\)", "(AGO)", text)
+    text = re.sub(r"^posts each minute.*?^$", "POSTS", text, flags=re.DOTALL | re.MULTILINE)  # one minute, or two
     text = re.sub(r"/\S*/", "/", text)
     text = re.sub(r"\b\d+:\d+(:\d+)?\b", "TIME", text)  # a full minute is written without its seconds
     text = re.sub(r"\d+", "0", text)

@@ -222,7 +222,10 @@ def start(
     options = _read_options(at, canary, hold)
     planned, summary = _plan(session, opened, campaign, planning.with_options(spec, options), options)
     if not session.json:
-        _show_plan(session, campaign, spec, planned, summary)
+        if session.yes or confirm is not None:  # nobody is asked, so nobody needs the page
+            _warn_of(session, summary)
+        else:
+            _show_plan(session, campaign, spec, planned, summary)
     try:
         _confirm(session, campaign, summary, confirm=confirm)
     except Refused:
@@ -523,6 +526,15 @@ def _say_started(session: Session, opened: App, campaign: Campaign, planned: Pla
         session.hint("`wa run` starts each occurrence; `wa drain` from cron does so too")
         return
     session.show(f"campaign {fresh.name} is {fresh.state}: {_count(queued, 'message')} queued")
+    left_out = sum(planned.summary["by_reason"].values())
+    session.show_fields(
+        [
+            *([("left out", f"{left_out:,}")] if left_out else []),
+            ("first", session.describe_time(int(planned.summary["first_at_ms"]))),
+            ("last", session.describe_time(int(planned.summary["last_at_ms"]))),
+        ],
+        indent=2,
+    )
     session.hint(f"`wa campaign watch {fresh.name}` follows it, `wa campaign pause {fresh.name}` holds it")
     from wa_cli.cli.waiting import say_who_sends
 
@@ -566,6 +578,10 @@ def _show_plan(session: Session, campaign: Campaign, spec: CampaignSpec, planned
         _show_sample(session, f"sample {number}", sample)
     if summary.longest is not None and summary.longest not in summary.samples:
         _show_sample(session, "the longest", summary.longest)
+    _warn_of(session, summary)
+
+
+def _warn_of(session: Session, summary: PlanSummary) -> None:
     for name, shared in summary.clashes:
         people = f", {_count(shared, 'person', 'people')} in both" if shared else ""
         session.warn(f"campaign {name} sends from the same number in that time{people}")
