@@ -40,6 +40,12 @@ def drain(
     patience_ms = round(app.retry_policy().resend_unknown_seconds * 1000)
     app.queue.requeue_unknown(older_than_ms=now_ms - patience_ms, now_ms=now_ms)
 
+    # Nobody else does under cron: a turn of a recurring campaign begins, a sample is judged, with nothing due at all.
+    if app.campaigns.has_work():
+        from wa_cli.daemon.campaigning import look_once
+
+        look_once(app)
+
     # An empty queue needs no client, no lease and no network: most cron runs end here.
     next_due_at_ms = app.messages.next_due_at_ms(chosen.id)
     if next_due_at_ms is None or next_due_at_ms > app.clock.wall_ms() + (seconds or 0.0) * 1000:
