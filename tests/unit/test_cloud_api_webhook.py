@@ -820,3 +820,41 @@ def _check_storable(value: Any) -> None:
 def test_any_json_at_all_is_read_or_refused(shape: Any) -> None:
     """Fault 75."""
     read_or_refused(json.dumps(shape).encode())
+
+
+# --- calls ---------------------------------------------------------------------------------------------------------
+
+
+def read_call(**fields: Any) -> Any:
+    call = {
+        "id": "wacid.CALL=", "from": ADA, "to": "15550783881", "event": "connect", "timestamp": str(AT),
+        "direction": "USER_INITIATED", "session": {"sdp_type": "offer", "sdp": "v=0"},
+    } | fields  # fmt: skip
+    contacts = [{"profile": {"name": "Ada"}, "wa_id": ADA}]
+    return read_one("calls", {"contacts": contacts, "calls": [call]})
+
+
+def test_a_call_from_a_person_opens_their_window_as_a_message_does() -> None:
+    """Issue 4, point 4: the window is opened by each message or call from the person."""
+    assert read_call() == InboundEvent(
+        number_id=NUMBER_ID,
+        provider_message_id="wacid.CALL=",
+        at_ms=AT_MS,
+        person=Person(address=f"+{ADA}", name="Ada"),
+        kind="call",
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ({"event": "terminate", "status": "COMPLETED"}, "calls.terminate"),
+        ({"direction": "BUSINESS_INITIATED"}, "calls.connect"),
+        ({"direction": None}, "calls.connect"),
+        ({"from": "a group"}, "calls.connect"),
+        ({"id": None}, "calls.connect"),
+        ({"event": ["connect"]}, "calls.unknown"),
+    ],
+)
+def test_the_end_of_a_call_and_our_own_calls_open_nothing(fields: dict[str, Any], what: str) -> None:
+    assert read_call(**fields) == IgnoredEvent(what=what)

@@ -49,7 +49,7 @@ class StatusEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundEvent:
-    """Somebody wrote, tapped a button or reacted.
+    """Somebody wrote, tapped a button, reacted or called (kind `call`).
 
     words: the text, or the label of the button, or None.  payload: what the button carries.
     context_message_id: of the message of ours that it answers.

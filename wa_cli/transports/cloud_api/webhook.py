@@ -284,6 +284,30 @@ def _read_system(change: _Change, message: dict[str, Any]) -> Event:
     )
 
 
+def _read_calls(change: _Change) -> Iterator[Event]:
+    """The field `calls`: who calls us opens the window as who writes does, whether or not anybody answers.
+
+    Told by the call's first step alone: its end has a later time, and opens nothing.
+    """
+    calls = _list(change.value.get("calls"))
+    if not calls:
+        yield IgnoredEvent(what="calls")
+    for call in calls:
+        call_id, step = _id(call.get("id")), _word(call.get("event"))
+        is_begun_by_them = step == "connect" and call.get("direction") == "USER_INITIATED"
+        person = change.person(call.get("from"), call.get("from_user_id")) if is_begun_by_them else None
+        if call_id is None or person is None:
+            yield IgnoredEvent(what=f"calls.{step}")
+            continue
+        yield InboundEvent(
+            number_id=change.number_id,
+            provider_message_id=call_id,
+            at_ms=_time(call.get("timestamp")) or change.at_ms,
+            person=person,
+            kind="call",
+        )
+
+
 def _read_preferences(change: _Change) -> Iterator[Event]:
     for preference in _list(change.value.get("user_preferences")):
         word, category = preference.get("value"), _word(preference.get("category"))
@@ -397,6 +421,7 @@ def _describe_day(value: Any) -> str:
 
 _FIELDS: Final[Mapping[str, Callable[[_Change], Iterator[Event]]]] = {
     "messages": _read_messages,
+    "calls": _read_calls,
     "user_preferences": _read_preferences,
     "message_template_status_update": _read_template,
     "account_update": _read_account,
