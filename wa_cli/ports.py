@@ -255,6 +255,7 @@ class Posted:
 
     outcome, error_code: as in the attempt's row, None while the post is on its way.  is_counted: it used up one of the
     message's attempts.  attempts, refusals: of the message.  is_only: the message was posted this once.
+    is_erased: whoever it went to has been taken out of the file.
     """
 
     attempt_id: int
@@ -273,6 +274,7 @@ class Posted:
     max_attempts: int
     on_unknown: OnUnknown
     is_only: bool
+    is_erased: bool = False
 
 
 class ReceiptTurn(Protocol):

@@ -10,16 +10,19 @@ import pytest
 
 from tests.world import address, ambiguous, line, open_world, rejected
 from wa_cli.domain.consent import Change, Source, Wish
-from wa_cli.domain.event import InboundEvent, NumberChangedEvent, Person
+from wa_cli.domain.event import InboundEvent, NumberChangedEvent, Person, StatusEvent
 from wa_cli.domain.finding import Level
 from wa_cli.domain.message import State, Text, content_hash, encode_content
-from wa_cli.domain.outcome import Accepted, ErrorClass
+from wa_cli.domain.outcome import Accepted, ErrorClass, Rejected
+from wa_cli.domain.receipt import Receipt
 from wa_cli.domain.recipient import Recipient, RecipientKind
 from wa_cli.domain.resend import find_refusal
 from wa_cli.domain.subgroup import NewMember
 from wa_cli.errors import NotFound, Temporary
+from wa_cli.services.events import EventTerms, settle
 from wa_cli.services.people import apply_inbound, apply_number_change
 from wa_cli.store.sqlite.erasure import SqliteErasure, scrub
+from wa_cli.store.sqlite.events import open_event_turn
 from wa_cli.store.sqlite.failures import SqliteFailures
 from wa_cli.store.sqlite.owners import Owner
 from wa_cli.store.sqlite.people import SqlitePeople
@@ -275,6 +278,41 @@ def test_what_arrives_late_for_an_erased_person_teaches_nothing(world: World) ->
         stop = Change(wish=Wish.OPT_OUT, source=Source.REFUSAL, at_ms=world.now_ms, wording=NAME)
         assert not turn.record_consent(contact_id, stop)
     assert traces(world) == {}
+
+
+@pytest.mark.parametrize("status", [Receipt.READ, Receipt.FAILED])
+@pytest.mark.parametrize("which", ["own", "unknown"])
+def test_a_receipt_that_comes_after_the_erase_moves_the_message_and_stores_nothing_of_theirs(
+    which: str, status: Receipt, world: World
+) -> None:
+    """Issue 4, point 4: the provider's id spells the number, and an error may say whose it is."""
+    message_id = live(world)[which]
+    erase(world)
+    connection = world.database.connection
+    (attempt_id,) = connection.execute("SELECT id FROM attempt WHERE message_id = ?", (message_id,)).fetchone()
+    event = StatusEvent(
+        number_id="1",
+        provider_message_id=wamid(DIGITS),
+        receipt=status,
+        at_ms=world.now_ms,
+        tag=f"wa1.{world.database.read_install()}.{attempt_id}",
+        person=Person(address=ANN, user_id=USER),
+        refusal=Rejected(
+            error_class=ErrorClass.DEAD_RECIPIENT, code="131026", details=f"{NAME} is not there", http_status=0
+        )
+        if status is Receipt.FAILED
+        else None,
+    )
+    terms = EventTerms(install=world.database.read_install(), policy=world.policy, numbers={"1": 1})
+    for _again in range(2):
+        with open_event_turn(world.database) as turn:
+            settle(turn, [event], terms=terms, now_ms=world.now_ms)
+    assert traces(world) == {}
+    # What was known to be delivered stays so; an unknown is settled by what comes.
+    settled = "failed" if (which, status) == ("unknown", Receipt.FAILED) else "sent"
+    assert connection.execute("SELECT state FROM message WHERE id = ?", (message_id,)).fetchone() == (settled,)
+    (news,) = connection.execute("SELECT count(*) FROM receipt WHERE provider_message_id LIKE 'erased:a%'").fetchone()
+    assert news == 1
 
 
 def test_erasing_again_takes_out_what_came_in_since(world: World) -> None:

@@ -6,6 +6,7 @@ its own post is parked, and applied as soon as that is written.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 from wa_cli.domain.message import State
@@ -67,6 +68,8 @@ def apply_status(
     if posted is None:
         known = receipts.add_receipt(event, attempt_id=None, rule="unmatched", now_ms=now_ms) is None
         return ("repeated" if known else "unmatched"), None
+    if posted.is_erased:
+        event = _without_person(event, posted)
     rule = "parked" if posted.state is State.SENDING else "applied"
     receipt_id = receipts.add_receipt(event, attempt_id=posted.attempt_id, rule=rule, now_ms=now_ms)
     if receipt_id is None:
@@ -76,6 +79,13 @@ def apply_status(
         if rule != "applied":
             receipts.set_rule(receipt_id, rule)
     return rule, posted
+
+
+def _without_person(event: StatusEvent, posted: Posted) -> StatusEvent:
+    """What a receipt says of the message alone: the provider's id spells the number, and details may."""
+    refusal = event.refusal and replace(event.refusal, details="erased")
+    name = f"erased:a{posted.attempt_id}"  # the same for each receipt of a post, so that none counts twice
+    return replace(event, provider_message_id=name, person=None, refusal=refusal)
 
 
 def apply_parked(turn: ReceiptsAndPeople, *, policy: RetryPolicy, now_ms: int) -> int:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 POSTED: Final = """
     a.id, m.id, m.instance_id, m.contact_id, a.outcome, a.counted, a.provider_message_id, m.state, m.receipt, m.reason,
         m.attempts, m.refusals, b.max_attempts, b.on_unknown,
-        NOT EXISTS (SELECT 1 FROM attempt WHERE message_id = m.id AND id <> a.id), a.error_code
+        NOT EXISTS (SELECT 1 FROM attempt WHERE message_id = m.id AND id <> a.id), a.error_code,
+        (SELECT erased_at IS NOT NULL FROM contact WHERE id = m.contact_id)
     FROM attempt AS a JOIN message AS m ON m.id = a.message_id JOIN batch AS b ON b.id = m.batch_id
 """
 FIND_POST: Final = f"SELECT {POSTED} WHERE a.id = ?"
@@ -279,6 +280,7 @@ def _posted(row: tuple[Any, ...]) -> Posted:
         on_unknown=OnUnknown(row[13]),
         is_only=bool(row[14]),
         error_code=row[15],
+        is_erased=bool(row[16]),
     )
 
 
