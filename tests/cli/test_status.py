@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 from stored import ACCEPTED, ADA, BEN, EVA, UNREADABLE, enqueue, finish, send, start_all, take_lease
 
+from tests.processes import clean_environment
 from wa_cli.cli.status import describe_span
 from wa_cli.domain.outcome import ErrorClass, Rejected
 from wa_cli.domain.retry import Rest, Stop
@@ -261,3 +267,33 @@ def test_what_the_platform_told_us_afterwards_is_among_the_problems(wa: Wa, app:
     assert "spring_sale (en_US) is held for another 180 min" in problems["template_held"]["message"]
     assert problems["webhooks_failed"]["hint"] == "wa webhook list --status failed"
     assert "went out twice" in wa("status").out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("columns", [60, 80])
+def test_nothing_is_cut_on_a_terminal_however_narrow(wa: Wa, app: App, columns: int) -> None:
+    """Issue 4: `next send in 59 m...` was no answer at 60 columns."""
+    wa("send", "to", "+6581230001", "--text", "Hello", "--at", "in 2h")
+    with app.database.write() as connection:
+        connection.execute("UPDATE instance SET name = 'singapore-reception'")
+        connection.execute("UPDATE tally SET n = 123456789")
+        connection.execute("INSERT INTO tally SELECT id, 'failed', 'failed', 123456789 FROM instance")
+    environment = clean_environment(wa.folder) | {"TERM": "xterm", "LANG": "C.UTF-8", "WA_DB": str(wa.db)}
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with subprocess.Popen(
+        [sys.executable, "-m", "wa_cli", "status"], env=environment, cwd=wa.folder, stdin=slave, stdout=slave
+    ) as process:
+        os.close(slave)
+        seen = b""
+        with suppress(OSError):  # the way a terminal says that the last writer has gone
+            while part := os.read(master, 65_536):
+                seen += part
+    os.close(master)
+    assert process.returncode == 0
+    screen = seen.decode().replace("\r", "")
+    assert max(map(len, screen.splitlines())) <= columns
+    assert "…" not in screen
+    words = " ".join(screen.split())
+    for told in ("0/1 ready", "next send in 1 h 59 min", "123,456,789 waiting", "123,456,789 failed", "0 cancelled"):
+        assert told in words

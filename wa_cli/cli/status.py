@@ -19,6 +19,8 @@ from wa_cli.cli.session import Session, clean_text, format_time, session_of
 from wa_cli.services.documents import instance_document as instance_document
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from wa_cli.bootstrap import App
     from wa_cli.domain.campaign import Campaign
     from wa_cli.domain.pacing import Limits
@@ -277,28 +279,28 @@ def report_document(report: Report) -> dict[str, Any]:
 
 
 def report_lines(report: Report) -> list[str]:
-    """The screen, at most 80 columns wide."""
+    """The screen, at most 80 columns wide; what does not fit into a narrower one goes on below, and nothing is cut."""
     daemon = report.daemon
     running = (
         f"running (pid {daemon.pid}, {describe_span(report.at_ms - daemon.since_ms)})" if daemon else "not running"
     )
     ready = sum(one.standing == "ready" for one in report.instances)
     size = "none yet" if report.database_bytes is None else _describe_bytes(report.database_bytes)
-    lines = [f"wa  {running}   database {size}   instances {ready}/{len(report.instances)} ready"]
+    instances = f"instances {ready}/{len(report.instances)} ready"
+    lines = _fit("wa  ", (running, f"database {size}", instances))
     width = max((len(one.instance.name) for one in report.instances), default=0)
-    lines += [_instance_line(report, one, width) for one in report.instances]
+    lines += [line for one in report.instances for line in _instance_lines(report, one, width)]
     stats = report.stats
-    lines += ["", "queue    " + _numbers(stats, ("queued", "waiting"), ("sending", "sending"), ("unknown", "unknown"))]
-    lines.append("done     " + _numbers(stats, ("sent", "sent"), ("delivered", "delivered"), ("read", "read")))
-    lines.append(
-        "not sent " + _numbers(stats, *((word, word) for word in ("failed", "skipped", "expired", "cancelled")))
-    )
+    ends = ("failed", "skipped", "expired", "cancelled")
+    lines += ["", *_fit("queue    ", _numbers(stats, queued="waiting", sending="sending", unknown="unknown"))]
+    lines += _fit("done     ", _numbers(stats, sent="sent", delivered="delivered", read="read"))
+    lines += _fit("not sent ", _numbers(stats, **{word: word for word in ends}))
     if report.retries or report.limited_recipients:
-        lines.append(
-            f"pace     {report.retries:,} waiting for a retry   {report.limited_recipients:,} written to just now"
-        )
+        pace = (f"{report.retries:,} waiting for a retry", f"{report.limited_recipients:,} written to just now")
+        lines += _fit("pace     ", pace)
     if report.campaigns:
-        lines += ["", *(_campaign_line(report, one) for one in report.campaigns[:CAMPAIGNS_SHOWN])]
+        lines.append("")
+        lines += [line for one in report.campaigns[:CAMPAIGNS_SHOWN] for line in _campaign_lines(report, one)]
         if len(report.campaigns) > CAMPAIGNS_SHOWN:
             lines.append(f"  and {len(report.campaigns) - CAMPAIGNS_SHOWN} more: wa campaign list")
     if report.troubles:
@@ -316,7 +318,7 @@ def summary_line(report: Report) -> str:
     return ", ".join(words)
 
 
-def _instance_line(report: Report, one: InstanceReport, width: int) -> str:
+def _instance_lines(report: Report, one: InstanceReport, width: int) -> list[str]:
     pace = f"{report.started_last_minute[one.instance.name]:,}/min"
     most = _most_a_minute(report.limits)
     pace += f" of {most:,}" if most else ""
@@ -330,17 +332,15 @@ def _instance_line(report: Report, one: InstanceReport, width: int) -> str:
         doing = "next send now" if one.holder else "due, nobody sends"
     else:
         doing = f"next send in {describe_span(one.next_due_at_ms - report.at_ms)}"
-    line = f"  {one.instance.name:<{width}}   {one.standing.replace('_', ' '):<10} {pace:<18} {doing}"
-    line = clean_text(line)
-    return line if len(line) <= _width() else line[: _width() - 1] + "…"
+    head = f"  {one.instance.name:<{width}}   {one.standing.replace('_', ' '):<10} {pace:<18}"
+    return _fold(head, f" {doing}")
 
 
-def _campaign_line(report: Report, one: CampaignLine) -> str:
+def _campaign_lines(report: Report, one: CampaignLine) -> list[str]:
     doing = f"{one.done * 100 // one.total:>3} %  {one.done:,} of {one.total:,}" if one.total else ""
     if one.next_occurrence_at_ms is not None:
         doing += f"   next in {describe_span(one.next_occurrence_at_ms - report.at_ms)}"
-    line = clean_text(f"campaign {one.name:<18}  {one.state:<10} {doing.strip()}").rstrip()
-    return line if len(line) <= _width() else line[: _width() - 1] + "…"
+    return _fold(f"campaign {one.name:<18}  {one.state:<10}", f" {doing.strip()}")
 
 
 def _most_a_minute(limits: Limits) -> int:
@@ -351,8 +351,33 @@ def _most_a_minute(limits: Limits) -> int:
     return min(bounds, default=0)
 
 
-def _numbers(stats: dict[str, int], *words: tuple[str, str]) -> str:
-    return "   ".join(f"{stats[key]:,} {word}" for key, word in words)
+def _numbers(stats: dict[str, int], **words: str) -> list[str]:
+    return [f"{stats[key]:,} {word}" for key, word in words.items()]
+
+
+def _fit(label: str, parts: Iterable[str]) -> list[str]:
+    """The parts side by side behind their label, on as many lines as they need."""
+    lines, start = [], label
+    for part in parts:
+        if start != label and len(start) + len(part) + 3 > _width():
+            lines.append(start)
+            start = " " * len(label) + part
+        else:
+            start += part if start == label else f"   {part}"
+    return [*lines, start]
+
+
+def _fold(head: str, rest: str) -> list[str]:
+    """Both on one line, or, where there is no room, the rest below what it is about."""
+    head, rest = clean_text(head), clean_text(rest)
+    line = (head + rest).rstrip()
+    if len(line) <= _width():
+        return [line]
+    indent = " " * (len(head) - len(head.lstrip()))
+    lines = []
+    for words, before in ((head.strip(), indent), (rest.strip(), f"{indent}  ")):
+        lines += textwrap.wrap(words, _width(), initial_indent=before, subsequent_indent=before)
+    return lines
 
 
 def _trouble_lines(message: str, hint: str) -> list[str]:
@@ -360,7 +385,7 @@ def _trouble_lines(message: str, hint: str) -> list[str]:
     if len(line) <= _width():
         return [line]
     return [
-        *textwrap.wrap(f"  ! {message}", _width(), subsequent_indent="    "),
+        *textwrap.wrap(f"  ! {message}", _width(), subsequent_indent="    ", break_on_hyphens=False),
         *textwrap.wrap(hint, _width(), initial_indent="      ", subsequent_indent="      ", break_on_hyphens=False),
     ]
 
