@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from wa_cli.cli.message import format_listed, history_document, open_settled
+from wa_cli.cli.message import describe_attempt, format_listed, history_document, open_settled
 from wa_cli.cli.session import clean_json, clean_text, session_of
 from wa_cli.errors import UsageError
 from wa_cli.services.documents import failed_document, format_local, summarize
@@ -89,7 +89,7 @@ def show(
     word: Annotated[str, typer.Argument(metavar="INDEX|ID", help="An index of the printed list, or an id.")],
 ) -> None:
     """Say what one failure means and how to mend it."""
-    from wa_cli.domain.explanation import explain_attempt, explain_rule
+    from wa_cli.domain.explanation import explain_rule
     from wa_cli.domain.receipt import Standing
     from wa_cli.domain.resend import find_refusal
     from wa_cli.services.resend import resolve_words
@@ -130,7 +130,7 @@ def show(
     if row.reason is not None:
         session.show(f"  rule      {clean_text(explain_rule(row.reason))}")
     for attempt in history.attempts:
-        session.show(f"  attempt {attempt.n} {clean_text(explain_attempt(attempt))}")
+        session.show(f"  attempt {attempt.n} {clean_text(describe_attempt(history, attempt, zone))}")
     session.hint(f"`wa resend m{row.id}` sends it again" if refusal is None else f"`wa resend` refuses it: {refusal}")
 
 

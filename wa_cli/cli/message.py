@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from wa_cli.bootstrap import App
     from wa_cli.domain.explanation import NextStep, Surroundings
-    from wa_cli.domain.history import Cancelled, History, MessageRow
+    from wa_cli.domain.history import AttemptRow, Cancelled, History, MessageRow
     from wa_cli.domain.receipt import Standing
 
 app = typer.Typer(no_args_is_help=True, help="Single messages: where they stand, why, and cancelling them.")
@@ -115,7 +115,7 @@ def _parse_standing(word: str | None) -> Standing | None:
 @app.command("show")
 def show(context: typer.Context, message_id: MessageIdArgument) -> None:
     """Show one message with its attempts."""
-    from wa_cli.domain.explanation import explain_attempt, explain_receipt
+    from wa_cli.domain.explanation import explain_receipt
     from wa_cli.domain.message import parse_message_id
 
     session = session_of(context)
@@ -125,7 +125,7 @@ def show(context: typer.Context, message_id: MessageIdArgument) -> None:
         return
     row, zone = history.message, session.settings.zone()
     fields = [
-        *_head(row),
+        *_head(history),
         ("batch", f"b{row.batch_id}"),
         ("subgroup", row.subgroup or "-"),
         ("campaign", row.campaign or "-"),
@@ -139,7 +139,7 @@ def show(context: typer.Context, message_id: MessageIdArgument) -> None:
     if row.error_code:
         fields.append(("error", f"{row.error_code} {row.error_details or ''}".rstrip()))
     fields += [
-        (f"attempt {attempt.n}", f"{_exact(attempt.started_at_ms, zone)}  {explain_attempt(attempt)}")
+        (f"attempt {attempt.n}", f"{_exact(attempt.started_at_ms, zone)}  {describe_attempt(history, attempt, zone)}")
         for attempt in history.attempts
     ]
     fields += [
@@ -164,7 +164,7 @@ def explain(context: typer.Context, message_id: MessageIdArgument) -> None:
     row, origin, zone = history.message, history.origin, session.settings.zone()
     step = explain_next(history, _look_around(session, opened, row))
     queued_by = explain_origin(origin, subgroup=row.subgroup, campaign=row.campaign)
-    events = _events(history, queued_by)
+    events = _events(history, queued_by, zone)
     if session.json:
         session.show_json(
             {
@@ -177,7 +177,7 @@ def explain(context: typer.Context, message_id: MessageIdArgument) -> None:
         )
         return
     fields = [
-        *_head(row),
+        *_head(history),
         ("queued by", queued_by),
         ("due", f"{session.describe_time(row.due_at_ms)}: {explain_due(history)}"),
         ("policy", f"{origin.max_attempts} attempts at most; unknown outcome: {origin.on_unknown}"),
@@ -194,14 +194,14 @@ def explain(context: typer.Context, message_id: MessageIdArgument) -> None:
     _show_next(session, opened, row, step)
 
 
-def _events(history: History, queued_by: str) -> list[tuple[int, str, str]]:
+def _events(history: History, queued_by: str, zone: ZoneInfo) -> list[tuple[int, str, str]]:
     """(time, event, words) of everything that happened to a message, in order."""
-    from wa_cli.domain.explanation import explain_attempt, explain_receipt, explain_rule
+    from wa_cli.domain.explanation import explain_receipt, explain_rule
 
     row = history.message
     events = [(history.origin.created_at_ms, "queued", queued_by)]
     for attempt in history.attempts:
-        text = f"{explain_attempt(attempt)} (epoch {attempt.epoch}, tag {attempt.tag})"
+        text = f"{describe_attempt(history, attempt, zone)} (epoch {attempt.epoch}, tag {attempt.tag})"
         events.append((attempt.started_at_ms, f"attempt {attempt.n}", text))
     for decision in history.decisions:
         events.append((decision.at_ms, decision.rule, explain_rule(decision.rule, decision.details)))
@@ -358,6 +358,8 @@ def history_document(history: History) -> dict[str, Any]:
         "key": origin.key,
         "actor": origin.actor,
         "idempotency_key": generate_idempotency_key(row.instance, row.address, history.encoded),
+        "proven_duplicate": history.is_proven_duplicate,
+        "provider_message_ids": list(history.provider_message_ids),
         "attempts": [
             {
                 "n": attempt.n,
@@ -371,6 +373,9 @@ def history_document(history: History) -> dict[str, Any]:
                 "epoch": attempt.epoch,
                 "tag": attempt.tag,
                 "provider_message_id": attempt.provider_message_id,
+                "refused_later_at": format_time(refused.at_ms)
+                if (refused := history.refused_later(attempt)) is not None
+                else None,
             }
             for attempt in history.attempts
         ],
@@ -405,12 +410,25 @@ def _exact(at_ms: int, zone: ZoneInfo) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}.{at_ms % 1000:03}"
 
 
-def _head(row: MessageRow) -> list[tuple[str, str]]:
+def describe_attempt(history: History, attempt: AttemptRow, zone: ZoneInfo) -> str:
+    """What became of one post of a message, with the times of both verdicts where the second one came later."""
+    from wa_cli.domain.explanation import explain_attempt
+
+    return explain_attempt(attempt, history.refused_later(attempt), lambda at_ms: _exact(at_ms, zone)[:-4])
+
+
+def _head(history: History) -> list[tuple[str, str]]:
+    from wa_cli.domain.explanation import explain_rule
     from wa_cli.domain.message import content_type, format_message_id
 
+    row = history.message
     kind = f"{content_type(row.content)}: " if row.content is not None else ""
-    return [
+    fields = [
         ("message", f"{format_message_id(row.id)}  {row.standing}"),
         ("to", row.address),
         ("says", f"{kind}{summarize(row)}"),
     ]
+    if history.is_proven_duplicate:
+        ids = " and ".join(history.provider_message_ids)
+        fields.insert(1, ("twice", f"{explain_rule('proven_duplicate')}: {ids}"))
+    return fields

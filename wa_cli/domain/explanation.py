@@ -9,7 +9,7 @@ from wa_cli.domain.message import OnUnknown, format_batch_id, format_message_id
 from wa_cli.domain.receipt import Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from wa_cli.domain.history import AttemptRow, CampaignPart, History, Origin, ReceiptRow
 
@@ -189,11 +189,20 @@ def explain_due(history: History) -> str:
     return f"{words}; then moved: {explain_rule(mover)}"
 
 
-def explain_attempt(attempt: AttemptRow) -> str:
-    """What became of one post, on one line."""
+def explain_attempt(attempt: AttemptRow, refused: ReceiptRow | None, describe_time: Callable[[int], str]) -> str:
+    """What became of one post, on one line.
+
+    refused: what said later that it failed.  describe_time: how a time is shown, from milliseconds since 1970.
+    """
     if attempt.outcome is None:
         return "on its way, no answer recorded yet"
     parts = [OUTCOME_WORDS.get(attempt.outcome, attempt.outcome)]
+    if refused is not None:
+        answered_at_ms = attempt.started_at_ms + (attempt.latency_ms or 0)
+        was_accepted = attempt.http_status is not None and attempt.http_status < 300
+        first = f"accepted {describe_time(answered_at_ms)}" if was_accepted else "no verdict at first"
+        # WhatsApp's clock knows whole seconds only: it refused nothing before it had taken it.
+        parts = [first, f"refused later {describe_time(max(refused.at_ms, answered_at_ms))}"]
     why = ": ".join(part for part in (attempt.error_code, attempt.details) if part)
     if why:
         parts.append(why)

@@ -150,6 +150,25 @@ class History:
     decisions: tuple[DecisionRow, ...]
     receipts: tuple[ReceiptRow, ...] = ()
 
+    @property
+    def is_proven_duplicate(self) -> bool:
+        """It went out twice, and WhatsApp's receipts prove it."""
+        return any(decision.rule == "proven_duplicate" for decision in self.decisions)
+
+    @property
+    def provider_message_ids(self) -> tuple[str, ...]:
+        """Every id that WhatsApp has given it, in the order in which they are known."""
+        known = [attempt.provider_message_id for attempt in self.attempts]
+        known += [receipt.provider_message_id for receipt in self.receipts]
+        return tuple(dict.fromkeys(one for one in known if one))
+
+    def refused_later(self, attempt: AttemptRow) -> ReceiptRow | None:
+        """What said that a post failed after it was accepted, or None where that was not so."""
+        if attempt.outcome != "rejected":
+            return None
+        of_it = (one for one in self.receipts if one.attempt_id == attempt.id and one.rule != "noted")
+        return next((one for one in of_it if one.status is Receipt.FAILED), None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageFilter:
