@@ -279,6 +279,7 @@ def test_nothing_is_cut_on_a_terminal_however_narrow(wa: Wa, app: App, columns: 
         connection.execute("UPDATE tally SET n = 123456789")
         connection.execute("INSERT INTO tally SELECT id, 'failed', 'failed', 123456789 FROM instance")
     environment = clean_environment(wa.folder) | {"TERM": "xterm", "LANG": "C.UTF-8", "WA_DB": str(wa.db)}
+    environment.pop("COLUMNS", None)  # the terminal is asked
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with subprocess.Popen(
