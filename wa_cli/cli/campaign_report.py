@@ -49,6 +49,7 @@ LEDGER_COLUMNS: Final = (
     "recipient", "state", "reason", "details", "variant", "instance", "due_at", "sent_at", "delivered_at", "read_at",
     "error_code", "replied_at", "clicked_at", "opted_out_at", "attempts", "message_id",
 )  # fmt: skip
+MANY: Final = 200_000  # a look at so many takes seconds
 REPORT_COLUMNS: Final = ("section", "name", "measure", "value")
 
 
@@ -124,6 +125,12 @@ def export(
 
 
 def _read_deep(session: Session, name: str, run: str | None) -> View:
+    app = session.open_app()
+    found = app.reports.find_run(find_campaign(app, name), run)
+    if found is not None and found.first_message_id is not None and found.last_message_id is not None:
+        size = found.last_message_id - found.first_message_id + 1
+        if size >= MANY:
+            session.say(f"looking at each of {size:,} messages")
     view = read_view(session, name, run, is_deep=True)
     if view.figures is None:
         raise _nothing_sent(view.campaign)

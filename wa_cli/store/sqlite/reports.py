@@ -209,7 +209,8 @@ class _Lanes:
 class SqliteReports:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._left_out: dict[int, tuple[tuple[int, int], dict[str, int]]] = {}
+        self._left_out: dict[int, tuple[tuple[int, ...], dict[str, int]]] = {}
+        self._messages: dict[int, tuple[tuple[int, ...], int]] = {}
 
     # --- which campaign, which run ---
 
@@ -266,8 +267,8 @@ class SqliteReports:
     ) -> RunFigures:
         """Everything that a run has come to.
 
-        is_deep: look at every message, for what the counts cannot tell.  known: earlier figures, from which answers,
-        failures and sends are taken over: the rest costs milliseconds whatever the size.
+        is_deep: look at every message, for what the counts cannot tell.  known: earlier figures of the same run, from
+        which answers, failures and sends are taken over: the rest costs milliseconds whatever the size.
         """
         with self._database.read() as connection:
             values = _values(run)
@@ -277,7 +278,7 @@ class SqliteReports:
             queued = sum(count for state, _receipt, count in tally if state is State.QUEUED)
             held = queued if lanes.is_all_held else _count_waiting(connection, lanes.held)
             buckets = fill_buckets(tally, left_out, held=held)
-            (messages,) = connection.execute("SELECT count(*) FROM message WHERE run_id = ?", (run.id,)).fetchone()
+            messages = self._count_messages(connection, run)
             condition = OF_RUN if values["last"] - values["first"] + 1 == messages else OF_RUN_ALONE
             began_ms = _first_post_at(connection, condition, values, run)
             per_minute = _count_posts(connection, condition, values, since_ms=now_ms - MINUTE_MS)
@@ -319,17 +320,20 @@ class SqliteReports:
 
     def _read_left_out(self, connection: sqlite3.Connection, run: Run) -> dict[str, int]:
         """By reason; remembered for as long as nothing was added to the run."""
-        newest, messages = connection.execute(
-            """SELECT ifnull((SELECT max(id) FROM exclusion WHERE run_id = :run), 0),
-                ifnull((SELECT sum(n) FROM run_tally WHERE run_id = :run), 0)""",
-            {"run": run.id},
-        ).fetchone()
+        mark = _read_mark(connection, run)
         known = self._left_out.get(run.id)
-        if known is not None and known[0] == (newest, messages):
-            return known[1]
-        left_out = dict(connection.execute(LEFT_OUT, {"run": run.id}).fetchall())
-        self._left_out[run.id] = ((newest, messages), left_out)
-        return left_out
+        if known is None or known[0] != mark:
+            known = self._left_out[run.id] = (mark, dict(connection.execute(LEFT_OUT, {"run": run.id}).fetchall()))
+        return known[1]
+
+    def _count_messages(self, connection: sqlite3.Connection, run: Run) -> int:
+        """Counted one by one, not from the tally; remembered for as long as nothing was added to the run."""
+        mark = _read_mark(connection, run)
+        known = self._messages.get(run.id)
+        if known is None or known[0] != mark:
+            (count,) = connection.execute("SELECT count(*) FROM message WHERE run_id = ?", (run.id,)).fetchone()
+            known = self._messages[run.id] = (mark, count)
+        return known[1]
 
     # --- its ledger, line by line ---
 
@@ -378,6 +382,16 @@ def _values(run: Run) -> dict[str, Any]:
         "first": run.first_message_id or 1,
         "last": run.last_message_id or 0,
     }
+
+
+def _read_mark(connection: sqlite3.Connection, run: Run) -> tuple[int, ...]:
+    """What changes whenever somebody is added to a run: its newest exclusion and message, and the sum of its tally."""
+    newest, total = connection.execute(
+        """SELECT ifnull((SELECT max(id) FROM exclusion WHERE run_id = :run), 0),
+            ifnull((SELECT sum(n) FROM run_tally WHERE run_id = :run), 0)""",
+        {"run": run.id},
+    ).fetchone()
+    return newest, total, run.last_message_id or 0
 
 
 def _read_tally(connection: sqlite3.Connection, run: Run) -> list[tuple[State, Receipt | None, int]]:
