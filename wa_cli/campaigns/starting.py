@@ -12,7 +12,7 @@ from wa_cli.campaigns.templates import check_templates
 from wa_cli.domain.campaign import WEIGHTS, Campaign, CampaignState
 from wa_cli.domain.plan import DIGEST_SHOWN, parse_plan_id
 from wa_cli.errors import Conflict, NotFound, UsageError
-from wa_cli.services.planning import delay_of
+from wa_cli.services.planning import lane_spacing_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,7 +136,7 @@ def let_go(
         spec,
         instance_id=instance.id,
         quiet_by_zone={zone: encode_quiet(spec.quiet, name, spec.schedule.between) for zone, name in zones.items()},
-        delay_ms=delay_of(spec, int(planned.summary["queued"])),
+        delay_ms=lane_spacing_ms(spec, planned.summary),
         weight=WEIGHTS[spec.priority],
         limits=json.dumps(dict(spec.limits)) if spec.limits else None,
         shift_ms=shift_ms,

@@ -103,7 +103,8 @@ class PlanSummary:
 
     by_zone: (first, last) by zone name.  cost: by currency, as far as the rate file goes; unpriced: countries it lacks.
     shifted: messages that quiet hours moved.  warnings: what is worth a second look.  clashes: other campaigns that
-    send for the same instance at the same time, with how many people are in both.
+    send for the same instance at the same time, with how many people are in both.  spread_ms: between the messages that
+    fill a window, all zones together; 0 without a window to fill.
     """
 
     audience: int = 0
@@ -118,6 +119,7 @@ class PlanSummary:
     missing_fields: dict[str, int] = field(default_factory=dict)
     fallbacks: dict[str, int] = field(default_factory=dict)
     shifted: int = 0
+    spread_ms: int = 0
     canary: int = 0
     canary_until_ms: int | None = None
     cost: dict[str, float] = field(default_factory=dict)

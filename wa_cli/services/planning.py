@@ -236,6 +236,16 @@ def delay_of(spec: CampaignSpec, size: int) -> int:
     return spec.pacing.delay_ms or 0
 
 
+def lane_spacing_ms(spec: CampaignSpec, summary: Mapping[str, Any]) -> int:
+    """How far apart messages leave at least, so that late ones come as they were spread and not all at once, in ms.
+
+    Jitter moves neighbours towards each other, and those that are on time leave when they are due: so the spacing of
+    the plan less its jitter, but no less than half of it.
+    """
+    planned = delay_of(spec, int(summary["queued"])) or int(summary.get("spread_ms", 0))
+    return int(planned * max(1.0 - spec.pacing.jitter, 0.5))
+
+
 # --- who -------------------------------------------------------------------------------------------------------------
 
 
@@ -493,6 +503,9 @@ class _Planner:
             if first is not None:
                 heapq.heappush(heap, (float(start), order, zone, first))
                 order += 1
+        rate = sum(1 / gap for gap in gaps.values() if gap)
+        if rate:
+            summary.spread_ms = min(summary.spread_ms or int(1 / rate), int(1 / rate))
         moved: set[int] = set()
         spacing = float(delay_of(spec, summary.audience))
         while heap:
