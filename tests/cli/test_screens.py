@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.cells import cell_len
 
+from tests.ledger import Ledger, number
 from tests.processes import clean_environment
 from wa_cli.cli.session import clean_text, fold
 from wa_cli.cli.table import layout
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Wa
+    from wa_cli.bootstrap import App
 
 HEADERS = ("#", "ID", "TO", "SCHEDULED", "ERROR", "WHY", "TEXT")
 KEEP = (0, 1, 2, 3, 4)
@@ -130,3 +132,25 @@ def test_no_character_there_is_can_steer_a_terminal() -> None:
     ]
     assert not [sign for sign in steering if sign.isprintable()]  # such a line would be passed as it is
     assert clean_text("…".join(["+65", "0001", *steering[:500]])).isprintable()
+
+
+@pytest.mark.parametrize("command", [("watch",), ("campaign", "watch", "spring-sale")])
+def test_a_user_who_listens_gets_a_line_per_change_on_a_terminal_too(
+    command: tuple[str, ...], wa: Wa, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WA_ACCESSIBLE=1: nothing is drawn over, since a screen reader would begin anew each second."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    ledger = Ledger(app.database, now_ms=app.clock.wall_ms())
+    ledger.start_run()
+    ledger.add(number(1), ledger.add_batch())
+    monkeypatch.setenv("WA_ACCESSIBLE", "1")
+    terminal = Terminal()
+    with contextlib.redirect_stdout(terminal):
+        wa(*command, "--count", "1")
+    (line,) = terminal.getvalue().splitlines()
+    assert "1 queued" in line
+    assert "\x1b" not in line

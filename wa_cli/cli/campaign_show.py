@@ -110,7 +110,7 @@ def watch(
     session = session_of(context)
     seconds = max(parse_duration_flag(every, "--every"), 0.1)
     try:
-        if sys.stdout.isatty() and not session.json and not style_of(session).is_spoken:
+        if sys.stdout.isatty() and not session.json and not session.is_spoken:
             view = _redraw(session, name, run, seconds=seconds, count=count)
         else:
             view = _follow(session, name, run, seconds=seconds, count=count)
@@ -135,7 +135,7 @@ def exit_code_of(view: View) -> int:
 
 
 def style_of(session: Session) -> Style:
-    return detect_style(is_spoken=session.settings.text("WA_ACCESSIBLE") == "1")
+    return detect_style(is_spoken=session.is_spoken)
 
 
 class _Looks:

@@ -16,7 +16,8 @@ DRAW_EVERY: Final = 0.1
 class ProgressLine:
     """Counts towards a total.  `note` counts by outcome, `advance` plainly, `set` from outside."""
 
-    def __init__(self, what: str, total: int, *, is_quiet: bool) -> None:
+    def __init__(self, what: str, total: int, *, is_quiet: bool, has_bar: bool = True) -> None:
+        """has_bar: False for lines on a terminal, too."""
         self._what = what
         self._total = total
         self._done = 0
@@ -25,7 +26,7 @@ class ProgressLine:
         self._drawn_at = self._began_at = time.monotonic()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        if not is_quiet and sys.stderr.isatty():
+        if not is_quiet and has_bar and sys.stderr.isatty():
             self._start_bar()
 
     def advance(self, count: int = 1) -> None:

@@ -147,7 +147,12 @@ class Session:
         """A bar on a terminal, a line every ten seconds elsewhere."""
         from wa_cli.cli.progress import ProgressLine
 
-        return ProgressLine(what, total, is_quiet=self.quiet or self.json)
+        return ProgressLine(what, total, is_quiet=self.quiet or self.json, has_bar=not self.is_spoken)
+
+    @property
+    def is_spoken(self) -> bool:
+        """Whether the user listens to the screen (WA_ACCESSIBLE=1): no plots, and nothing is drawn over."""
+        return self.settings.text("WA_ACCESSIBLE") == "1"
 
     # --- questions ---
 

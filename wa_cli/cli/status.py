@@ -89,7 +89,7 @@ def watch(
     session = session_of(context)
     seconds = max(parse_duration_flag(every, "--every"), 0.1)
     try:
-        if sys.stdout.isatty() and not session.json:
+        if sys.stdout.isatty() and not session.json and not session.is_spoken:
             _redraw(session, seconds=seconds, count=count)
         else:
             _follow(session, seconds=seconds, count=count)
