@@ -193,6 +193,27 @@ def test_an_id_that_cannot_be_meant_is_refused_before_anybody_is_asked() -> None
     assert server.connections == 0
 
 
+def test_a_list_that_goes_round_in_a_circle_is_left_at_once() -> None:
+    told, server = read(answering({"data": [ROW], "paging": {"cursors": {"after": "same"}, "next": "more"}}))
+    assert isinstance(told, Temporary)
+    assert len(server.requests) == 2
+
+
+def test_a_redirect_is_not_followed() -> None:
+    """Promise P11: the token goes nowhere else."""
+
+    async def scenario() -> None:
+        async with ScriptedServer(answering({"data": [ROW]})) as elsewhere:
+            place = f"http://127.0.0.1:{elsewhere.port}/v25.0/{ACCOUNT}/message_templates"
+            async with ScriptedServer(answering({"data": []}, 302, headers=(("Location", place),))) as server:
+                url = f"http://127.0.0.1:{server.port}/v25.0/{NUMBER}/messages"
+                with pytest.raises(Temporary):
+                    await asyncio.to_thread(fetch_templates, url, TOKEN, business_account_id=ACCOUNT)
+            assert elsewhere.connections == 0
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("how", ["hang", "reset", "giant", "closed"])
 def test_an_answer_that_does_not_come_may_come_later(how: str) -> None:
     async def script(exchange: Exchange) -> None:

@@ -110,3 +110,22 @@ def test_a_template_is_held_until_the_platform_calls_it_approved_again(
     assert changes.lifted == (("sale", "en_US"),)
     assert store.find(1, "sale", now_ms=NOW + 3_000)[0].held_reason is None
     assert store.find(1, "order", now_ms=NOW + 3_000)[0].held_reason == "132015 paused"
+
+
+def test_what_came_back_after_the_reading_began_is_younger_than_the_reading(
+    store: SqliteTemplates, database: Database
+) -> None:
+    hold(database, SALE, at_ms=NOW + 5)
+    assert store.replace(1, [SALE], now_ms=NOW).lifted == ()
+    assert store.find(1, "sale", now_ms=NOW + 5)[0].held_reason == "132015 paused"
+
+
+def test_each_instance_has_templates_of_its_own(store: SqliteTemplates, database: Database) -> None:
+    with database.write() as connection:
+        connection.execute("INSERT INTO instance (id, name, transport, created_at) VALUES (2, 'b', 'cloud_api', 0)")
+    store.replace(1, [SALE], now_ms=NOW)
+    store.replace(2, [ORDER], now_ms=NOW)
+    assert store.list_all(1, now_ms=NOW) == [SALE]
+    assert store.find(2, "sale", now_ms=NOW) == []
+    store.replace(1, [], now_ms=NOW)
+    assert store.list_all(2, now_ms=NOW) == [ORDER]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wa_cli.domain.bounded_jinja import Workshop
 from wa_cli.domain.campaign import MessageSpec
 from wa_cli.domain.message import (
     Media,
@@ -48,6 +49,10 @@ def refusal(text: str, **options: Any) -> UsageError:
 def test_a_field_is_found_under_every_spelling_of_its_name(written: str) -> None:
     """Issue 5, point 2."""
     assert fill("Hi {{ First_Name }}!", {written: "Ada"}) == "Hi Ada!"
+
+
+def test_of_two_spellings_the_first_that_holds_something_counts() -> None:
+    assert fill("{{ name }}", {"Name ": " ", "NAME": "Ada", "Name": "Eva"}) == "Ada"
 
 
 @pytest.mark.parametrize("value", ["", "  ", "\n\t", "\u200b", "\u00a0"])
@@ -190,7 +195,8 @@ ESCAPES = [
     "{{ ['{0.__class__}', name] | map('format') | list }}",
     "{{ name | map(attribute='__class__') | list }}",
     "{{ name.format }}",
-    "{{ self }}{{ self.__init__.__globals__ }}",
+    "{{ self.__init__.__globals__ }}",
+    "{{ SELF }}{% if 1 %}{% endif %}",
     "{{ self._TemplateReference__context }}",
     "{{ cycler.__init__.__globals__.os }}",
     "{{ lipsum.__globals__['os'] }}",
@@ -229,13 +235,19 @@ ESCAPES = [
 @pytest.mark.parametrize("language", ["plain", "jinja"])
 def test_no_way_out_of_the_bounds_is_taken(text: str, language: str) -> None:
     """Fault 77: escapes and bombs are refused when they are read, before anybody's fields are there."""
-    one = filler(text, language=language)
-    if one.mistakes:
-        with pytest.raises(UsageError):
-            one.check()
-        return
-    with pytest.raises(MissingField):  # names that mean something elsewhere are fields like any other here
-        one.fill(0, {})
+    with pytest.raises(UsageError):
+        filler(text, language=language).check()
+
+
+@pytest.mark.parametrize("name", ["config", "request", "range", "lipsum", "cycler", "loop", "_", "__class__"])
+@pytest.mark.parametrize("language", ["plain", "jinja"])
+def test_names_that_mean_something_elsewhere_are_fields_like_any_other(name: str, language: str) -> None:
+    """Fault 77."""
+    text = f"{{{{ {name} }}}}{'{% if 1 %}{% endif %}' if language == 'jinja' else ''}"
+    with pytest.raises(MissingField) as caught:
+        fill(text, {}, language=language)
+    assert caught.value.name == name
+    assert fill(text, {name: "own"}, language=language) == "own"
 
 
 @pytest.mark.parametrize(
@@ -266,8 +278,27 @@ def test_plain_words_do_not_grow_without_end_either() -> None:
         fill("{{ x }}" * 1000, {"x": "a" * 60_000})
 
 
-def test_a_long_program_is_refused() -> None:
+def test_a_long_program_is_refused_and_so_are_long_fields_in_one() -> None:
+    with pytest.raises(CannotFill):
+        fill("{% if 1 %}{{ x[0] }}{% endif %}", {"x": "a" * 20_000}, language="jinja")
     assert "characters" in refusal("{% if a %}" + "x" * 20_000 + "{% endif %}", language="jinja").message
+
+
+PIECES = st.sampled_from(
+    [
+        *("{{ a }}", "{{ b | upper }}", "{{- a | trim -}}", '{{ c | default("x") | title }}', "{{a|lower}}"),
+        *(" ", "\n", "word", "{# note #}\n", "{% raw %}{{ a }}{% endraw %}", "{a}", "*", "é😀"),
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=8), st.text(alphabet="aB -'é", min_size=1).filter(str.strip), st.booleans())
+def test_plain_words_say_what_jinja_would_say(pieces: list[str], value: str, has_third: bool) -> None:
+    text = "".join(pieces)
+    fields = {"a": value, "b": "bé"} | ({"c": value} if has_third else {})
+    workshop = Workshop()
+    program = workshop.make_program(workshop.parse(text), {}, length=len(text), is_link=False)
+    assert fill(text, fields) == program.fill(fields, set())
 
 
 # --- every kind of message ---
@@ -323,12 +354,14 @@ def test_a_template_gets_its_parameters_header_and_buttons() -> None:
     [
         ("see https://x.org/{{ v }}", "see https://x.org/a%20b&c"),
         ("see https://x.org/?q={{ v }}&r={{ v }}", "see https://x.org/?q=a%20b%26c&r=a%20b%26c"),
+        ("https://x.org/{{ w }}", "https://x.org/100%25%20%C3%BC%20"),
+        ('https://x.org/{{ x | default("b c") }}', "https://x.org/b%20c"),
         ("https://x.org {{ v }}", "https://x.org a b&c"),
         ("{{ v }}", "a b&c"),
     ],
 )
 def test_a_value_within_an_address_is_encoded(text: str, said: str) -> None:
-    assert fill(text, {"v": "a b&c"}) == said
+    assert fill(text, {"v": "a b&c", "w": "100% ü%20"}) == said
 
 
 # --- links ---

@@ -248,6 +248,8 @@ def _guard(tree: nodes.Template) -> frozenset[str]:
                 raise explain_constant(constant)
         elif isinstance(node, nodes.Name):
             node.name = normalise_name(node.name)
+            if node.name == "self":  # Jinja's own word for the text
+                raise Mistake(node.lineno, "a field cannot be called self here", "give it another name")
         elif isinstance(node, nodes.Filter) and node.name not in known:
             raise Mistake(node.lineno, f"there is no filter '{show_text(node.name)}'", hint)
         elif isinstance(node, nodes.Filter) and node.node is None:
