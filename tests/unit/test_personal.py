@@ -154,6 +154,14 @@ def test_a_mistake_names_its_variant_and_its_part() -> None:
         one.fill(0, {})
 
 
+def test_a_variable_of_another_program_is_sent_as_it_stands_and_warned_of() -> None:
+    one = filler("Hi {First name}, {{ name }} {{name}} {% raw %}{{ x }}{% endraw %} {} {1} { a b c! }")
+    one.check()
+    assert one.warnings == (
+        "the message, text: {First name} is sent as it stands; a variable is written {{ first_name }}",
+    )
+
+
 def test_a_value_for_everybody_that_holds_braces_is_a_mistake() -> None:
     assert "greeting" in refusal("x", variables=[("greeting", "Hi {{ name }}")]).message
     assert "name" in refusal("x", fallbacks=[("name", "{% if %}")]).message

@@ -128,7 +128,7 @@ def plan(
         inputs={**read_inputs(app, campaign, spec), "options": dict(options or {})},
         occurrence=turn.key,
         run_id=run.id if run else None,
-        warnings=templates.warnings,
+        warnings=(*templates.warnings, *pieces.filler.warnings),
         now_ms=now_ms,
         on_progress=on_progress,
     )

@@ -50,7 +50,7 @@ def validate(app: App, word: str) -> Validity:
     checks: tuple[Callable[[], object], ...] = (
         lambda: app.find_instance(spec.instance),
         lambda: next_turn(app, spec),
-        lambda: assemble_pieces(app, campaign, spec, Turn(), now_ms=now_ms),
+        lambda: warnings.extend(assemble_pieces(app, campaign, spec, Turn(), now_ms=now_ms).filler.warnings),
         *(partial(_look_at, app, campaign, source, warnings) for source in _sources_of(spec)),
     )
     for check in checks:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 PLAIN: Final = "plain"
 JINJA: Final = "jinja"
 NAMES_REMEMBERED: Final = 10_000
+_ONE_BRACE: Final = re.compile(r"(?<!\{)\{ ?([A-Za-z][\w ]{0,39}?) ?\}(?!\})")
 
 
 class Filler:
@@ -63,6 +64,7 @@ class Filler:
         self._fallbacks = {normalise_name(name): value for name, value in fallbacks}
         self._names: dict[str, str] = {}
         self._mistakes: list[UsageError] = []
+        self._warnings: dict[str, None] = {}
         for what, values in (("variable", self._variables), ("fallback", self._fallbacks)):
             for name, value in values.items():
                 if re.search(r"\{\{|\{%", value):
@@ -94,6 +96,11 @@ class Filler:
     def mistakes(self) -> tuple[UsageError, ...]:
         """Everything that `check` would tell."""
         return tuple(self._mistakes)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is sent as it stands and looks like a variable of another program."""
+        return tuple(self._warnings)
 
     def fill(
         self,
@@ -157,7 +164,12 @@ class Filler:
 
         def take(what: str, text: str, *, is_link: bool = False) -> Part:
             try:
-                return compiler.compile(text, is_link=is_link)
+                part = compiler.compile(text, is_link=is_link)
+                for match in _ONE_BRACE.finditer(text):
+                    name = normalise_name(match[1])
+                    words = f"{owner}, {what}: {match[0]} is sent as it stands; a variable is written {{{{ {name} }}}}"
+                    self._warnings[words] = None
+                return part
             except Mistake as mistake:
                 line = f", line {mistake.line}" if "\n" in text.strip() else ""
                 self._note(f"{owner}, {what}{line}: {mistake.words}", mistake.hint)
