@@ -24,6 +24,20 @@ NAMES: Final = (
     "lease_after_commit",
     "resend_before_commit",
     "resend_after_commit",
+    "plan_lines_after_commit",
+    "plan_before_commit",
+    "plan_after_commit",
+    "apply_opened",
+    "take_back_after_commit",
+    "apply_before_commit",
+    "apply_after_commit",
+    "release_before_commit",
+    "release_after_commit",
+    "cancel_after_step",
+    "cancel_after_commit",
+    "occurrence_claimed",
+    "canary_before_commit",
+    "canary_after_commit",
 )
 
 _armed: dict[str, int] = {}

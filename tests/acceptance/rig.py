@@ -32,6 +32,23 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 60.0
 ROOT = Path(wa_cli.__file__).parents[1]
 KILLED = -signal.SIGKILL
+# Points inside the steps of a campaign, which `test_campaign_kill` visits.
+CAMPAIGN_CUTS = (
+    "plan_lines_after_commit",
+    "plan_before_commit",
+    "plan_after_commit",
+    "apply_opened",
+    "take_back_after_commit",
+    "apply_before_commit",
+    "apply_after_commit",
+    "release_before_commit",
+    "release_after_commit",
+    "cancel_after_step",
+    "cancel_after_commit",
+    "occurrence_claimed",
+    "canary_before_commit",
+    "canary_after_commit",
+)
 
 
 def number(index: int) -> str:

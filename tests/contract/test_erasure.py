@@ -26,7 +26,7 @@ from wa_cli.store.sqlite.events import open_event_turn
 from wa_cli.store.sqlite.failures import SqliteFailures
 from wa_cli.store.sqlite.owners import Owner
 from wa_cli.store.sqlite.people import SqlitePeople
-from wa_cli.store.sqlite.plans import drop_plan
+from wa_cli.store.sqlite.plans import SqlitePlans
 from wa_cli.store.sqlite.subgroups import SqliteSubgroups
 from wa_cli.store.sqlite.upkeep import SqliteUpkeep
 
@@ -344,8 +344,8 @@ def plan_for(world: World, *, is_applied: bool) -> int:
     connection = world.database.connection
     with world.database.write():
         connection.execute(
-            """INSERT OR IGNORE INTO campaign (id, name, folded_name, path, source, created_at, changed_at)
-            VALUES (1, 'sale', 'sale', 'sale.toml', '', 0, 0)"""
+            """INSERT OR IGNORE INTO campaign (id, name, folded_name, path, source, state, created_at, changed_at)
+            VALUES (1, 'sale', 'sale', 'sale.toml', '', 'running', 0, 0)"""
         )
         summary = {"audience": 2, "samples": [{"address": "+65…1", "words": WORDS}], "longest": {"words": WORDS}}
         plan_id = connection.execute(
@@ -402,8 +402,7 @@ def test_nothing_of_them_is_left_in_plans_and_the_ledgers_keep_their_lines(world
 
 def drop_plan_of(world: World, plan_id: int) -> None:
     """What planning anew does to a plan that was never let go."""
-    with world.database.write() as connection:
-        drop_plan(connection, plan_id)
+    SqlitePlans(world.database, world.owner).drop_plan(plan_id)
 
 
 def test_words_of_a_plan_that_is_gone_go_too_and_what_is_in_use_stays(world: World) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -102,7 +104,11 @@ def _digest(text: str) -> str:
 def _digest_file(path: Path) -> list[Any]:
     digest, lines = hashlib.sha256(), 0
     try:
-        with path.open("rb") as file:
+        # A pipe would be waited for, and what came out of it would be gone.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise UsageError(f"{path} is no file", hint="check the path in the campaign file", code="no_file")
             while block := file.read(1 << 20):
                 digest.update(block)
                 lines += block.count(b"\n")

@@ -117,14 +117,18 @@ def plan(
     Raises: UsageError for what could not be sent at all.
     """
     now_ms = app.clock.wall_ms()
-    app.intake.sweep_abandoned()
+    sweep(app)
     run = app.campaigns.find_run(campaign.id, turn.key)
     templates = check_templates(app, spec) if must_fit else look_at_templates(app, spec)
     pieces = assemble_pieces(app, campaign, spec, turn, templates=templates.stored, now_ms=now_ms)
+    for source in (*spec.audience.any_of, *spec.audience.all_of, *spec.audience.none_of):
+        if source.kind == "file":  # one that cannot be read at all says so before gigabytes of it are digested
+            next(read_audience(app, campaign, source), None)
     return make_plan(
         pieces,
         campaign,
         spec,
+        # Before it is read: what changes meanwhile makes the plan one that no longer fits.
         inputs={**read_inputs(app, campaign, spec), "options": dict(options or {})},
         occurrence=turn.key,
         run_id=run.id if run else None,
@@ -132,6 +136,13 @@ def plan(
         now_ms=now_ms,
         on_progress=on_progress,
     )
+
+
+def sweep(app: App) -> None:
+    """Take out what processes that died half-way through a plan, or through letting one go, have left."""
+    app.applying.sweep()
+    app.plans.sweep()
+    app.intake.sweep_abandoned()
 
 
 def assemble_pieces(

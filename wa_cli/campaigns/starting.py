@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from wa_cli.campaigns.drift import find_drift
 from wa_cli.campaigns.files import read_again
-from wa_cli.campaigns.planning import next_turn, with_options, zone_of_campaign
+from wa_cli.campaigns.planning import next_turn, sweep, with_options, zone_of_campaign
 from wa_cli.campaigns.templates import check_templates
 from wa_cli.domain.campaign import WEIGHTS, Campaign, CampaignState
 from wa_cli.domain.plan import DIGEST_SHOWN, parse_plan_id
@@ -50,7 +50,7 @@ def apply(
     Raises: Conflict when anything the plan was made from has changed, or its time has passed; UsageError for a template
     that would not be taken any more.  Nothing is queued then.
     """
-    app.intake.sweep_abandoned()
+    sweep(app)
     campaign, spec = read_again(app, campaign, actor=actor)
     drift = find_drift(app, campaign, spec, planned)
     if drift:

@@ -6,21 +6,24 @@ The daemon and a drain do this; every step is safe to be tried by several proces
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from wa_cli.campaigns.files import read_kept
-from wa_cli.campaigns.planning import Turn, find_occurrence, plan
+from wa_cli.campaigns.planning import Turn, find_occurrence, plan, zone_of_campaign
 from wa_cli.campaigns.standing import read_outcomes
 from wa_cli.campaigns.starting import let_go
 from wa_cli.domain.campaign import Campaign, CampaignState
 from wa_cli.domain.stopping import Stopped, decode_outcomes, judge_outcomes
-from wa_cli.errors import UsageError, WaError
+from wa_cli.errors import NotFound, UsageError, WaError
 
 if TYPE_CHECKING:
     from wa_cli.bootstrap import App
     from wa_cli.domain.campaign import CampaignSpec, Run
+    from wa_cli.domain.recurrence import Occurrence
 
 OURSELVES: Final = "wa"
+RECALL_MS: Final = 2 * 86_400_000  # before a wall time, whatever its zone does to it
 log = logging.getLogger("wa.campaigns")
 
 
@@ -31,6 +34,7 @@ def look_after(app: App) -> int:
     what has begun and what has ended.
     """
     steps = 0
+    app.applying.sweep()
     for run_id in app.campaigns.find_left_over():
         steps += app.campaigns.cancel_waiting(run_id, now_ms=app.clock.wall_ms()) > 0
     for campaign in app.campaigns.list_active():
@@ -50,26 +54,37 @@ def _look_after_one(app: App, campaign: Campaign) -> int:
     for run in app.campaigns.list_runs(campaign.id):
         if run.state == "running":
             steps += _look_after_run(app, app.campaigns.read(campaign.id), spec, run, now_ms=now_ms)
-    return steps
+    return steps + _settle(app, app.campaigns.read(campaign.id), spec, now_ms=now_ms)
 
 
 def _start_occurrences(app: App, campaign: Campaign, spec: CampaignSpec, *, now_ms: int) -> int:
     """Start the occurrence that is due, if one is; those before it that nobody started are missed."""
     from wa_cli.domain.timetable import judge_missed
 
+    steps = 0
+    for run in app.campaigns.find_given_up(campaign.id):
+        occurrence = _recall(app, spec, run.occurrence)
+        if occurrence is not None and judge_missed(
+            occurrence.at_ms, now_ms, spec.schedule.missed, spec.schedule.grace_ms
+        ):
+            if app.campaigns.claim_again(run.id):
+                steps += 1
+                _send_occurrence(app, campaign, spec, Turn(key=occurrence.key, occurrence=occurrence))
+        else:
+            app.campaigns.note_run_ended(run.id, state="missed", now_ms=now_ms)
+            log.warning("campaign %s: the occurrence of %s was missed", campaign.name, run.occurrence)
     due_at_ms = campaign.next_occurrence_at_ms
     if due_at_ms is None or due_at_ms > now_ms:
-        return 0
-    steps = 0
+        return steps
     occurrence = find_occurrence(app, spec, after_ms=due_at_ms - 1)
     while occurrence is not None and occurrence.at_ms <= now_ms:
         following = find_occurrence(app, spec, after_ms=occurrence.at_ms)
         is_latest = following is None or following.at_ms > now_ms
         may_send = is_latest and judge_missed(occurrence.at_ms, now_ms, spec.schedule.missed, spec.schedule.grace_ms)
-        run = app.campaigns.claim_occurrence(
+        run_of_it = app.campaigns.claim_occurrence(
             campaign.id, occurrence.key, state="planning" if may_send else "missed", now_ms=now_ms
         )
-        if run is not None:
+        if run_of_it is not None:
             steps += 1
             if may_send:
                 _send_occurrence(app, campaign, spec, Turn(key=occurrence.key, occurrence=occurrence))
@@ -80,18 +95,31 @@ def _start_occurrences(app: App, campaign: Campaign, spec: CampaignSpec, *, now_
     return steps
 
 
+def _recall(app: App, spec: CampaignSpec, key: str) -> Occurrence | None:
+    """The occurrence of that key, from the campaign's rule."""
+    wall = datetime.fromisoformat(key).replace(tzinfo=zone_of_campaign(app, spec))
+    after_ms = round(wall.timestamp() * 1000) - RECALL_MS
+    occurrence = find_occurrence(app, spec, after_ms=after_ms)
+    while occurrence is not None and occurrence.key < key:
+        occurrence = find_occurrence(app, spec, after_ms=occurrence.at_ms)
+    return occurrence if occurrence is not None and occurrence.key == key else None
+
+
 def _send_occurrence(app: App, campaign: Campaign, spec: CampaignSpec, turn: Turn) -> None:
+    """Plan an occurrence that was claimed, and let it go.  What hinders it for now is tried again within its grace."""
+    run = app.campaigns.find_run(campaign.id, turn.key)
+    assert run is not None
     try:
         # What was read of the templates may be old: the platform itself says what it takes now.
         planned, _summary = plan(app, campaign, spec, turn, must_fit=False)
-    except UsageError as error:
+        let_go(app, campaign, spec, planned, shift_ms=0, actor=OURSELVES)
+    except (UsageError, NotFound) as error:
         # Nobody to send it to is no fault of the next occurrence: it is written down, and the calendar goes on.
-        run = app.campaigns.find_run(campaign.id, turn.key)
-        if run is not None:
-            app.campaigns.note_run_ended(run.id, state="finished", now_ms=app.clock.wall_ms())
+        app.campaigns.note_run_ended(run.id, state="finished", now_ms=app.clock.wall_ms())
         log.warning("campaign %s, %s: nothing was sent: %s", campaign.name, turn.key, error.message)
-        return
-    let_go(app, campaign, spec, planned, shift_ms=0, actor=OURSELVES)
+    except WaError as error:
+        app.campaigns.give_up(run.id)
+        log.warning("campaign %s, %s: not started yet: %s", campaign.name, turn.key, error.message)
 
 
 def _look_after_run(app: App, campaign: Campaign, spec: CampaignSpec, run: Run, *, now_ms: int) -> int:
@@ -111,9 +139,9 @@ def _look_after_run(app: App, campaign: Campaign, spec: CampaignSpec, run: Run, 
             return 1
         if _judge_canary(app, campaign, spec, run, now_ms=now_ms):
             return 1
-    is_open = any(counts.get((state, ""), 0) for state in ("queued", "sending"))
-    if not is_open:
-        return _end_run(app, campaign, spec, run, now_ms=now_ms)
+    if not any(state in ("queued", "sending") for state, _receipt in counts):
+        app.campaigns.note_run_ended(run.id, state="finished", now_ms=now_ms)
+        return 1
     first_due_ms = app.campaigns.read_first_due_ms(run.id)
     if campaign.state is CampaignState.SCHEDULED and first_due_ms is not None and first_due_ms <= now_ms:
         return app.campaigns.step(
@@ -122,19 +150,20 @@ def _look_after_run(app: App, campaign: Campaign, spec: CampaignSpec, run: Run, 
     return 0
 
 
-def _end_run(app: App, campaign: Campaign, spec: CampaignSpec, run: Run, *, now_ms: int) -> int:
-    app.campaigns.note_run_ended(run.id, state="finished", now_ms=now_ms)
-    if campaign.state is CampaignState.PAUSED:
-        return 1
+def _settle(app: App, campaign: Campaign, spec: CampaignSpec, *, now_ms: int) -> int:
+    """Write down that a campaign has nothing left that waits."""
+    if campaign.state not in (CampaignState.RUNNING, CampaignState.SCHEDULED):
+        return 0
+    if any(run.state in ("planning", "running") for run in app.campaigns.list_runs(campaign.id)):
+        return 0
     goes_on = spec.is_recurring and campaign.next_occurrence_at_ms is not None
-    app.campaigns.step(
+    return app.campaigns.step(
         campaign.id,
         CampaignState.SCHEDULED if goes_on else CampaignState.FINISHED,
         actor=OURSELVES,
         reason="nothing of it waits any more",
         now_ms=now_ms,
     )
-    return 1
 
 
 def find_stop(

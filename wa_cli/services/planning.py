@@ -465,6 +465,8 @@ class _Planner:
                 on_progress("laying out", done)
             if stage == STAGE_CANARY and spec.canary is not None and summary.last_at_ms is not None:
                 not_before = summary.canary_until_ms = summary.last_at_ms + spec.canary.hold_ms
+        if not summary.queued:
+            self._refuse_all()
         if self._pieces.price:
             self._add_up_cost()
 
@@ -473,9 +475,16 @@ class _Planner:
         missing = ", ".join(self._summary.missing_fields)
         raise UsageError(
             f"nobody of the audience can be sent this: {reasons}",
-            hint=f"give the fields {missing} a value or a fallback" if missing else "`wa contact list` shows who may",
+            hint=self._advise(missing),
             code="nobody_left",
         )
+
+    def _advise(self, missing: str) -> str:
+        if missing:
+            return f"give the fields {missing} a value or a fallback"
+        if Reason.EXPIRED in self._summary.by_reason:
+            return "give a later `expires`, raise the limits, or choose a smaller audience"
+        return "`wa contact list` shows who may"
 
     def _moments(
         self,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from wa_cli.cuts import cut
 from wa_cli.domain.campaign import Campaign, CampaignChange, CampaignState, Run, may_step
+from wa_cli.domain.plan import format_plan_id
 from wa_cli.errors import Conflict, NotFound, Refused
-from wa_cli.store.sqlite.plans import drop_plan
+from wa_cli.store.sqlite.plans import forget_plan
 
 if TYPE_CHECKING:
     import sqlite3
@@ -81,10 +83,11 @@ class SqliteCampaigns:
             return [_campaign(row) for row in rows]
 
     def has_work(self) -> bool:
-        """Whether upkeep has anything to look at."""
+        """Whether upkeep has anything to look at, beginnings that somebody gave up included."""
         with self._database.read() as connection:
             row = connection.execute(
                 """SELECT EXISTS (SELECT 1 FROM campaign WHERE state IN ('scheduled', 'running', 'paused'))
+                    OR EXISTS (SELECT 1 FROM run WHERE owner IS NOT NULL)
                     OR EXISTS (SELECT 1 FROM run
                         JOIN run_tally AS t ON t.run_id = run.id AND t.state = 'queued' AND t.n > 0
                         WHERE run.state = 'cancelled')"""
@@ -122,7 +125,7 @@ class SqliteCampaigns:
             for (plan_id,) in connection.execute(
                 "SELECT id FROM plan WHERE campaign_id = ?", (campaign_id,)
             ).fetchall():
-                drop_plan(connection, plan_id)
+                forget_plan(connection, plan_id)
             connection.execute("DELETE FROM campaign WHERE id = ?", (campaign_id,))
 
     def step(
@@ -141,7 +144,12 @@ class SqliteCampaigns:
         Raises: Conflict for a step that there is not.
         """
         with self._database.write() as connection:
-            return step(connection, campaign_id, to, actor=actor, reason=reason, now_ms=now_ms, code=code)
+            if to in (CampaignState.RUNNING, CampaignState.SCHEDULED):
+                _check_whole(connection, campaign_id)
+            is_changed = step(connection, campaign_id, to, actor=actor, reason=reason, now_ms=now_ms, code=code)
+        if to is CampaignState.CANCELLED:
+            cut("cancel_after_step")
+        return is_changed
 
     def set_next_occurrence(self, campaign_id: int, at_ms: int | None) -> None:
         with self._database.write() as connection:
@@ -180,7 +188,7 @@ class SqliteCampaigns:
 
     def count_sending(self, run_id: int) -> int:
         """How many posts of a run are on their way at this moment."""
-        return self.count_run(run_id).get(("sending", ""), 0)
+        return sum(n for (state, _receipt), n in self.count_run(run_id).items() if state == "sending")
 
     def read_waiting_times(self, run_id: int) -> tuple[int, int] | None:
         """(first, last) due time of what waits of a run, or None.  Looks at every waiting message of its lanes."""
@@ -268,6 +276,7 @@ class SqliteCampaigns:
                     WHERE id > ? AND id <= ? AND run_id = ? AND state = 'queued'""",
                     (now_ms, after, last, run_id),
                 ).rowcount
+            cut("cancel_after_commit")
             after = last
             time.sleep(BREATH_SECONDS)
         return count
@@ -279,7 +288,8 @@ class SqliteCampaigns:
     def note_run_ended(self, run_id: int, *, state: str, now_ms: int) -> None:
         with self._database.write() as connection:
             connection.execute(
-                "UPDATE run SET state = ?, ended_at = ? WHERE id = ? AND ended_at IS NULL", (state, now_ms, run_id)
+                "UPDATE run SET state = ?, ended_at = ?, owner = NULL WHERE id = ? AND ended_at IS NULL",
+                (state, now_ms, run_id),
             )
 
     def claim_occurrence(self, campaign_id: int, occurrence: str, *, state: str, now_ms: int) -> Run | None:
@@ -288,19 +298,52 @@ class SqliteCampaigns:
             added = connection.execute(
                 "INSERT INTO run (campaign_id, occurrence, state, created_at, owner) VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT DO NOTHING",
-                (campaign_id, occurrence, state, now_ms, self._owner.token),
+                (campaign_id, occurrence, state, now_ms, self._owner.token if state == "planning" else None),
             )
-            return find_run(connection, campaign_id, occurrence) if added.rowcount else None
+            run = find_run(connection, campaign_id, occurrence) if added.rowcount else None
+        cut("occurrence_claimed")
+        return run
+
+    def claim_again(self, run_id: int) -> bool:
+        """Take over an occurrence whose beginning was given up.  False: another process was faster."""
+        with self._database.write() as connection:
+            return bool(
+                connection.execute(
+                    "UPDATE run SET owner = ? WHERE id = ? AND state = 'planning' AND owner IS NULL",
+                    (self._owner.token, run_id),
+                ).rowcount
+            )
+
+    def give_up(self, run_id: int) -> None:
+        """Leave the beginning of an occurrence to whoever looks next."""
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE run SET owner = NULL WHERE id = ? AND state = 'planning' AND owner = ?",
+                (run_id, self._owner.token),
+            )
+
+    def find_given_up(self, campaign_id: int) -> list[Run]:
+        """Occurrences that somebody began to start and nobody is starting."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                f"SELECT {RUN_COLUMNS} FROM run WHERE campaign_id = ? AND state = 'planning' AND owner IS NULL"  # noqa: S608
+                " ORDER BY id",
+                (campaign_id,),
+            )
+            return [_run(row) for row in rows]
 
     def note_canary_judged(self, run_id: int, *, now_ms: int) -> int:
         """Let the rest of a run go after its sample.  Returns how many batches were held for that."""
         with self._database.write() as connection:
             connection.execute("UPDATE run SET canary_judged_at = ? WHERE id = ?", (now_ms, run_id))
-            return connection.execute(
+            released = connection.execute(
                 """UPDATE batch SET held_at = NULL, held_reason = NULL
                 WHERE run_id = ? AND held_at IS NOT NULL AND held_reason = 'canary'""",
                 (run_id,),
             ).rowcount
+            cut("canary_before_commit")
+        cut("canary_after_commit")
+        return released
 
 
 def step(
@@ -338,6 +381,12 @@ def step(
             campaign_id,
         ),
     )
+    if to is CampaignState.CANCELLED:  # what of it still waits is cancelled in steps, by whoever comes by
+        connection.execute(
+            """UPDATE run SET state = 'cancelled', ended_at = ?
+            WHERE campaign_id = ? AND state IN ('planning', 'running')""",
+            (now_ms, campaign_id),
+        )
     if is_paused or to is CampaignState.CANCELLED:
         connection.execute(
             """UPDATE batch SET held_at = ?, held_reason = ? WHERE run_id IN
@@ -346,6 +395,27 @@ def step(
         )
     _note_change(connection, campaign_id, campaign.state, to, actor=actor, reason=reason, now_ms=now_ms)
     return True
+
+
+def _check_whole(connection: sqlite3.Connection, campaign_id: int) -> None:
+    """Raises: Conflict while a new plan has replaced a part of what waits: nothing of it may leave like that."""
+    row = connection.execute(
+        """SELECT campaign.name, plan.id, plan.digest FROM run JOIN campaign ON campaign.id = run.campaign_id
+            LEFT JOIN plan ON plan.campaign_id = campaign.id AND plan.occurrence = run.occurrence
+                AND plan.applied_at IS NULL AND plan.finished_at IS NOT NULL
+        WHERE run.campaign_id = ? AND run.state = 'running'
+            AND EXISTS (SELECT 1 FROM batch WHERE batch.run_id = run.id AND batch.released_at IS NULL)
+        ORDER BY plan.id DESC LIMIT 1""",
+        (campaign_id,),
+    ).fetchone()
+    if row is not None:
+        name, plan_id, digest = row
+        again = "" if plan_id is None else f"`wa campaign apply {name} --plan {format_plan_id(plan_id, digest)}`, or "
+        raise Conflict(
+            f"a new plan of '{name}' has replaced only a part of what waits",
+            hint=f"{again}`wa campaign plan {name}` and apply that",
+            code="half_planned",
+        )
 
 
 def _let_go(connection: sqlite3.Connection, campaign_id: int, *, now_ms: int) -> None:

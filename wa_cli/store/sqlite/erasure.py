@@ -223,7 +223,11 @@ def _check_quiet(connection: sqlite3.Connection, contact_id: int) -> None:
 
 
 def _check_not_queueing(connection: sqlite3.Connection) -> None:
-    if connection.execute("SELECT 1 FROM batch WHERE released_at IS NULL LIMIT 1").fetchone():
+    # A new plan of a campaign that was cut short is nobody's: its messages are there, and stay.
+    if connection.execute(
+        """SELECT 1 FROM batch WHERE released_at IS NULL
+            AND (run_id IS NULL OR run_id IN (SELECT id FROM run WHERE owner IS NOT NULL)) LIMIT 1"""
+    ).fetchone():
         raise Temporary(
             "another process is queueing messages at this moment, so nothing was erased",
             hint="run the same command again when it has ended",

@@ -212,9 +212,14 @@ class SqliteIntake:
         return batch_id
 
     def sweep_abandoned(self) -> None:
-        """Take out what a process that died half-way through a long enqueue left: none of it could be sent yet."""
+        """Take out what a process that died half-way through a long enqueue left: none of it could be sent yet.
+
+        What a plan of a campaign left is swept by `SqliteApplying.sweep`, which knows its ledger.
+        """
         with self._database.read() as connection:
-            unreleased = connection.execute("SELECT id, owner FROM batch WHERE released_at IS NULL").fetchall()
+            unreleased = connection.execute(
+                "SELECT id, owner FROM batch WHERE released_at IS NULL AND run_id IS NULL"
+            ).fetchall()
         for batch_id, owner in unreleased:
             if owner != self._owner.peek() and not is_alive(self._database.path, owner):
                 self._remove_batch(batch_id, owner)

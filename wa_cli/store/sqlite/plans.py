@@ -9,13 +9,15 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from wa_cli.cuts import cut
 from wa_cli.domain.message import content_hash
 from wa_cli.domain.plan import Plan
-from wa_cli.errors import NotFound
+from wa_cli.errors import Conflict, NotFound
 from wa_cli.store.sqlite.audiences import DROP_PEOPLE, MAKE_PEOPLE, Gathering, match_contacts
 from wa_cli.store.sqlite.bulk import insert_rows
 from wa_cli.store.sqlite.database import rename_error
 from wa_cli.store.sqlite.leases import fold_log
+from wa_cli.store.sqlite.owners import is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +29,17 @@ if TYPE_CHECKING:
 # Between two transactions of a long plan the file is free for this long, since SQLite does not queue those who wait.
 BREATH_SECONDS: Final = 0.002
 
+LINES_AT_ONCE: Final = 2_000
+# Numbers of plans that have lines and need none: they are gone, or have become messages.  Steps from one number to the
+# next along the index.
+FIND_IDLE_LINES: Final = """
+    WITH RECURSIVE known (id) AS (
+        SELECT min(plan_id) FROM plan_line
+        UNION ALL
+        SELECT (SELECT min(plan_id) FROM plan_line WHERE plan_id > known.id) FROM known WHERE known.id IS NOT NULL)
+    SELECT id FROM known WHERE id IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM plan WHERE plan.id = known.id AND plan.applied_at IS NULL)
+"""
 PLAN_COLUMNS: Final = "id, campaign_id, occurrence, digest, source, inputs, summary, created_at, applied_at"
 
 
@@ -104,19 +117,25 @@ class SqlitePlans:
     def open_plan(
         self, campaign_id: int, *, occurrence: str, source: str, inputs: Mapping[str, Any], now_ms: int
     ) -> int:
-        """Begin a plan; plans of the campaign that were never let go are forgotten.  Returns its number."""
+        """Begin a plan; plans of the campaign that were never let go are forgotten.  Returns its number.
+
+        One that another process is making, or letting go, at this moment stays.
+        """
         with self._database.write() as connection:
-            for (plan_id,) in connection.execute(
-                "SELECT id FROM plan WHERE campaign_id = ? AND occurrence = ? AND applied_at IS NULL",
+            for plan_id, owner in connection.execute(
+                "SELECT id, owner FROM plan WHERE campaign_id = ? AND occurrence = ? AND applied_at IS NULL",
                 (campaign_id, occurrence),
             ).fetchall():
-                drop_plan(connection, plan_id)
+                if owner is None or owner == self._owner.peek() or not is_alive(self._database.path, owner):
+                    forget_plan(connection, plan_id)
             cursor = connection.execute(
                 """INSERT INTO plan (campaign_id, occurrence, source, inputs, created_at, owner)
                 VALUES (?, ?, ?, ?, ?, ?)""",
                 (campaign_id, occurrence, source, json.dumps(inputs), now_ms, self._owner.token),
             )
-            return int(cursor.lastrowid or 0)
+            opened = int(cursor.lastrowid or 0)
+        self.forget_lines()
+        return opened
 
     def store_contents(self, encoded: Sequence[str]) -> list[int]:
         """The ids of these contents, in their order; one transaction."""
@@ -151,6 +170,7 @@ class SqlitePlans:
                     for line in lines
                 ],
             )
+        cut("plan_lines_after_commit")
         fold_log(self._database)
         time.sleep(BREATH_SECONDS)
 
@@ -158,6 +178,12 @@ class SqlitePlans:
         self, plan_id: int, *, parts: Sequence[Part], digest: str, summary: Mapping[str, Any], now_ms: int
     ) -> Plan:
         with self._database.write() as connection:
+            if connection.execute("SELECT 1 FROM plan WHERE id = ?", (plan_id,)).fetchone() is None:
+                raise Conflict(
+                    "this plan was forgotten while it was made: its campaign is gone",
+                    hint="`wa campaign list` shows which there are",
+                    code="no_plan",
+                )
             connection.executemany(
                 "INSERT INTO plan_part (plan_id, part, stage, variant, zone) VALUES (?, ?, ?, ?, ?)",
                 [(plan_id, number, part.stage, part.variant, part.zone) for number, part in enumerate(parts)],
@@ -166,11 +192,47 @@ class SqlitePlans:
                 "UPDATE plan SET digest = ?, summary = ?, finished_at = ?, owner = NULL WHERE id = ?",
                 (digest, json.dumps(summary), now_ms, plan_id),
             )
-            return _read_plan(connection, plan_id)
+            plan = _read_plan(connection, plan_id)
+            cut("plan_before_commit")
+        cut("plan_after_commit")
+        return plan
 
     def drop_plan(self, plan_id: int) -> None:
+        """Forget a plan.  From the first transaction on it cannot be let go."""
         with self._database.write() as connection:
-            drop_plan(connection, plan_id)
+            forget_plan(connection, plan_id)
+        self.forget_lines()
+
+    def sweep(self) -> None:
+        """Forget what processes that died while they planned have left; a whole plan stays, for it can be let go."""
+        with self._database.read() as connection:
+            owned = connection.execute("SELECT id, owner FROM plan WHERE owner IS NOT NULL").fetchall()
+        for plan_id, owner in owned:
+            if owner == self._owner.peek() or is_alive(self._database.path, owner):
+                continue
+            with self._database.write() as connection:
+                connection.execute(
+                    "UPDATE plan SET owner = NULL WHERE id = ? AND owner = ? AND finished_at IS NOT NULL",
+                    (plan_id, owner),
+                )
+                if connection.execute("SELECT 1 FROM plan WHERE id = ? AND owner = ?", (plan_id, owner)).fetchone():
+                    forget_plan(connection, plan_id)
+        self.forget_lines()
+
+    def forget_lines(self) -> None:
+        """Remove the lines of plans that are gone, or have been let go, some thousand a transaction."""
+        with self._database.read() as connection:
+            idle = [plan_id for (plan_id,) in connection.execute(FIND_IDLE_LINES)]
+        for plan_id in idle:
+            gone = LINES_AT_ONCE
+            while gone == LINES_AT_ONCE:
+                with self._database.write() as connection:
+                    gone = connection.execute(
+                        "DELETE FROM plan_line WHERE id IN (SELECT id FROM plan_line WHERE plan_id = ? LIMIT ?)",
+                        (plan_id, LINES_AT_ONCE),
+                    ).rowcount
+                fold_log(self._database)
+                time.sleep(BREATH_SECONDS)
 
     def find_plan(self, campaign_id: int, plan_id: int) -> Plan:
         """Raises: NotFound for a plan that is not this campaign's, or was never finished."""
@@ -236,7 +298,8 @@ def _plan(row: tuple[Any, ...]) -> Plan:
     )
 
 
-def drop_plan(connection: sqlite3.Connection, plan_id: int) -> None:
-    for table in ("plan_line", "plan_part", "link"):
+def forget_plan(connection: sqlite3.Connection, plan_id: int) -> None:
+    """Take a plan out; its lines, which may be a million, are left to `SqlitePlans.forget_lines`."""
+    for table in ("plan_part", "link"):
         connection.execute(f"DELETE FROM {table} WHERE plan_id = ?", (plan_id,))  # noqa: S608  # our own words
     connection.execute("DELETE FROM plan WHERE id = ?", (plan_id,))

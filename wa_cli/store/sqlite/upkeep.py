@@ -112,6 +112,46 @@ COUNTS: Final = """
     SELECT instance_id, state, ifnull(receipt, ''), count(*) FROM message GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 
+# A campaign's state against its runs, its pauses against what is held, and rows that nothing refers to any more.
+CAMPAIGN_RULES: Final = (
+    (
+        """SELECT DISTINCT campaign.name FROM campaign JOIN run ON run.campaign_id = campaign.id
+        WHERE run.state = 'running' AND campaign.state NOT IN ('scheduled', 'running', 'paused')""",
+        "has a run that goes on, and yet is not running",
+    ),
+    (
+        """SELECT DISTINCT campaign.name FROM campaign JOIN run ON run.campaign_id = campaign.id
+            JOIN batch ON batch.run_id = run.id
+        WHERE campaign.state IN ('paused', 'cancelled') AND run.state IN ('running', 'cancelled')
+            AND batch.released_at IS NOT NULL AND batch.held_at IS NULL""",
+        "is stopped, and yet not all of it is held",
+    ),
+    (
+        """SELECT DISTINCT campaign.name FROM campaign JOIN run ON run.campaign_id = campaign.id
+            JOIN batch ON batch.run_id = run.id AND batch.held_at IS NOT NULL
+        WHERE campaign.state IN ('scheduled', 'running') AND run.state = 'running' AND batch.held_reason <> 'canary'""",
+        "goes on, and yet a part of it is held",
+    ),
+    (
+        """SELECT DISTINCT campaign.name FROM message CROSS JOIN batch ON batch.id = message.batch_id
+            CROSS JOIN run ON run.id = message.run_id CROSS JOIN campaign ON campaign.id = run.campaign_id
+        WHERE message.run_id IS NOT NULL AND batch.run_id IS NOT NULL AND batch.run_id <> message.run_id""",
+        "has a message in a batch of another run",
+    ),
+    (
+        """SELECT DISTINCT campaign.name FROM message CROSS JOIN run ON run.id = message.run_id
+            CROSS JOIN campaign ON campaign.id = run.campaign_id
+        WHERE message.run_id IS NOT NULL AND
+            (run.first_message_id IS NULL OR message.id NOT BETWEEN run.first_message_id AND run.last_message_id)""",
+        "has a message outside the range of its run",
+    ),
+    (
+        """SELECT DISTINCT 'plan ' || plan_id FROM plan_part WHERE plan_id NOT IN (SELECT id FROM plan)
+        UNION SELECT DISTINCT 'plan ' || plan_id FROM link WHERE plan_id NOT IN (SELECT id FROM plan)""",
+        "is gone, and yet something of it is left",
+    ),
+)
+
 RECENT: Final = """
     SELECT ifnull(sum(outcome = 'accepted'), 0),
         ifnull(sum(outcome = 'accepted' AND started_at >= :hour), 0),
@@ -149,6 +189,7 @@ class SqliteUpkeep:
             self._check_people,
             self._check_tally,
             self._check_run_tally,
+            self._check_campaigns,
             self._check_contents,
         ):
             yield from self._survive(look)
@@ -232,6 +273,18 @@ class SqliteUpkeep:
         runs = sorted({row[0] for row in set(kept) ^ set(counted)})
         message = f"the counts of campaigns are not those of their messages: {_count_runs(runs)}"
         yield fail(STORE, "run_tally", message, RESTORE, exit_code=FIX_MACHINE)
+
+    def _check_campaigns(self) -> Iterator[Finding]:
+        """A campaign's state against its runs, and what is held against its pauses."""
+        findings = []
+        with self._database.read() as connection:
+            for statement, what in CAMPAIGN_RULES:
+                names = [str(row[0]) for row in connection.execute(statement).fetchmany(NAMED_AT_MOST)]
+                if names:
+                    message = f"{', '.join(names)} {what}"
+                    findings.append(fail(STORE, "campaigns", message, RESTORE, exit_code=FIX_MACHINE))
+            (campaigns,) = connection.execute("SELECT count(*) FROM campaign").fetchone()
+        yield from findings or [ok(STORE, "campaigns", f"the states of {campaigns} campaigns are those of their runs")]
 
     def _check_contents(self) -> Iterator[Finding]:
         damaged: list[int] = []
