@@ -8,6 +8,7 @@ import json
 import re
 import stat
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -293,3 +294,13 @@ def test_an_earlier_run_of_a_recurring_campaign_has_a_report_of_its_own(wa: Wa, 
     assert number(1) in wa("campaign", "export", "spring-sale", *run).out
     assert number(2) not in wa("campaign", "export", "spring-sale", *run).out
     assert number(2) in wa("campaign", "export", "spring-sale").out
+
+
+def test_the_file_of_a_campaign_comes_back_as_it_was_taken_in(wa: Wa, app: App) -> None:
+    """Issue 5, point 1: export; also when the file on the disk is gone."""
+    app.campaigns.create("gala", path="/gone/gala.toml", source='title = "Gala"\n', actor="tester", now_ms=1)
+    assert wa("campaign", "export", "gala", "--format", "toml").out == 'title = "Gala"\n'
+    assert wa("campaign", "export", "gala", "copy.toml").exit == 0
+    assert Path("copy.toml").read_text() == 'title = "Gala"\n'
+    assert wa("campaign", "export", "gala", "copy.toml").exit == 2  # it is there already
+    assert wa("campaign", "export", "gala", "--format", "toml", "--json").json()["text"] == 'title = "Gala"\n'

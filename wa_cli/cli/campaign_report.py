@@ -88,7 +88,10 @@ def export(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Where to; without it, or with -, stdout.")] = "-",
     run: RunOption = None,
     format: Annotated[
-        str | None, typer.Option("--format", metavar="csv|jsonl", help="csv or jsonl; by the file's name otherwise.")
+        str | None,
+        typer.Option(
+            "--format", metavar="csv|jsonl|toml", help="By the file's name otherwise; toml is the campaign's file."
+        ),
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Without the marks against spreadsheet formulas.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
@@ -96,12 +99,16 @@ def export(
     """Write the ledger as CSV or JSON Lines: one row a person.
 
     Those who were left out are in it with their reason. With whole numbers; the file is readable by you alone.
+    As toml it is the campaign file, in the words in which it was taken in or sent last.
     """
     session = session_of(context)
     is_lines = file.endswith((".jsonl", ".ndjson", ".json")) or (session.json and file == "-")
-    chosen = format or ("jsonl" if is_lines else "csv")
-    if chosen not in ("csv", "jsonl"):
-        raise UsageError(f"there is no format '{chosen}'", hint="--format csv or --format jsonl")
+    chosen = format or ("jsonl" if is_lines else "toml" if file.endswith(".toml") else "csv")
+    if chosen not in ("csv", "jsonl", "toml"):
+        raise UsageError(f"there is no format '{chosen}'", hint="--format csv, jsonl or toml")
+    if chosen == "toml":
+        _export_file(session, find_campaign(session.open_app(), name), file, force=force)
+        return
     if session.json and file == "-" and chosen == "csv":
         raise UsageError("the CSV and --json cannot share stdout", hint="name a file, or leave --format csv away")
     app = session.open_app()
@@ -122,6 +129,24 @@ def export(
         session.show_json({"file": file, "exported": count})
     else:
         session.show(f"exported {count:,} of {clean_text(campaign.name)} to {clean_text(file)}")
+
+
+def _export_file(session: Session, campaign: Campaign, file: str, *, force: bool) -> None:
+    """The campaign file as it was taken in: it is kept, whatever has become of the one on the disk."""
+    if file == "-":
+        if session.json:
+            session.show_json({"campaign": campaign.name, "file": campaign.path, "text": campaign.source})
+        else:
+            sys.stdout.write(campaign.source)
+        return
+    from wa_cli.cli.private_file import new_private_file
+
+    with new_private_file(Path(file), force=force) as out:
+        out.write(campaign.source)
+    if session.json:
+        session.show_json({"file": file, "campaign": campaign.name})
+    else:
+        session.show(f"wrote the file of campaign {clean_text(campaign.name)} to {clean_text(file)}")
 
 
 def _read_deep(session: Session, name: str, run: str | None) -> View:
