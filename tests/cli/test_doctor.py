@@ -143,13 +143,11 @@ def test_a_file_given_with_env_file_that_is_missing_is_a_finding(wa: Wa) -> None
 
 def test_a_misspelt_setting_is_named_with_the_one_that_was_meant(wa: Wa, app: App, sandbox: Sandbox) -> None:
     """Fault 87."""
-    wa.write(
-        ".env", "WA_DEFUALT_REGION=SG\nWHATSAPP_BUSINESS_CARD_COLOUR=blue\nWA_RETRY=ladder\nWA_RETRY=exponential\n"
-    )
+    wa.write(".env", "WA_DEFUALT_REGION=SG\nWHATSAPP_WIDGET_COLOUR=blue\nWA_RETRY=ladder\nWA_RETRY=exponential\n")
     result = wa("doctor", "--offline", "--json")
     assert result.exit == 2
     assert "WA_DEFAULT_REGION" in checks(result, "fail")["settings.unknown"]["fix"]
-    assert "WHATSAPP_BUSINESS_CARD_COLOUR" in checks(result, "warn")["settings.unknown"]["message"]
+    assert "WHATSAPP_WIDGET_COLOUR" in checks(result, "warn")["settings.unknown"]["message"]
     assert "WA_RETRY" in checks(result, "warn")["settings.duplicate"]["message"]
 
 
