@@ -6,8 +6,9 @@ import hmac
 import http.client
 import json
 import re
+import resource
 import socket
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,6 +165,40 @@ def test_bodies_that_are_large_deep_or_slow_take_no_memory_and_hold_nobody_up(
     assert grown < 64 * 1024, f"{grown} KiB more than {before}"
     assert home.read("SELECT count(*) FROM receipt") == [(10_000,)]
     assert receiver.post(webhook([status("wamid.0", "read")])) == 200
+
+
+def test_more_connections_than_files_are_refused_and_the_daemon_beside_them_goes_on(home: Household) -> None:
+    """Fault 73: `wa run --serve` may open 128 files, and somebody opens 200 connections and says nothing."""
+    env = {"WHATSAPP_APP_SECRET": SECRET, "WHATSAPP_VERIFY_TOKEN": "strain", "MAX_SENDS_PER_SECOND_PER_INSTANCE": "0"}
+    home.queue(1)  # makes the database, whose files are open before the others come
+    running = home.start(
+        "run", "--serve", "--port", "0", "--json", env=env,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128)),
+    )  # fmt: skip
+    address = json.loads(running.wait_for_line('"url"'))
+    home.wait_for_states(sent=1)
+    body = webhook([status("wamid.0", "read")])
+    with ExitStack() as held:
+        others = [
+            held.enter_context(closing(socket.create_connection((address["host"], address["port"]), timeout=60)))
+            for _number in range(200)
+        ]
+        last = others[-1].recv(4096)  # after all before it: connections are taken in turn
+        assert last.startswith(b"HTTP/1.1 503")
+        home.queue(60, first=1)
+        home.wait_for_states(sent=61)
+    with closing(http.client.HTTPConnection(address["host"], address["port"], timeout=PATIENCE_SECONDS)) as connection:
+
+        def is_taken() -> bool:
+            connection.close()  # begin anew: the others are given up one by one
+            connection.request("POST", PATH, body, {"X-Hub-Signature-256": sign(body)})
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status == 200
+
+        until(is_taken, "a webhook is taken again")
+    assert "Too many open files" not in "".join(running.err)
+    home.audit().assert_sound()
 
 
 def test_on_a_full_disk_webhooks_are_503_and_none_that_was_taken_is_lost(

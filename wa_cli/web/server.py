@@ -28,14 +28,38 @@ HEAD_SECONDS: Final = 10.0
 KEEP_ALIVE_SECONDS: Final = 65  # longer than the proxies in front of it, which close first then
 GRACE_SECONDS: Final = 75  # longer than a post of the worker waits for its answer
 
+MOST_CONNECTIONS: Final = 512  # Meta posts on a few dozen; each costs some 50 KB
+FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+def most_connections() -> int:
+    """How many connections are open at most: half the files that this process may have open, or fewer.
+
+    The rest is for the database and for a daemon in the same process, which has to post whatever happens here.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows counts sockets apart
+        return MOST_CONNECTIONS
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, soft // 2)
+
 
 class PatientProtocol(H11Protocol):
-    """HTTP/1.1 with a limit to its patience: uvicorn itself waits for ever for the end of a head (fault 73)."""
+    """HTTP/1.1 with a limit to its patience: uvicorn itself waits for ever for the end of a head (fault 73).
+
+    And with one to its connections: uvicorn's own (`limit_concurrency`) answers 503, and leaves them open.
+    """
 
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        if len(self.connections) > most_connections():
+            self.connections.discard(self)  # it counts no more, though its end is told later
+            transport.write(FULL)
+            transport.close()
+            return
         self._watch(has_news=True)
 
     def data_received(self, data: bytes) -> None:
