@@ -26,6 +26,7 @@ BENCHMARKS: Final[dict[str, Callable[[Bench], Iterator[Figure]]]] = {
     "wake": sending.measure_wake,
     "webhooks": hearing.measure_webhooks,
     "flow": hearing.measure_flow,
+    "beside": hearing.measure_beside,
     "idle": starting.measure_idle,
     "start": starting.measure_start,
     "take": queueing.measure_take,

@@ -11,13 +11,14 @@ import sqlite3
 import statistics
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from tests.benchmarks.measuring import SERVER_CORE, Figure, pin, run_apart, take_turns
-from tests.benchmarks.sending import drain_once
+from tests.benchmarks.measuring import SENDER_CORE, SERVER_CORE, Figure, cpu_seconds, pin, run_apart, take_turns
+from tests.benchmarks.sending import drain_once, spacing, wait_for
 from tests.benchmarks.server import serving
-from tests.benchmarks.world import WORDS, address, app_for, queue_messages, webhook_server
+from tests.benchmarks.world import WORDS, address, app_for, queue_messages, running, webhook_server
 from wa_cli.daemon.loops import run_in_loop
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.benchmarks.measuring import Bench
+    from tests.benchmarks.server import Server
     from wa_cli.bootstrap import App
 
 SECRET = "the secret of an app"
@@ -35,6 +37,8 @@ STATUSES = ("sent", "delivered", "read")
 READ_AT_ONCE = 200
 WEBHOOK_PATH = "/api/webhooks/whatsapp/status"
 UPDATES_A_SECOND = 500.0
+WEBHOOKS_A_SECOND = 300.0  # into the process that paces 80 messages a second
+PACED_A_SECOND = 80
 
 
 def send_all(app: App, count: int, *, words: str = WORDS) -> None:
@@ -270,7 +274,7 @@ def drain_beside(path: Path, url: str, before: int, count: int, *, hears: bool) 
     bodies = [(body, sign(body)) for body in bodies_for(install, before, 10)]
     with (
         webhook_server(path, url, WHATSAPP_APP_SECRET=SECRET) as address_of_server,
-        feeding(address_of_server, bodies) as answered,
+        feeding(address_of_server, bodies, rate=UPDATES_A_SECOND / 10) as answered,
     ):
         began, had = time.perf_counter(), answered[0]
         taken = drain_once(path, url, count)
@@ -279,22 +283,22 @@ def drain_beside(path: Path, url: str, before: int, count: int, *, hears: bool) 
 
 
 @contextmanager
-def feeding(server: str, bodies: Sequence[tuple[bytes, str]]) -> Iterator[list[int]]:
-    """Post these bodies over and over from a process of its own, UPDATES_A_SECOND; how many were answered 200."""
+def feeding(server: str, bodies: Sequence[tuple[bytes, str]], *, rate: float) -> Iterator[list[int]]:
+    """Post these bodies over and over from a process of its own, so many a second; how many were answered 200."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_feed, args=(theirs, server + WEBHOOK_PATH, list(bodies)), daemon=True)
+    process = context.Process(target=_feed, args=(theirs, server + WEBHOOK_PATH, list(bodies), rate), daemon=True)
     process.start()
     theirs.close()
     answered = [0]
     stopping = threading.Event()
 
-    def count() -> None:
+    def keep_count() -> None:
         while not stopping.is_set():
             if ours.poll(0.05):
                 answered[0] = ours.recv()
 
-    counter = threading.Thread(target=count)
+    counter = threading.Thread(target=keep_count)
     counter.start()
     while not answered[0]:
         time.sleep(0.01)
@@ -307,34 +311,41 @@ def feeding(server: str, bodies: Sequence[tuple[bytes, str]]) -> Iterator[list[i
         process.join()
 
 
-def _feed(pipe: Any, url: str, bodies: list[tuple[bytes, str]]) -> None:
+def _feed(pipe: Any, url: str, bodies: list[tuple[bytes, str]], rate: float) -> None:
     import aiohttp
 
     pin(SERVER_CORE)
+    numbers = count()
+    answered = 0
+
+    async def post(session: aiohttp.ClientSession, start: float) -> None:
+        nonlocal answered
+        for number in numbers:
+            await asyncio.sleep(max(0.0, start + number / rate - time.monotonic()))
+            body, signature = bodies[number % len(bodies)]
+            headers = {"X-Hub-Signature-256": signature, "Content-Type": "application/json"}
+            async with session.post(url, data=body, headers=headers) as answer:
+                answered += answer.status == 200
+            pipe.send(answered)
 
     async def post_all() -> None:
-        answered = 0
         async with aiohttp.ClientSession() as session:
             start = time.monotonic()
-            for number in range(10**9):
-                await asyncio.sleep(max(0.0, start + number * 10 / UPDATES_A_SECOND - time.monotonic()))
-                body, signature = bodies[number % len(bodies)]
-                headers = {"X-Hub-Signature-256": signature, "Content-Type": "application/json"}
-                async with session.post(url, data=body, headers=headers) as answer:
-                    answered += answer.status == 200
-                pipe.send(answered)
+            await asyncio.gather(*(post(session, start) for _ in range(SENDERS)))
 
     asyncio.run(post_all())
 
 
 def measure_flow(bench: Bench) -> Iterator[Figure]:
     """A drain while webhooks come in on the same file, next to one without."""
-    count = bench.size.drained
+    messages = bench.size.drained
     heard: list[float] = []
     with serving() as server:
 
         def sample(*, hears: bool) -> float:
-            taken: dict[str, float] = run_apart(drain_beside, bench.new_path(), server.url, count, count, hears=hears)
+            taken: dict[str, float] = run_apart(
+                drain_beside, bench.new_path(), server.url, messages, messages, hears=hears
+            )
             if hears:
                 heard.append(taken["heard"])
             return taken["rate"]
@@ -350,3 +361,54 @@ def measure_flow(bench: Bench) -> Iterator[Figure]:
         yardstick=without,
         note=f"a wa serve beside it takes {statistics.median(heard):.0f} updates/s, on the far end's core",
     )
+
+
+def pace_beside(path: Path, server: Server, messages: int, *, hears: bool) -> dict[str, float]:
+    """Let one `wa run --serve` send so many under a limit a second, while webhooks come into it, or none.
+
+    (messages a second, lateness p99 in ms, core in %, webhooks answered a second).
+    """
+    settings = {"WHATSAPP_APP_SECRET": SECRET, "MAX_SENDS_PER_SECOND_PER_INSTANCE": str(PACED_A_SECOND)}
+    with closing(app_for(path, server.url)) as app:
+        send_all(app, messages, words="an earlier message")
+        bodies = [(body, sign(body)) for body in bodies_for(app.database.read_install(), messages, 1)]
+        server.take_arrivals()
+        words = ("run", "--serve", "--port", "0")
+        with running(*words, path, server.url, said_when_ready="serving on", core=SENDER_CORE, **settings) as (
+            pid,
+            line,
+        ):
+            url = line.partition("serving on ")[2].partition(",")[0]
+            with feeding(url, bodies, rate=WEBHOOKS_A_SECOND) if hears else nullcontext([0]) as answered:
+                began, used, had = time.perf_counter(), cpu_seconds(pid), answered[0]
+                queue_messages(app, messages)
+                arrivals = wait_for(server, messages, patience=3000 * messages / PACED_A_SECOND, look_seconds=0.1)
+                took = time.perf_counter() - began
+                core, heard = 100 * (cpu_seconds(pid) - used) / took, (answered[0] - had) / took
+    rate, lateness, _most = spacing(arrivals, PACED_A_SECOND)
+    return {"rate": rate, "lateness": lateness, "core": core, "heard": heard}
+
+
+def measure_beside(bench: Bench) -> Iterator[Figure]:
+    """A limit of 80/s in `wa run --serve` while 300 webhooks a second come into the same process."""
+    messages = max(round(PACED_A_SECOND * bench.size.paced_seconds), 3)
+    with serving(latency_ms=100.0, records=True) as server:
+        rounds: dict[bool, list[dict[str, float]]] = {True: [], False: []}
+        for _ in range(min(bench.size.repeats, 3)):
+            for hears, taken in rounds.items():
+                taken.append(pace_beside(bench.new_path(), server, messages, hears=hears))
+
+    def median(name: str, *, hears: bool) -> float:
+        return statistics.median(one[name] for one in rounds[hears])
+
+    note = f"{median('heard', hears=True):.0f} webhooks/s come into the same process and are read"
+    for name, unit in (("rate", "msg/s"), ("lateness", "ms"), ("core", "%")):
+        words = {"rate": "delivered", "lateness": "lateness p99"}.get(name, name)
+        yield Figure(
+            name=f"paced {PACED_A_SECOND}/s with webhooks flowing, {words}",
+            value=median(name, hears=True),
+            unit=unit,
+            against="the same without webhooks",
+            yardstick=median(name, hears=False),
+            note=note,
+        )

@@ -189,7 +189,7 @@ def paced_once(path: Path, server: Server, count: int, rate: int) -> tuple[float
         queue_messages(app, count)
     with daemon(path, server.url, MAX_SENDS_PER_SECOND_PER_INSTANCE=str(rate)) as pid:
         began, used = time.monotonic(), cpu_seconds(pid)
-        arrivals = _wait_for(server, count, patience=3000 * count / rate, look_seconds=0.1)
+        arrivals = wait_for(server, count, patience=3000 * count / rate, look_seconds=0.1)
         return 100 * (cpu_seconds(pid) - used) / (time.monotonic() - began), arrivals
 
 
@@ -219,7 +219,7 @@ def bare_paced_once(url: str, count: int, rate: int) -> dict[str, float]:
     return run_in_loop(loop())
 
 
-def _spacing(arrivals: list[tuple[str, int]], rate: int) -> tuple[float, float, float]:
+def spacing(arrivals: list[tuple[str, int]], rate: int) -> tuple[float, float, float]:
     """(delivered a second, lateness p99 in ms, the most in any window of a second).
 
     Lateness is taken against the straight line through the run itself, from the earliest post seen from it; the
@@ -256,7 +256,7 @@ def measure_paced(bench: Bench) -> Iterator[Figure]:
                     else:
                         taken = run_apart(bare_paced_once, server.url, count, rate)
                         core, arrivals = 100 * taken["cpu"] / taken["seconds"], server.take_arrivals()
-                    rounds[name].append((core, *_spacing(arrivals, rate)))
+                    rounds[name].append((core, *spacing(arrivals, rate)))
             wa = [statistics.median(values) for values in zip(*rounds["wa"], strict=True)]
             bare = [statistics.median(values) for values in zip(*rounds["bare"], strict=True)]
             most = max(one[3] for one in rounds["wa"])
@@ -299,13 +299,13 @@ def measure_lateness(bench: Bench) -> Iterator[Figure]:
         install = app.database.read_install()
         with daemon(path, server.url):
             queue_messages(app, 1, is_immediate=True)
-            _wait_for(server, 1)  # the connection is open
+            wait_for(server, 1)  # the connection is open
             for delay_ms, count, words in (
                 (2000, bench.size.spaced, "every two seconds"),
                 (13, bench.size.spaced * 100, "every 13 ms"),
             ):
                 queue_messages(app, count, start_in_ms=300, delay_ms=delay_ms, words=words)
-                arrivals = dict(_wait_for(server, count, patience=300 + count * delay_ms))
+                arrivals = dict(wait_for(server, count, patience=300 + count * delay_ms))
                 with app.database.read() as connection:
                     rows = connection.execute(
                         """SELECT attempt.id, attempt.started_at, message.scheduled_at FROM attempt
@@ -330,9 +330,7 @@ def measure_lateness(bench: Bench) -> Iterator[Figure]:
                 )
 
 
-def _wait_for(
-    server: Server, count: int, *, patience: float = 0.0, look_seconds: float = 0.02
-) -> list[tuple[str, int]]:
+def wait_for(server: Server, count: int, *, patience: float = 0.0, look_seconds: float = 0.02) -> list[tuple[str, int]]:
     """The next so many arrivals.  patience: ms that they may take beside 20 s."""
     arrivals: list[tuple[str, int]] = []
     give_up_at = time.monotonic() + 20 + patience / 1000
@@ -353,12 +351,12 @@ def measure_wake(bench: Bench) -> Iterator[Figure]:
     waits: list[float] = []
     with serving(records=True) as server, closing(app_for(path)) as app, daemon(path, server.url):
         queue_messages(app, 1, is_immediate=True)
-        _wait_for(server, 1)
+        wait_for(server, 1)
         for number in range(bench.size.wakes):
             time.sleep(0.05 + (number * 7 % 30) / 1000)  # fall on every phase of the daemon's look
             began_ns = time.time_ns()
             queue_messages(app, 1, is_immediate=True, words=f"number {number}")
-            [(_tag, at_ns)] = _wait_for(server, 1)
+            [(_tag, at_ns)] = wait_for(server, 1)
             waits.append((at_ns - began_ns) / 1e6)
     yield Figure(
         name="enqueue to first byte, daemon idle, p99",
