@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from wa_cli.domain.campaign import Campaign, check_campaign_name
-from wa_cli.errors import NotFound, Refused, UsageError
+from wa_cli.errors import Conflict, NotFound, Refused, UsageError
 
 if TYPE_CHECKING:
     from wa_cli.bootstrap import App
@@ -27,34 +28,82 @@ def find_file(word: str) -> Path | None:
 def create(app: App, path: Path, *, actor: str) -> tuple[Campaign, CampaignSpec, bool]:
     """Take a campaign file in, or its new text where it is known already.  True: it is new.
 
-    Raises: UsageError naming everything that is wrong in the file.
+    Raises: UsageError naming everything that is wrong in the file; Conflict for a second file of one name, which would
+    take the first one's campaign over.  A file that has moved is followed.
     """
     from wa_cli.sources.campaigns import read_campaign
 
     spec, source = read_campaign(path)
+    check_campaign_name(spec.name)
+    check_free(app, spec.name, path)
     campaign, is_new = app.campaigns.create(
-        check_campaign_name(spec.name), path=str(path.resolve()), source=source, actor=actor, now_ms=app.clock.wall_ms()
+        spec.name, path=str(path.resolve()), source=source, actor=actor, now_ms=app.clock.wall_ms()
     )
     return campaign, spec, is_new
 
 
+def check_free(app: App, name: str, path: Path) -> None:
+    """Raises: Conflict when a campaign of that name comes from another file, which is there still."""
+    with suppress(NotFound):
+        known = app.campaigns.find(name)
+        if Path(known.path).is_file() and not _is_same(Path(known.path), path):
+            raise Conflict(
+                f"there is a campaign '{known.name}' already, from {known.path}",
+                hint=f"a campaign is called as its file is: rename {path}",
+                code="campaign_name_taken",
+            )
+
+
 def find(app: App, word: str, *, actor: str = "cli") -> Campaign:
-    """The campaign of that name or file; a file that is not known yet is taken in."""
+    """The campaign of that name or file; a file that is not known yet is taken in.
+
+    Raises: Conflict for a name that is known from elsewhere while a file of that name is here, too.
+    """
     if word.endswith(".toml"):
         return create(app, Path(word), actor=actor)[0]
+    path = find_file(word)
     try:
-        return app.campaigns.find(word)
+        known = app.campaigns.find(word)
     except NotFound:
-        path = find_file(word)
         if path is None:
             raise
         return create(app, path, actor=actor)[0]
+    if path is not None and Path(known.path).is_file() and not _is_same(Path(known.path), path):
+        raise Conflict(
+            f"'{known.name}' is two: the campaign from {known.path}, and {path} here",
+            hint=f"say which: {known.path}; or rename {path}, because a campaign is called as its file is",
+            code="campaign_name_taken",
+        )
+    return known
+
+
+def find_known(app: App, word: str) -> Campaign:
+    """The campaign of that name or file, which is not read.  Raises: NotFound with the nearest name."""
+    return app.campaigns.find(Path(word).stem if word.endswith(".toml") else word)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def read_again(app: App, campaign: Campaign, *, actor: str = "cli") -> tuple[Campaign, CampaignSpec]:
     """The campaign with its file as it is now.  Raises: UsageError when the file is gone or cannot be understood."""
+    check_there(campaign)
     fresh, spec, _is_new = create(app, Path(campaign.path), actor=actor)
     return fresh, spec
+
+
+def check_there(campaign: Campaign) -> None:
+    """Raises: UsageError when a campaign's file is no longer where it was taken in from."""
+    if not Path(campaign.path).exists():
+        raise UsageError(
+            f"the file of campaign '{campaign.name}' is not there any more: {campaign.path}",
+            hint=f"put it back, or tell where it is now: `wa campaign create FOLDER/{campaign.name}.toml`",
+            code="no_campaign_file",
+        )
 
 
 def read_kept(campaign: Campaign) -> CampaignSpec:

@@ -67,6 +67,19 @@ def find_occurrence(app: App, spec: CampaignSpec, *, after_ms: int) -> Occurrenc
     )
 
 
+def list_occurrences(app: App, spec: CampaignSpec, *, count: int) -> list[Occurrence]:
+    """The next so many occurrences of a recurring campaign; fewer where it ends before; none of one sent once."""
+    found: list[Occurrence] = []
+    after_ms = app.clock.wall_ms()
+    while spec.is_recurring and len(found) < count:
+        occurrence = find_occurrence(app, spec, after_ms=after_ms)
+        if occurrence is None:
+            break
+        found.append(occurrence)
+        after_ms = occurrence.at_ms
+    return found
+
+
 def _last_day(spec: CampaignSpec) -> Any:
     from datetime import date
 
@@ -95,6 +108,11 @@ def with_options(spec: CampaignSpec, options: Mapping[str, Any]) -> CampaignSpec
             raise UsageError("--at does not go with a recurring campaign", hint="[schedule] every says when")
         spec = replace(spec, schedule=replace(spec.schedule, at=options["at"]))
     if "canary" in options:
+        if spec.is_recurring:
+            raise UsageError(
+                "--canary does not go with a recurring campaign",
+                hint="[canary] in its file holds for each occurrence",
+            )
         held = spec.canary.hold_ms if spec.canary else Canary(size=1).hold_ms
         spec = replace(spec, canary=Canary(size=options["canary"], hold_ms=options.get("hold_ms", held)))
     return spec
@@ -200,7 +218,7 @@ def read_audience(app: App, campaign: Campaign, source: AudienceSource) -> Itera
         path, columns=dict(source.columns), default_region=app.settings.text("WA_DEFAULT_REGION") or None
     ):
         if isinstance(row, BadRow):
-            yield FileRow(recipient=None, problem=f"line {row.line}: '{row.text}' {row.reason}")
+            yield FileRow(recipient=None, problem=f"line {row.line}: {row.reason}")
         else:
             yield FileRow(recipient=row.recipient, fields=row.attributes)
 

@@ -80,7 +80,10 @@ def fill_sample(
 
     names = [message.name for message in spec.messages]
     if variant is not None and variant not in names:
-        raise UsageError(f"there is no variant '{variant}'", hint=f"one of: {', '.join(names)}")
+        one_of = ", ".join(filter(None, names))
+        raise UsageError(
+            f"there is no variant '{variant}'", hint=f"one of: {one_of}" if one_of else "its message has no variants"
+        )
     index = names.index(variant) if variant is not None else 0
     check_templates(app, spec)
     filler = Filler(spec.messages, variables=spec.variables, fallbacks=spec.fallbacks, language=spec.language)

@@ -29,7 +29,14 @@ def find_plan(app: App, campaign: Campaign, word: str) -> Plan:
         raise UsageError(
             f"'{word}' is no plan id", hint=f"`wa campaign plan {campaign.name}` ends with one, such as p12-4f9a3c"
         )
-    planned = app.plans.find_plan(campaign.id, parts[0])
+    try:
+        planned = app.plans.find_plan(campaign.id, parts[0])
+    except NotFound as missing:
+        raise NotFound(
+            f"the campaign '{campaign.name}' has no plan {word}: it is another's, applied, or replaced by a newer one",
+            hint=f"`wa campaign plan {campaign.name}` makes a new one",
+            code=missing.code,
+        ) from None
     if planned.digest[:DIGEST_SHOWN] != parts[1]:
         raise NotFound(
             f"the plan p{parts[0]} is {planned.word}, not {word}", hint="copy the id as it was printed", code="no_plan"

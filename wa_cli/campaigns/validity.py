@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wa_cli.campaigns.files import find_file
+from wa_cli.campaigns.files import check_free, check_there, find_file
 from wa_cli.campaigns.planning import Turn, assemble_pieces, next_turn, read_audience
 from wa_cli.campaigns.templates import look_at_templates
 from wa_cli.domain.campaign import Campaign, CampaignState
@@ -37,7 +37,9 @@ def validate(app: App, word: str) -> Validity:
 
     path = find_file(word)
     if path is None:
-        path = Path(app.campaigns.find(word).path)
+        known = app.campaigns.find(word)
+        check_there(known)
+        path = Path(known.path)
     spec, source = read_campaign(path)
     now_ms = app.clock.wall_ms()
     campaign = Campaign(
@@ -48,6 +50,7 @@ def validate(app: App, word: str) -> Validity:
     warnings: list[str] = []
     hint = "correct the file, then `wa campaign validate` again"
     checks: tuple[Callable[[], object], ...] = (
+        lambda: check_free(app, spec.name, path),
         lambda: app.find_instance(spec.instance),
         lambda: next_turn(app, spec),
         lambda: warnings.extend(assemble_pieces(app, campaign, spec, Turn(), now_ms=now_ms).filler.warnings),

@@ -12,14 +12,16 @@ from wa_cli.cli.session import Session, clean_text, format_time, session_of
 from wa_cli.errors import Conflict, Refused, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from wa_cli.bootstrap import App
     from wa_cli.domain.campaign import Campaign, CampaignSpec, Run
     from wa_cli.domain.plan import Plan, PlanSummary, Sample
+    from wa_cli.domain.recurrence import Occurrence
 
 # From so many messages on, a yes is not enough: the campaign's name has to be typed.
 NAMED_FROM: Final = 51
+OCCURRENCES_SHOWN: Final = 3
 REASONS: Final[Mapping[str, str]] = {
     "invalid": "not readable",
     "opted_out": "opted out",
@@ -64,12 +66,12 @@ def create(
 
     session = session_of(context)
     opened = session.open_app(create=True)
-    campaign, spec, is_new = files.create(opened, Path(file), actor=_actor())
+    campaign, _spec, is_new = files.create(opened, files.find_file(file) or Path(file), actor=_actor())
     if session.json:
         session.show_json({**_describe(campaign), "created": is_new})
         return
     session.show(f"{'created' if is_new else 'read again:'} campaign {campaign.name}, {campaign.state}")
-    if is_new and spec.messages:
+    if campaign.state == "draft":
         session.hint(f"`wa campaign plan {campaign.name}` shows exactly what would happen")
 
 
@@ -80,20 +82,24 @@ def validate(context: typer.Context, name: Name) -> None:
     Nothing is written. Every mistake is named with its line and with what would be right (exit 2).
     """
     from wa_cli.campaigns import validity
+    from wa_cli.domain.campaign_words import describe_spec
 
     session = session_of(context)
     opened = session.open_dry_app()
     report = validity.validate(opened, name)
+    described = describe_spec(report.spec)
     if session.json:
         session.show_json(
             {
                 "valid": not report.problems,
                 "campaign": report.spec.name,
+                "fields": dict(described),
                 "problems": list(report.problems),
                 "warnings": list(report.warnings),
             }
         )
     else:
+        session.show_fields(described)
         for warning in report.warnings:
             session.warn(warning)
     if report.problems:
@@ -135,10 +141,10 @@ def list_all(context: typer.Context) -> None:
             (
                 campaign.name,
                 campaign.state,
-                f"{progress.audience:,}",
-                f"{progress.sent:,}",
-                f"{progress.failed:,}",
-                f"{progress.waiting:,}",
+                *(
+                    f"{number:,}" if progress.audience else "-"  # nothing of it has been let go
+                    for number in (progress.audience, progress.sent, progress.failed, progress.waiting)
+                ),
                 format_listed(campaign.changed_at_ms, zone),
             )
             for campaign, progress in rows
@@ -161,12 +167,14 @@ def plan(
     campaign, spec = files.read_again(opened, files.find(opened, name, actor=_actor()), actor=_actor())
     options = _read_options(at, canary, hold)
     planned, summary = _plan(session, opened, campaign, planning.with_options(spec, options), options)
+    occurrences = planning.list_occurrences(opened, spec, count=OCCURRENCES_SHOWN)
     if session.json:
-        session.show_json(_plan_document(campaign, planned, summary))
+        session.show_json(_plan_document(campaign, planned, summary, occurrences))
         return
-    _show_plan(session, campaign, spec, planned, summary)
+    _show_plan(session, campaign, spec, planned, summary, occurrences)
     session.say("nothing is queued yet")
-    session.hint(f"`wa campaign apply {campaign.name} --plan {planned.word}` sends precisely this")
+    does = "puts it on the calendar" if spec.is_recurring else "sends precisely this"
+    session.hint(f"`wa campaign apply {campaign.name} --plan {planned.word}` {does}")
 
 
 @app.command("apply")
@@ -220,14 +228,21 @@ def start(
             code="campaign_state",
         )
     options = _read_options(at, canary, hold)
-    planned, summary = _plan(session, opened, campaign, planning.with_options(spec, options), options)
+    try:
+        planned, summary = _plan(session, opened, campaign, planning.with_options(spec, options), options)
+    except UsageError as error:
+        if error.code != "all_written":
+            raise
+        _say_all_written(session, campaign, error)  # started a second time: it is done already
+        return
     if not session.json:
         if session.yes or confirm is not None:  # nobody is asked, so nobody needs the page
             _warn_of(session, summary)
         else:
-            _show_plan(session, campaign, spec, planned, summary)
+            occurrences = planning.list_occurrences(opened, spec, count=OCCURRENCES_SHOWN)
+            _show_plan(session, campaign, spec, planned, summary, occurrences)
     try:
-        _confirm(session, campaign, summary, confirm=confirm)
+        _confirm(session, campaign, summary, confirm=confirm, is_recurring=spec.is_recurring)
     except Refused:
         opened.plans.drop_plan(planned.id)
         raise
@@ -245,9 +260,11 @@ def pause(context: typer.Context, name: Name, reason: ReasonOption = None) -> No
 
     From the moment this returns nothing more starts.
     """
+    from wa_cli.campaigns import files
+
     session = session_of(context)
     opened = session.open_app()
-    campaign = opened.campaigns.find(name)
+    campaign = files.find_known(opened, name)
     changed = opened.campaigns.step(
         campaign.id, _state("paused"), actor=_actor(), reason=reason, now_ms=opened.clock.wall_ms()
     )
@@ -266,11 +283,11 @@ def resume(context: typer.Context, name: Name, reason: ReasonOption = None) -> N
 
     What its stop rules have seen until now counts as seen by you.
     """
-    from wa_cli.campaigns import standing
+    from wa_cli.campaigns import files, standing
 
     session = session_of(context)
     opened = session.open_app()
-    campaign = opened.campaigns.find(name)
+    campaign = files.find_known(opened, name)
     if campaign.state != "paused":
         raise Conflict(
             f"the campaign '{campaign.name}' is {campaign.state}, not paused",
@@ -293,14 +310,15 @@ def cancel(context: typer.Context, name: Name, reason: ReasonOption = None) -> N
 
     What has not left is cancelled; nobody who was written to is written to again.
     """
-    from wa_cli.campaigns import standing
+    from wa_cli.campaigns import files, standing
 
     session = session_of(context)
     opened = session.open_app()
-    campaign = opened.campaigns.find(name)
+    campaign = files.find_known(opened, name)
     if campaign.state != "cancelled":
         waiting = standing.read_progress(opened, campaign).waiting
-        session.confirm(f"cancel campaign {campaign.name} and its {_count(waiting, 'waiting message')} for good?")
+        with_them = f" and its {_count(waiting, 'waiting message')}" if waiting else ""
+        session.confirm(f"cancel campaign {campaign.name}{with_them} for good?")
     cancelled = standing.cancel(opened, campaign, actor=_actor(), reason=reason)
     if session.json:
         session.show_json(
@@ -312,8 +330,13 @@ def cancel(context: typer.Context, name: Name, reason: ReasonOption = None) -> N
             }
         )
         return
-    on_way = "" if not cancelled.in_flight else f"; {_count(cancelled.in_flight, 'post')} were on the way already"
-    session.show(f"campaign {campaign.name} cancelled: {_count(cancelled.count, 'message')} will not be sent{on_way}")
+    on_way = (
+        ""
+        if not cancelled.in_flight
+        else f"; {_count(cancelled.in_flight, 'post')} on the way will still have an outcome"
+    )
+    words = f"{_count(cancelled.count, 'message')} will not be sent" if cancelled.count else "nothing of it was waiting"
+    session.show(f"campaign {campaign.name} cancelled: {words}{on_way}")
 
 
 @app.command("test")
@@ -385,9 +408,11 @@ def delete(context: typer.Context, name: Name) -> None:
 
     Its file stays; the ledger of one that was sent is kept.
     """
+    from wa_cli.campaigns import files
+
     session = session_of(context)
     opened = session.open_app()
-    campaign = opened.campaigns.find(name)
+    campaign = files.find_known(opened, name)
     session.confirm(f"forget campaign {campaign.name}? Its file stays")
     opened.campaigns.delete(campaign.id)
     if session.json:
@@ -480,7 +505,9 @@ class _PlanProgress:
             self._line = None
 
 
-def _confirm(session: Session, campaign: Campaign, summary: PlanSummary, *, confirm: str | None) -> None:
+def _confirm(
+    session: Session, campaign: Campaign, summary: PlanSummary, *, confirm: str | None, is_recurring: bool
+) -> None:
     """The ladder: a yes for a few messages, the campaign's name for many."""
     if confirm is not None:
         if confirm != campaign.name:
@@ -490,16 +517,20 @@ def _confirm(session: Session, campaign: Campaign, summary: PlanSummary, *, conf
                 code="not_confirmed",
             )
         return
+    messages = _count(summary.queued, "message")
+    what = f"send {messages} each time, as its audience stands now" if is_recurring else f"send {messages}"
     if summary.queued < NAMED_FROM:
-        session.confirm(f"send {_count(summary.queued, 'message')}?")
+        session.confirm(f"{what}?")
         return
     if not session.can_ask():
+        sample = "" if is_recurring or summary.canary else ", or --canary 20 beside it to send a sample first"
         raise Refused(
-            f"not confirmed: {summary.queued:,} messages",
-            hint=f"add --confirm {campaign.name}, or try `--canary 20` first",
+            f"not confirmed: {messages} (from {NAMED_FROM} on a yes is not enough)",
+            hint=f"add --confirm {campaign.name}{sample}",
             code="not_confirmed",
         )
-    typed = session.ask(f"type the campaign's name to send {summary.queued:,} messages (--canary 20 sends a sample)")
+    sample = "" if is_recurring or summary.canary else " (--canary 20 sends a sample first)"
+    typed = session.ask(f"type the campaign's name to {what}{sample}")
     if typed.strip() != campaign.name:
         raise Refused("stopped: that is not the campaign's name", hint="nothing was queued", code="not_confirmed")
 
@@ -521,7 +552,7 @@ def _say_started(session: Session, opened: App, campaign: Campaign, planned: Pla
         return
     if run is None:
         assert fresh.next_occurrence_at_ms is not None
-        session.show(f"campaign {fresh.name} is on the calendar")
+        session.show(f"campaign {fresh.name} is on the calendar; its audience is gathered anew each time")
         session.show_fields([("next", session.describe_time(fresh.next_occurrence_at_ms))], indent=2)
         session.hint("`wa run` starts each occurrence; `wa drain` from cron does so too")
         return
@@ -541,7 +572,22 @@ def _say_started(session: Session, opened: App, campaign: Campaign, planned: Pla
     say_who_sends(session, opened, opened.find_instance(), count=queued)
 
 
-def _show_plan(session: Session, campaign: Campaign, spec: CampaignSpec, planned: Plan, summary: PlanSummary) -> None:
+def _say_all_written(session: Session, campaign: Campaign, error: UsageError) -> None:
+    if session.json:
+        session.show_json({**_describe(campaign), "plan_id": None, "queued": 0})
+        return
+    session.show(f"campaign {campaign.name} is {campaign.state}: {error.message}")
+    session.hint(error.hint or "")
+
+
+def _show_plan(
+    session: Session,
+    campaign: Campaign,
+    spec: CampaignSpec,
+    planned: Plan,
+    summary: PlanSummary,
+    occurrences: Sequence[Occurrence],
+) -> None:
     """The plan as a page: who, when, how much, and what it looks like."""
     session.show(f"plan {planned.word} of campaign {campaign.name}")
     fields: list[tuple[str, str]] = []
@@ -562,6 +608,10 @@ def _show_plan(session: Session, campaign: Campaign, spec: CampaignSpec, planned
         fields.append(("first", session.describe_time(summary.first_at_ms)))
         fields.append(("last", session.describe_time(summary.last_at_ms)))
         fields.append(("takes", _show_length(summary.last_at_ms - summary.first_at_ms)))
+    for place, occurrence in enumerate(occurrences):
+        fields.append(("occurrences" if place == 0 else "", session.describe_time(occurrence.at_ms)))
+    if occurrences:
+        fields.append(("each time", "the audience is gathered anew; this is as it stands now"))
     if len(summary.by_zone) > 1:
         fields += _zone_fields(summary)
     if summary.shifted:
@@ -610,6 +660,8 @@ def _wrap(line: str) -> list[str]:
 
 
 def _describe_canary(session: Session, summary: PlanSummary) -> str:
+    if summary.canary >= summary.queued:
+        return f"everybody ({_count(summary.canary, 'person', 'people')}): the sample takes all, and nothing is held"
     until = (
         "" if summary.canary_until_ms is None else f"; the rest from {session.describe_time(summary.canary_until_ms)}"
     )
@@ -672,7 +724,9 @@ def _describe(campaign: Campaign) -> dict[str, Any]:
     }
 
 
-def _plan_document(campaign: Campaign, planned: Plan, summary: PlanSummary) -> dict[str, Any]:
+def _plan_document(
+    campaign: Campaign, planned: Plan, summary: PlanSummary, occurrences: Sequence[Occurrence]
+) -> dict[str, Any]:
     def sample(one: Sample | None) -> dict[str, str] | None:
         return None if one is None else {"recipient": one.address, "variant": one.variant, "text": one.words}
 
@@ -683,6 +737,7 @@ def _plan_document(campaign: Campaign, planned: Plan, summary: PlanSummary) -> d
         "plan_id": planned.word,
         "campaign": campaign.name,
         "occurrence": planned.occurrence or None,
+        "occurrences": [format_time(one.at_ms) for one in occurrences],
         "audience": summary.audience,
         "queued": summary.queued,
         "merged": summary.merged,

@@ -472,6 +472,13 @@ class _Planner:
 
     def _refuse_all(self) -> None:
         reasons = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in self._summary.by_reason.items())
+        if self._summary.by_reason.get(Reason.ALREADY_WRITTEN):
+            name = self._spec.name
+            raise UsageError(
+                f"nobody is left to write to: {reasons}",
+                hint=f"`wa campaign clone {name} NEW-NAME` makes a campaign that writes to them again",
+                code="all_written",
+            )
         missing = ", ".join(self._summary.missing_fields)
         raise UsageError(
             f"nobody of the audience can be sent this: {reasons}",

@@ -291,14 +291,7 @@ def batch_condition(
         values.extend(ids)
     if campaign is not None:
         conditions.append("campaign = ?")
-        values.append(campaign)
-        known = [row[0] for row in connection.execute("SELECT DISTINCT campaign FROM batch WHERE campaign IS NOT NULL")]
-        if campaign not in known:
-            raise NotFound(
-                f"no campaign named '{campaign}'",
-                hint=f"there is: {', '.join(known[:5])}" if known else "no message belongs to a campaign yet",
-                code="no_campaign",
-            )
+        values.append(_find_campaign_name(connection, campaign))
     if not conditions:
         return None
     where = " AND ".join(conditions)
@@ -313,6 +306,26 @@ def batch_condition(
 
 
 # --- inside ---
+
+
+def _find_campaign_name(connection: sqlite3.Connection, word: str) -> str:
+    """A campaign's name as calls are kept under it: of one from a file, or of calls made with a name alone."""
+    from difflib import get_close_matches
+
+    row = connection.execute("SELECT name FROM campaign WHERE folded_name = ?", (word.casefold(),)).fetchone()
+    if row is not None:
+        return str(row[0])
+    used = [name for (name,) in connection.execute("SELECT DISTINCT campaign FROM batch WHERE campaign IS NOT NULL")]
+    if word in used:
+        return word
+    files = [name for (name,) in connection.execute("SELECT name FROM campaign ORDER BY id DESC LIMIT 1000")]
+    known = list(dict.fromkeys([*files, *used]))
+    near = get_close_matches(word, known, n=1)
+    if near:
+        hint = f"did you mean '{near[0]}'?"
+    else:
+        hint = f"there is: {', '.join(known[:5])}" if known else "no message belongs to a campaign yet"
+    raise NotFound(f"no campaign named '{word}'", hint=hint, code="no_campaign")
 
 
 def _find_subgroup_ids(connection: sqlite3.Connection, name: str) -> list[int]:
