@@ -60,8 +60,9 @@ def validate(app: App, word: str) -> Validity:
         try:
             check()
         except WaError as error:
-            problems.append(error.message)
-            hint = error.hint or hint
+            if error.message not in problems:  # what is asked for twice is missing once
+                problems.append(error.message)
+                hint = error.hint or hint
     with suppress(NotFound):  # of the instance, which is told already
         look = look_at_templates(app, spec)
         warnings += look.warnings
