@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import math
+import random
+from datetime import date, datetime, time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from wa_cli.domain.campaign import Missed, Pacing, Priority, Quiet, StopRules
 from wa_cli.domain.message import OnUnknown
 from wa_cli.errors import FileMistakes, UsageError
-from wa_cli.sources.campaigns import parse_campaign, read_campaign
+from wa_cli.sources.campaigns import (
+    BUTTON_KEYS,
+    HEADER_KINDS,
+    KEYS,
+    SOURCE_KEYS,
+    VARIANT_KEYS,
+    parse_campaign,
+    read_campaign,
+)
 
 MESSAGE = '[message]\ntext = "Hi {{ name }}"\n'
 AUDIENCE = '[audience]\nsubgroups = ["vip"]\n'
@@ -511,3 +524,87 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"# " + b"x" * 1024 * 1024)
     with pytest.raises(UsageError, match="larger than a campaign file can be"):
         read_campaign(path)
+
+
+# Whatever stands in it
+
+ALL_KEYS = sorted(
+    {*VARIANT_KEYS, *SOURCE_KEYS, *BUTTON_KEYS, *HEADER_KINDS, *(key for keys in KEYS.values() for key in keys)}
+)
+SCALARS = (
+    *(True, False, 0, 1, -1, 10**20, 0.1, 1e300, math.inf, math.nan),
+    *(
+        "",
+        " ",
+        "a",
+        "{{ name }}",
+        "{{",
+        "{% if a %}",
+        "10%",
+        "30m",
+        "18:00",
+        "monday 09:00",
+        "\x00",
+        "\\",
+        "https://a.example",
+    ),
+    *(date(2027, 1, 1), time(9, 0), datetime(2027, 1, 1, 9, 0)),
+)
+
+
+def make_value(chance: random.Random, depth: int) -> Any:
+    kind = chance.random()
+    if depth and kind < 0.2:
+        return [make_value(chance, depth - 1) for _ in range(chance.randrange(3))]
+    if depth and kind < 0.6:
+        return {key: make_value(chance, depth - 1) for key in chance.sample(ALL_KEYS, chance.randrange(4))}
+    return chance.choice(SCALARS)
+
+
+def make_section(chance: random.Random, key: str) -> Any:
+    """Often a table with keys that belong there, or several, so that what lies deeper is reached."""
+    known = VARIANT_KEYS if key == "variant" else KEYS.get(key, ())
+    if not known or chance.random() < 0.2:
+        return make_value(chance, 3)
+    tables = [
+        {name: make_value(chance, 2) for name in chance.sample(known, chance.randrange(len(known) + 1))}
+        for _ in range(1 + (key == "variant"))
+    ]
+    return tables if key == "variant" else tables[0]
+
+
+def write_value(value: Any) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            return json.dumps(value)
+        case list():
+            return f"[{', '.join(map(write_value, value))}]"
+        case dict():
+            return "{" + ", ".join(f"{json.dumps(key)} = {write_value(part)}" for key, part in value.items()) + "}"
+        case int() | float():
+            return str(value)
+        case _:
+            return str(value.isoformat())
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_whatever_stands_in_a_file_is_read_or_told_with_its_line(seed: int) -> None:
+    """Issue 5, point 1; promise P12."""
+    chance = random.Random(seed)
+    told = 0
+    for _file in range(30):
+        keys = chance.sample(KEYS[""], chance.randrange(8))
+        lines = [f"{key} = {write_value(make_section(chance, key))}" for key in keys]
+        try:
+            parse("\n".join(lines))
+        except FileMistakes as error:
+            for mistake in error.mistakes:
+                place, number, words = mistake.split(":", 2)
+                assert place == FILE
+                key = keys[int(number) - 1] if keys else ""
+                about_the_whole = words.startswith((" is for nobody", " says nothing to anybody"))
+                assert about_the_whole or words.lstrip().startswith((key, f"[{key}]", f"[[{key}]]")), mistake
+                told += 1
+    assert told > 100
