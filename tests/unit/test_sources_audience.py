@@ -7,7 +7,7 @@ import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wa_cli.domain.fields import normalise_name
@@ -134,6 +134,7 @@ def test_a_column_that_is_not_there_is_told_with_the_nearest(
     assert hint in str(caught.value.hint)
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     st.dictionaries(
         st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(
@@ -156,7 +157,7 @@ def test_a_long_list_takes_no_more_memory_than_a_short_one(tmp_path: Path, name:
     with path.open("w", encoding="utf-8") as out:
         if name.endswith(".csv"):
             out.write("phone,First name,city\n")
-        for index in range(30_000):
+        for index in range(8_000):
             number = f"+6581{index:06d}"
             row = {"phone": number, "First name": f"P{index}", "city": "Pune"}
             out.write(json.dumps(row) + "\n" if name.endswith(".jsonl") else f"{number},P{index},Pune\n")
@@ -166,5 +167,5 @@ def test_a_long_list_takes_no_more_memory_than_a_short_one(tmp_path: Path, name:
         _now, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert count == 30_000
-    assert peak < 4 * 1024 * 1024  # kept, the rows would take ten times that
+    assert count == 8_000
+    assert peak < 3 * 1024 * 1024  # kept, the rows would take several times that

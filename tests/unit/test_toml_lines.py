@@ -7,7 +7,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wa_cli.sources.toml_lines import find_lines
@@ -193,6 +193,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(NAMES, VALUES, max_size=5), st.data())
 def test_every_line_is_right_however_the_file_is_written(values: dict[str, Any], data: st.DataObject) -> None:
     """Issue 5, point 1: a property."""
