@@ -136,11 +136,12 @@ class Office:
 
 
 @contextmanager
-def open_office(folder: Path, **settings: str) -> Iterator[Office]:
+def open_office(folder: Path, *, clock: FakeClock | None = None, **settings: str) -> Iterator[Office]:
+    """An office in that folder.  clock: of another one there, as a second process has it."""
     (folder / "campaigns").mkdir(exist_ok=True)
     flags = {"WA_DB": str(folder / "wa.db"), "WA_TIMEZONE": "Asia/Singapore", "MAX_SENDS_PER_SECOND_PER_INSTANCE": "0"}
     app = open_app(load_settings({**flags, **settings}), create=True)
-    clock = FakeClock()
+    clock = clock or FakeClock()
     app.clock = clock  # type: ignore[assignment]
     world = World(folder=folder, clock=clock, database=app.database, owner=app.owner, transport=FakeTransport(clock))
     try:

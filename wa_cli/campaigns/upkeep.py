@@ -35,6 +35,7 @@ def look_after(app: App) -> int:
     """
     steps = 0
     app.applying.sweep()
+    app.plans.sweep()
     for run_id in app.campaigns.find_left_over():
         steps += app.campaigns.cancel_waiting(run_id, now_ms=app.clock.wall_ms()) > 0
     for campaign in app.campaigns.list_active():

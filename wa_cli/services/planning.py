@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from wa_cli.domain.campaign import Reason
-from wa_cli.domain.message import Template, encode_content
+from wa_cli.domain.message import Template, Text, encode_content
 from wa_cli.domain.personal import CannotFill, MissingField, choose_variant
 from wa_cli.domain.plan import (
     STAGE_CANARY,
@@ -419,15 +419,18 @@ class _Planner:
         return draft
 
     def _note_words(self, person: Person, variant: int, content: Content) -> None:
+        """Keep some of the messages to show; a million pass here, and few are kept."""
         summary = self._summary
-        words = show_content(content, self._pieces.templates.get(variant))
-        sample = Sample(address=mask_address(person.address), variant=self._names[variant], words=words)
+        words = content.body if isinstance(content, Text) else show_content(content)
         if len(summary.samples) < SAMPLES:
-            summary.samples.append(sample)
-        elif self._draw.random() < SAMPLES / (person.position or 1):
-            summary.samples[self._draw.randrange(SAMPLES)] = sample
+            summary.samples.append(self._sample(person, variant, words))
+        elif self._draw.random() * (person.position or 1) < SAMPLES:
+            summary.samples[self._draw.randrange(SAMPLES)] = self._sample(person, variant, words)
         if summary.longest is None or len(words) > len(summary.longest.words):
-            summary.longest = sample
+            summary.longest = self._sample(person, variant, words)
+
+    def _sample(self, person: Person, variant: int, words: str) -> Sample:
+        return Sample(address=mask_address(person.address), variant=self._names[variant], words=words)
 
     @staticmethod
     def _count(counts: dict[str, int], name: str, n: int = 1) -> None:

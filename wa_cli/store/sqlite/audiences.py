@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.database import Database
 
 CHUNK_ROWS: Final = 2_000
+_encode: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
 MAKE_PEOPLE: Final = (
     "DROP TABLE IF EXISTS temp.person",
@@ -90,7 +91,7 @@ class Gathering:
             connection.executemany(
                 ADD_PERSON,
                 [
-                    (contact_id, json.dumps(dict(fields), ensure_ascii=False) if fields else None)
+                    (contact_id, _encode(fields) if fields else None)
                     for contact_id, (_recipient, fields) in zip(ids, people, strict=True)
                 ],
             )

@@ -286,9 +286,11 @@ class SqliteCampaigns:
             connection.execute("UPDATE run SET baseline = ? WHERE id = ?", (baseline, run_id))
 
     def note_run_ended(self, run_id: int, *, state: str, now_ms: int) -> None:
+        """Write down that a run has ended.  One that is being planned anew has not."""
         with self._database.write() as connection:
             connection.execute(
-                "UPDATE run SET state = ?, ended_at = ?, owner = NULL WHERE id = ? AND ended_at IS NULL",
+                """UPDATE run SET state = ?, ended_at = ?, owner = NULL WHERE id = ? AND ended_at IS NULL
+                    AND NOT EXISTS (SELECT 1 FROM batch WHERE batch.run_id = run.id AND batch.released_at IS NULL)""",
                 (state, now_ms, run_id),
             )
 

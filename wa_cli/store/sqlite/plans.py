@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 BREATH_SECONDS: Final = 0.002
 
 LINES_AT_ONCE: Final = 2_000
+HASHES_A_LOOK: Final = 250
 # Numbers of plans that have lines and need none: they are gone, or have become messages.  Steps from one number to the
 # next along the index.
 FIND_IDLE_LINES: Final = """
@@ -145,10 +146,12 @@ class SqlitePlans:
                 "INSERT INTO content (hash, body) VALUES (?, ?) ON CONFLICT DO NOTHING",
                 list(dict(zip(digests, encoded, strict=True)).items()),
             )
-            return [
-                int(connection.execute("SELECT id FROM content WHERE hash = ?", (digest,)).fetchone()[0])
-                for digest in digests
-            ]
+            ids: dict[bytes, int] = {}
+            for first in range(0, len(digests), HASHES_A_LOOK):
+                some = digests[first : first + HASHES_A_LOOK]
+                marks = ", ".join("?" * len(some))
+                ids.update(connection.execute(f"SELECT hash, id FROM content WHERE hash IN ({marks})", some))  # noqa: S608  # only marks
+        return [ids[digest] for digest in digests]
 
     def add_lines(self, plan_id: int, lines: Sequence[PlanLine]) -> None:
         """Some lines of a plan, in the order in which they leave; one transaction."""
