@@ -188,3 +188,19 @@ def test_list_shows_each_campaign_and_a_draft_without_numbers(gala: Wa) -> None:
         "gala": (3, 2),
         "later": (0, 0),
     }
+
+
+def test_a_plan_writes_down_whom_it_leaves_out_and_why(gala: Wa) -> None:
+    """Issue 5, point 3: counts, and a file of reasons, readable by its owner alone."""
+    assert gala("contact", "opt-out", "+6581230002", "--reason", "by phone").exit == 0
+    planned = gala("campaign", "plan", "gala", "--left-out", "left-out.csv")
+    assert planned.exit == 0
+    assert "wrote the 2 left out to left-out.csv" in planned.err
+    path = gala.folder / "left-out.csv"
+    assert path.stat().st_mode & 0o777 == 0o600
+    lines = path.read_text().splitlines()
+    assert lines[0] == "recipient,reason,details"
+    assert sorted(line.split(",")[1] for line in lines[1:]) == ["invalid", "opted_out"]
+    assert "few.csv line 5" in path.read_text()
+    assert "'+6581230002,opted_out," in lines
+    refused(gala("campaign", "plan", "gala", "--left-out", "left-out.csv"), 2, "left-out.csv")

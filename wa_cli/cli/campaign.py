@@ -154,7 +154,14 @@ def list_all(context: typer.Context) -> None:
 
 @app.command("plan")
 def plan(
-    context: typer.Context, name: Name, at: AtOption = None, canary: CanaryOption = None, hold: HoldOption = None
+    context: typer.Context,
+    name: Name,
+    at: AtOption = None,
+    canary: CanaryOption = None,
+    hold: HoldOption = None,
+    left_out: Annotated[
+        str | None, typer.Option("--left-out", metavar="FILE", help="A new CSV of those who get nothing, and why.")
+    ] = None,
 ) -> None:
     """Work out everybody's text and minute, and freeze it.
 
@@ -168,10 +175,14 @@ def plan(
     options = _read_options(at, canary, hold)
     planned, summary = _plan(session, opened, campaign, planning.with_options(spec, options), options)
     occurrences = planning.list_occurrences(opened, spec, count=OCCURRENCES_SHOWN)
+    if left_out is not None:
+        _write_left_out(opened, planned, left_out)
     if session.json:
         session.show_json(_plan_document(campaign, planned, summary, occurrences))
         return
     _show_plan(session, campaign, spec, planned, summary, occurrences)
+    if left_out is not None:
+        session.say(f"wrote the {sum(summary.by_reason.values()):,} left out to {clean_text(left_out)}")
     session.say("nothing is queued yet")
     does = "puts it on the calendar" if spec.is_recurring else "sends precisely this"
     session.hint(f"`wa campaign apply {campaign.name} --plan {planned.word}` {does}")
@@ -456,6 +467,21 @@ def _read_options(at: str | None, canary: int | None, hold: str | None) -> dict[
         if hold is not None:
             options["hold_ms"] = _read_hold(hold)
     return options
+
+
+def _write_left_out(opened: App, planned: Plan, file: str) -> None:
+    """Everybody whom a plan leaves out, with whole numbers: the file is its reader's alone."""
+    import csv
+    from pathlib import Path
+
+    from wa_cli.cli.private_file import new_private_file
+    from wa_cli.sources.recipients import guard
+
+    with new_private_file(Path(file), force=False) as out:
+        writer = csv.writer(out)
+        writer.writerow(("recipient", "reason", "details"))
+        for address, reason, details in opened.plans.iterate_left_out(planned.id):
+            writer.writerow((guard(address), reason, guard(details)))
 
 
 def _read_hold(text: str) -> int:

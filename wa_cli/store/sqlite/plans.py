@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.owners import Owner
 
 # Between two transactions of a long plan the file is free for this long, since SQLite does not queue those who wait.
+LINES_READ: Final = 2_000
 BREATH_SECONDS: Final = 0.002
 
 LINES_AT_ONCE: Final = 2_000
@@ -107,6 +108,23 @@ class SqlitePlans:
             ]
 
     # --- plans ---
+
+    def iterate_left_out(self, plan_id: int) -> Iterator[tuple[str, str, str]]:
+        """(address or "", reason, details or "") of everybody whom a plan leaves out, a page at a time."""
+        after = 0
+        while True:
+            with self._database.read() as connection:
+                rows = connection.execute(
+                    """SELECT l.id, ifnull(c.address, ''), l.reason, ifnull(l.details, '') FROM plan_line AS l
+                        LEFT JOIN contact AS c ON c.id = l.contact_id
+                    WHERE l.plan_id = ? AND l.id > ? AND l.reason IS NOT NULL ORDER BY l.id LIMIT ?""",
+                    (plan_id, after, LINES_READ),
+                ).fetchall()
+            for row in rows:
+                yield row[1], row[2], row[3]
+            if len(rows) < LINES_READ:
+                return
+            after = rows[-1][0]
 
     def list_zones(self, plan_id: int) -> list[str]:
         with self._database.read() as connection:
