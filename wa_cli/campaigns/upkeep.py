@@ -38,12 +38,31 @@ def look_after(app: App) -> int:
     app.plans.sweep()
     for run_id in app.campaigns.find_left_over():
         steps += app.campaigns.cancel_waiting(run_id, now_ms=app.clock.wall_ms()) > 0
+    steps += wake(app)
     for campaign in app.campaigns.list_active():
         try:
             steps += _look_after_one(app, campaign)
         except WaError as error:
             log.warning("campaign %s: %s", campaign.name, error.message)
     return steps
+
+
+def wake(app: App) -> int:
+    """Let campaigns go on that had ended and of which messages wait again.  Returns how many."""
+    woken = 0
+    for campaign_id, run_id in app.campaigns.list_woken():
+        if not app.campaigns.reopen_run(run_id):
+            continue
+        woken += 1
+        if app.campaigns.read(campaign_id).state is CampaignState.FINISHED:
+            app.campaigns.step(
+                campaign_id,
+                CampaignState.RUNNING,
+                actor=OURSELVES,
+                reason="messages of it wait again",
+                now_ms=app.clock.wall_ms(),
+            )
+    return woken
 
 
 def _look_after_one(app: App, campaign: Campaign) -> int:

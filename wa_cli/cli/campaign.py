@@ -149,6 +149,7 @@ def list_all(context: typer.Context) -> None:
             )
             for campaign, progress in rows
         ],
+        keep=(0, 1),
     )
 
 
@@ -172,6 +173,8 @@ def plan(
     session = session_of(context)
     opened = session.open_app(create=True)
     campaign, spec = files.read_again(opened, files.find(opened, name, actor=_actor()), actor=_actor())
+    if campaign.state == "cancelled":
+        raise _wrong_state(campaign)
     options = _read_options(at, canary, hold)
     planned, summary = _plan(session, opened, campaign, planning.with_options(spec, options), options)
     occurrences = planning.list_occurrences(opened, spec, count=OCCURRENCES_SHOWN)
@@ -180,10 +183,13 @@ def plan(
     if session.json:
         session.show_json(_plan_document(campaign, planned, summary, occurrences))
         return
-    _show_plan(session, campaign, spec, planned, summary, occurrences)
+    _show_plan(session, opened, campaign, spec, planned, summary, occurrences)
     if left_out is not None:
         session.say(f"wrote the {sum(summary.by_reason.values()):,} left out to {clean_text(left_out)}")
     session.say("nothing is queued yet")
+    if campaign.state in ("scheduled", "running"):
+        session.hint(f"it is {campaign.state}: `wa campaign pause {campaign.name}`, then plan again and apply that")
+        return
     does = "puts it on the calendar" if spec.is_recurring else "sends precisely this"
     session.hint(f"`wa campaign apply {campaign.name} --plan {planned.word}` {does}")
 
@@ -233,11 +239,7 @@ def start(
     opened = session.open_app(create=True)
     campaign, spec = files.read_again(opened, files.find(opened, name, actor=_actor()), actor=_actor())
     if campaign.state not in ("draft", "paused", "finished"):
-        raise Conflict(
-            f"the campaign '{campaign.name}' is {campaign.state}",
-            hint=f"`wa campaign show {campaign.name}` lists what can be done now",
-            code="campaign_state",
-        )
+        raise _wrong_state(campaign)
     options = _read_options(at, canary, hold)
     try:
         planned, summary = _plan(session, opened, campaign, planning.with_options(spec, options), options)
@@ -251,7 +253,7 @@ def start(
             _warn_of(session, summary)
         else:
             occurrences = planning.list_occurrences(opened, spec, count=OCCURRENCES_SHOWN)
-            _show_plan(session, campaign, spec, planned, summary, occurrences)
+            _show_plan(session, opened, campaign, spec, planned, summary, occurrences)
     try:
         _confirm(session, campaign, summary, confirm=confirm, is_recurring=spec.is_recurring)
     except Refused:
@@ -441,6 +443,16 @@ app.command("export")(campaign_report.export)
 # --- shared ----------------------------------------------------------------------------------------------------------
 
 
+def _wrong_state(campaign: Campaign) -> Conflict:
+    return Conflict(
+        f"the campaign '{campaign.name}' is {campaign.state}",
+        hint=f"`wa campaign clone {campaign.name} NEW-NAME` makes one that can be sent"
+        if campaign.state == "cancelled"
+        else f"`wa campaign show {campaign.name}` lists what can be done now",
+        code="campaign_state",
+    )
+
+
 def _actor() -> str:
     """Who takes a step, for the campaign's history."""
     try:
@@ -555,8 +567,9 @@ def _confirm(
             hint=f"add --confirm {campaign.name}{sample}",
             code="not_confirmed",
         )
-    sample = "" if is_recurring or summary.canary else " (--canary 20 sends a sample first)"
-    typed = session.ask(f"type the campaign's name to {what}{sample}")
+    if not is_recurring and not summary.canary:
+        session.hint("`--canary 20` sends a sample first, and the rest only if it goes well")
+    typed = session.ask(f"type the campaign's name to {what}")
     if typed.strip() != campaign.name:
         raise Refused("stopped: that is not the campaign's name", hint="nothing was queued", code="not_confirmed")
 
@@ -602,12 +615,14 @@ def _say_all_written(session: Session, campaign: Campaign, error: UsageError) ->
     if session.json:
         session.show_json({**_describe(campaign), "plan_id": None, "queued": 0})
         return
-    session.show(f"campaign {campaign.name} is {campaign.state}: {error.message}")
+    session.show(f"campaign {campaign.name} is {campaign.state}")
+    session.show_fields([("nothing to do", error.message)], indent=2)
     session.hint(error.hint or "")
 
 
 def _show_plan(
     session: Session,
+    opened: App,
     campaign: Campaign,
     spec: CampaignSpec,
     planned: Plan,
@@ -615,6 +630,8 @@ def _show_plan(
     occurrences: Sequence[Occurrence],
 ) -> None:
     """The plan as a page: who, when, how much, and what it looks like."""
+    from wa_cli.campaigns import standing
+
     session.show(f"plan {planned.word} of campaign {campaign.name}")
     fields: list[tuple[str, str]] = []
     merged = f"; {_count(summary.merged, 'more mention')} of the same people" if summary.merged else ""
@@ -628,6 +645,9 @@ def _show_plan(
         missing = ", ".join(f"{name} {n:,}" for name, n in summary.missing_fields.items())
         fields.append(("leaves out", reasons + (f" ({missing})" if missing else "")))
     fields.append(("sends", f"{_count(summary.queued, 'message')} from '{spec.instance}'"))
+    replaced = 0 if spec.is_recurring else standing.read_progress(opened, campaign).waiting
+    if replaced:
+        fields.append(("instead of", f"{_count(replaced, 'waiting message')} of it"))
     if summary.canary:
         fields.append(("sample first", _describe_canary(session, summary)))
     if summary.first_at_ms is not None and summary.last_at_ms is not None:

@@ -63,6 +63,10 @@ def resend(
     if size > ASK_ABOVE and not dry_run:
         _ask(session, size, delay_ms=delay)
     result = resend(opened.failures, order, now_ms=opened.clock.wall_ms())
+    if result.due and not dry_run and opened.campaigns.list_woken():
+        from wa_cli.campaigns.upkeep import wake
+
+        wake(opened)  # a finished campaign is under way again from here on, and can be paused
     _report(session, order, result)
     if result.due and not dry_run:
         _say_who_sends(session, opened, result)

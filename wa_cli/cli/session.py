@@ -141,7 +141,7 @@ class Session:
             sys.stderr.write(fold(f"hint: {clean_text(line)}") + "\n")
 
     def warn(self, line: str) -> None:
-        sys.stderr.write(f"warning: {clean_text(line)}\n")
+        sys.stderr.write(fold(f"warning: {clean_text(line)}", indent=9) + "\n")
 
     def progress(self, what: str, total: int) -> ProgressLine:
         """A bar on a terminal, a line every ten seconds elsewhere."""
@@ -167,14 +167,14 @@ class Session:
             raise Refused(
                 f"not confirmed: {question}", hint=f"add {flag} to go on without being asked", code="not_confirmed"
             )
-        sys.stderr.write(f"{clean_text(question)} [y/N] ")
+        sys.stderr.write(fold(f"{clean_text(question)} [y/N]", indent=2) + " ")
         sys.stderr.flush()
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise Refused("stopped: you did not say yes", hint="nothing was changed", code="not_confirmed")
 
     def ask(self, question: str) -> str:
         """A line that a person types.  Only where `can_ask`."""
-        sys.stderr.write(f"{clean_text(question)}: ")
+        sys.stderr.write(fold(f"{clean_text(question)}:", indent=2) + " ")
         sys.stderr.flush()
         return sys.stdin.readline()
 

@@ -89,10 +89,35 @@ class SqliteCampaigns:
                 """SELECT EXISTS (SELECT 1 FROM campaign WHERE state IN ('scheduled', 'running', 'paused'))
                     OR EXISTS (SELECT 1 FROM run WHERE owner IS NOT NULL)
                     OR EXISTS (SELECT 1 FROM run
+                        JOIN run_tally AS t ON t.run_id = run.id AND t.state IN ('queued', 'sending') AND t.n > 0
+                        WHERE run.state = 'finished')
+                    OR EXISTS (SELECT 1 FROM run
                         JOIN run_tally AS t ON t.run_id = run.id AND t.state = 'queued' AND t.n > 0
                         WHERE run.state = 'cancelled')"""
             ).fetchone()
         return bool(row[0])
+
+    def list_woken(self) -> list[tuple[int, int]]:
+        """(campaign, run) of each that had ended and of which messages wait again, after a resend."""
+        with self._database.read() as connection:
+            return [
+                (int(campaign_id), int(run_id))
+                for campaign_id, run_id in connection.execute(
+                    """SELECT campaign.id, run.id FROM run JOIN campaign ON campaign.id = run.campaign_id
+                    WHERE run.state = 'finished' AND run.owner IS NULL AND campaign.state <> 'cancelled'
+                        AND EXISTS (SELECT 1 FROM run_tally AS t
+                            WHERE t.run_id = run.id AND t.state IN ('queued', 'sending') AND t.n > 0)"""
+                )
+            ]
+
+    def reopen_run(self, run_id: int) -> bool:
+        """A run that had ended goes on.  False: somebody else has seen to it."""
+        with self._database.write() as connection:
+            return bool(
+                connection.execute(
+                    "UPDATE run SET state = 'running', ended_at = NULL WHERE id = ? AND state = 'finished'", (run_id,)
+                ).rowcount
+            )
 
     def read_changes(self, campaign_id: int) -> list[CampaignChange]:
         """Every step of its life, oldest first."""
@@ -119,7 +144,7 @@ class SqliteCampaigns:
             if connection.execute("SELECT 1 FROM run WHERE campaign_id = ? LIMIT 1", (campaign_id,)).fetchone():
                 raise Refused(
                     f"the campaign '{campaign.name}' has been sent: its ledger is kept",
-                    hint=f"`wa campaign cancel {campaign.name}` stops it; `wa db prune` forgets old messages",
+                    hint=f"`wa campaign show {campaign.name}` shows it, and how to stop what still waits",
                     code="campaign_sent",
                 )
             for (plan_id,) in connection.execute(
