@@ -72,7 +72,7 @@ class Office:
     # --- its life ---
 
     def plan(self, campaign: Campaign, **options: Any) -> tuple[Plan, PlanSummary]:
-        fresh, spec = files.read_again(self.app, campaign)
+        fresh, spec = files.read_again(campaign)
         spec = planning.with_options(spec, options)
         return planning.plan(self.app, fresh, spec, planning.next_turn(self.app, spec), options=options)
 

@@ -391,6 +391,21 @@ def test_a_recurring_campaign_shows_three_occurrences_and_goes_on_the_calendar(g
     assert waiting(gala, "weekly") == []
 
 
+def test_planning_or_trying_an_edited_file_changes_nothing_of_what_is_on_the_calendar(gala: Wa, app: App) -> None:
+    """Issue 5, points 4 and 5: what was confirmed goes on until a text is taken in on purpose."""
+    gala.write("campaigns/weekly.toml", WEEKLY)
+    assert gala("--yes", "campaign", "start", "weekly").exit == 0
+    change(gala, "Hello", "Dear", name="weekly")
+    assert "Dear Ana" in gala("campaign", "plan", "weekly").out
+    assert gala("campaign", "test", "campaigns/weekly.toml", "--to", "+6581239999").exit == 0
+    assert gala("--yes", "campaign", "start", "weekly").exit == 7
+    assert app.campaigns.find("weekly").source == WEEKLY
+    taken = gala("campaign", "create", "campaigns/weekly.toml")
+    assert taken.out == "read again: campaign weekly, scheduled\n"
+    assert "its occurrences to come go by this text" in taken.err
+    assert "Dear" in app.campaigns.find("weekly").source
+
+
 @pytest.mark.parametrize("flags", [("--at", "tomorrow 10:00"), ("--canary", "5")])
 def test_what_holds_once_does_not_go_with_a_recurring_campaign(gala: Wa, flags: tuple[str, ...]) -> None:
     """Issue 5, point 5."""

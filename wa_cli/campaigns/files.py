@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -59,15 +60,17 @@ def find(app: App, word: str, *, actor: str = "cli") -> Campaign:
 
     Raises: Conflict for a name that is known from elsewhere while a file of that name is here, too.
     """
-    if word.endswith(".toml"):
-        return create(app, Path(word), actor=actor)[0]
     path = find_file(word)
     try:
-        known = app.campaigns.find(word)
+        known = find_known(app, word)
     except NotFound:
         if path is None:
             raise
         return create(app, path, actor=actor)[0]
+    if word.endswith(".toml"):
+        if not _is_same(Path(known.path), Path(word)):  # another's, or one that has moved
+            return create(app, Path(word), actor=actor)[0]
+        return known
     if path is not None and Path(known.path).is_file() and not _is_same(Path(known.path), path):
         raise Conflict(
             f"'{known.name}' is two: the campaign from {known.path}, and {path} here",
@@ -89,11 +92,23 @@ def _is_same(one: Path, other: Path) -> bool:
         return False
 
 
-def read_again(app: App, campaign: Campaign, *, actor: str = "cli") -> tuple[Campaign, CampaignSpec]:
-    """The campaign with its file as it is now.  Raises: UsageError when the file is gone or cannot be understood."""
+def read_again(campaign: Campaign) -> tuple[Campaign, CampaignSpec]:
+    """The campaign with its file as it is now; what was let go of it stays as it was.
+
+    Raises: UsageError when the file is gone or cannot be understood.
+    """
+    from wa_cli.sources.campaigns import read_campaign
+
     check_there(campaign)
-    fresh, spec, _is_new = create(app, Path(campaign.path), actor=actor)
-    return fresh, spec
+    spec, source = read_campaign(Path(campaign.path))
+    return replace(campaign, source=source), spec
+
+
+def keep_text(app: App, campaign: Campaign, *, actor: str) -> None:
+    """From now on the campaign goes by this text of its file: its stop rules, and its occurrences to come."""
+    app.campaigns.create(
+        campaign.name, path=campaign.path, source=campaign.source, actor=actor, now_ms=app.clock.wall_ms()
+    )
 
 
 def check_there(campaign: Campaign) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from wa_cli.campaigns.drift import find_drift
-from wa_cli.campaigns.files import read_again
+from wa_cli.campaigns.files import keep_text, read_again
 from wa_cli.campaigns.planning import next_turn, sweep, with_options, zone_of_campaign
 from wa_cli.campaigns.templates import check_templates
 from wa_cli.domain.campaign import WEIGHTS, Campaign, CampaignState
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from wa_cli.bootstrap import App
     from wa_cli.domain.campaign import CampaignSpec, Run
     from wa_cli.domain.plan import Plan
+
+STARTABLE: Final = (CampaignState.DRAFT, CampaignState.PAUSED, CampaignState.FINISHED)
 
 
 def find_plan(app: App, campaign: Campaign, word: str) -> Plan:
@@ -58,7 +60,7 @@ def apply(
     that would not be taken any more.  Nothing is queued then.
     """
     sweep(app)
-    campaign, spec = read_again(app, campaign, actor=actor)
+    campaign, spec = read_again(app.campaigns.read(campaign.id))
     drift = find_drift(app, campaign, spec, planned)
     if drift:
         raise Conflict(
@@ -70,6 +72,8 @@ def apply(
     check_templates(app, spec)  # they may have been read anew since
     spec = with_options(spec, planned.inputs.get("options", {}))
     now_ms = app.clock.wall_ms()
+    if campaign.state in STARTABLE:
+        keep_text(app, campaign, actor=actor)
     if spec.is_recurring:
         _check_startable(campaign)
         turn = next_turn(app, spec)
@@ -90,7 +94,7 @@ def apply(
 
 
 def _check_startable(campaign: Campaign) -> None:
-    if campaign.state not in (CampaignState.DRAFT, CampaignState.PAUSED, CampaignState.FINISHED):
+    if campaign.state not in STARTABLE:
         raise Conflict(
             f"the campaign '{campaign.name}' is {campaign.state}",
             hint=f"`wa campaign show {campaign.name}` lists what can be done now",

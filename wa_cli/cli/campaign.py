@@ -66,13 +66,15 @@ def create(
 
     session = session_of(context)
     opened = session.open_app(create=True)
-    campaign, _spec, is_new = files.create(opened, files.find_file(file) or Path(file), actor=_actor())
+    campaign, spec, is_new = files.create(opened, files.find_file(file) or Path(file), actor=_actor())
     if session.json:
         session.show_json({**_describe(campaign), "created": is_new})
         return
     session.show(f"{'created' if is_new else 'read again:'} campaign {campaign.name}, {campaign.state}")
     if campaign.state == "draft":
         session.hint(f"`wa campaign plan {campaign.name}` shows exactly what would happen")
+    elif spec.is_recurring and campaign.state == "scheduled":
+        session.say("its occurrences to come go by this text; those that have begun stay as they are")
 
 
 @app.command("validate")
@@ -172,7 +174,7 @@ def plan(
 
     session = session_of(context)
     opened = session.open_app(create=True)
-    campaign, spec = files.read_again(opened, files.find(opened, name, actor=_actor()), actor=_actor())
+    campaign, spec = files.read_again(files.find(opened, name, actor=_actor()))
     if campaign.state == "cancelled":
         raise _wrong_state(campaign)
     options = _read_options(at, canary, hold)
@@ -237,7 +239,7 @@ def start(
 
     session = session_of(context)
     opened = session.open_app(create=True)
-    campaign, spec = files.read_again(opened, files.find(opened, name, actor=_actor()), actor=_actor())
+    campaign, spec = files.read_again(files.find(opened, name, actor=_actor()))
     if campaign.state not in ("draft", "paused", "finished"):
         raise _wrong_state(campaign)
     options = _read_options(at, canary, hold)
@@ -375,7 +377,7 @@ def send_test(
 
     session = session_of(context)
     opened = session.open_app(create=True)
-    campaign, spec = files.read_again(opened, files.find(opened, name, actor=_actor()), actor=_actor())
+    campaign, spec = files.read_again(files.find(opened, name, actor=_actor()))
     sample = samples.send_sample(opened, campaign, spec, to=to, variant=variant, like=like)
     if session.json:
         session.show_json(
