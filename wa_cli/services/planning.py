@@ -421,7 +421,9 @@ class _Planner:
     def _note_words(self, person: Person, variant: int, content: Content) -> None:
         """Keep some of the messages to show; a million pass here, and few are kept."""
         summary = self._summary
-        words = content.body if isinstance(content, Text) else show_content(content)
+        words = (
+            content.body if isinstance(content, Text) else show_content(content, self._pieces.templates.get(variant))
+        )
         if len(summary.samples) < SAMPLES:
             summary.samples.append(self._sample(person, variant, words))
         elif self._draw.random() * (person.position or 1) < SAMPLES:
