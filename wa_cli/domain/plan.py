@@ -197,6 +197,11 @@ class Timetable:
         self._rolling = [(span, deque[float](maxlen=size)) for size, span in spans if size]
         self._next = float("-inf")
 
+    @property
+    def pace_ms(self) -> float:
+        """The time that one message takes up in the long run."""
+        return max(self._gap_ms, *(span / (starts.maxlen or 1) for span, starts in self._rolling), 0.0)
+
     def remember(self, starts: Iterable[float]) -> None:
         """What the instance has sent already, oldest first."""
         for at in starts:

@@ -509,7 +509,8 @@ class _Planner:
     ) -> Iterator[PlanLine]:
         """The lines of one stage in the order in which they leave.
 
-        Each zone waits for its own hours; the limits are shared, and whoever could leave first does.
+        Each zone waits for its own hours; the limits are shared, and whoever could leave first does.  Where more could
+        leave than the limits let through, the zone goes first whose hours are the shortest for what it has left.
         """
         summary, spec = self._summary, self._spec
         queues = {zone: people.iterate_drafts(stage, zone) for zone in sizes}
@@ -529,8 +530,18 @@ class _Planner:
             summary.spread_ms = min(summary.spread_ms or int(1 / rate), int(1 / rate))
         moved: set[int] = set()
         spacing = float(delay_of(spec, summary.audience))
-        while heap:
-            wanted, _order, zone, draft = heapq.heappop(heap)
+        rush: _Rush | None = None
+        if len(heap) > 1 and not rate and any(self._zone(zone).opening for zone in sizes):
+            starts = {zone: max(self._zone(zone).starts_at_ms, not_before) for zone in sizes}
+            rush = _Rush({zone: self._zone(zone).opening for zone in sizes}, starts, sizes, pace_ms=timetable.pace_ms)
+        turn = 0  # how many of the zone that was chosen go before the next choice
+        going: tuple[float, str, Draft] | None = None
+        while heap or going:
+            if going is not None:
+                (wanted, zone, draft), going = going, None
+            else:
+                wanted, _order, zone, draft = heapq.heappop(heap)
+                turn = 0
             at = timetable.allowed_at(wanted)
             terms = self._zone(zone)
             closes_at = FAR_MS
@@ -541,6 +552,21 @@ class _Planner:
                     heapq.heappush(heap, (float(opens_at), order, zone, draft))
                     order += 1
                     continue
+            if rush is not None and turn <= 0:
+                turn = rush.turn
+                rivals = [(wanted, order, zone, draft)]
+                order += 1
+                while heap and heap[0][0] <= at:
+                    rivals.append(heapq.heappop(heap))
+                if len(rivals) > 1:
+                    best = min(rivals, key=lambda rival: (rush.slack(rival[2], at), rival[:2]))
+                    for rival in rivals:
+                        if rival is not best:
+                            heapq.heappush(heap, rival)
+                    wanted, _order, zone, draft = best
+                    terms = self._zone(zone)
+                    if terms.opening is not None:
+                        _opens_at, closes_at = terms.opening.next_open(int(at))
             if at - self._now_ms > LONGEST_CAMPAIGN_MS:
                 raise UsageError(
                     "under its limits this campaign would take more than 400 days",
@@ -557,7 +583,12 @@ class _Planner:
                 due = min(at + self._draw.random() * spec.pacing.jitter * gap, closes_at - 1)
             yield self._line(draft, stage, round(due))
             following = next(queues[zone], None)
-            if following is not None:
+            if rush is not None:
+                turn -= 1
+                rush.left[zone] -= 1
+            if following is not None and rush is not None and turn > 0:
+                going = (at, zone, following)
+            elif following is not None:
                 heapq.heappush(heap, (at + gaps[zone], order, zone, following))
                 order += 1
 
@@ -622,6 +653,73 @@ class _Planner:
             else:
                 currency, amount = price
                 summary.cost[currency] = summary.cost.get(currency, 0.0) + amount * count
+
+
+class _Rush:
+    """Which zone has the least time to spare, when the limits let through fewer than are ready.
+
+    left: messages by zone.  turn: how many of a zone go at a time, a thousandth of all.
+    """
+
+    def __init__(
+        self,
+        openings: Mapping[str, Opening | None],
+        starts: Mapping[str, int],
+        sizes: Mapping[str, int],
+        *,
+        pace_ms: float,
+    ) -> None:
+        self._openings = openings
+        self._starts = starts
+        self._pace_ms = max(pace_ms, 0.001)
+        self.left = dict(sizes)
+        self.turn = max(sum(sizes.values()) // 1_000, 1)
+        self._current: dict[str, tuple[int, int]] = {}
+        self._after: dict[tuple[str, int], float] = {}
+        needs = [({zone}, size) for zone, size in sizes.items()] + [(set(sizes), sum(sizes.values()))]
+        self._ends_at = max(self._find_end(zones, size * self._pace_ms) for zones, size in needs)
+
+    def slack(self, zone: str, at: float) -> float:
+        """How many messages more than it has left could leave of a zone until the end; infinite while it is closed."""
+        opens_at, closes_at = self._opening(zone, at)
+        if opens_at > at:
+            return float("inf")
+        rest = self._after.get((zone, closes_at))
+        if rest is None:
+            rest = self._after[zone, closes_at] = self._open_time(zone, closes_at)
+        return (min(closes_at, self._ends_at) - at + rest) / self._pace_ms - self.left[zone]
+
+    def _opening(self, zone: str, at: float) -> tuple[int, int]:
+        """(from, until) of the opening at a moment, or of the next one."""
+        known = self._current.get(zone)
+        if known is None or not known[0] <= at < known[1]:
+            opening = self._openings[zone]
+            begin = max(int(at), self._starts[zone])
+            known = self._current[zone] = (begin, FAR_MS) if opening is None else opening.next_open(begin)
+        return known
+
+    def _open_time(self, zone: str, after: int) -> float:
+        opening, total = self._openings[zone], 0.0
+        while opening is not None and after < self._ends_at:
+            begin, end = opening.next_open(after)
+            total += max(min(end, self._ends_at) - begin, 0)
+            after = end
+        return total
+
+    def _find_end(self, zones: Iterable[str], needed_ms: float) -> float:
+        """When any of these zones has been open for so long altogether, bounded by a campaign's longest time."""
+        at = float(min(self._starts[zone] for zone in zones))
+        end = at + LONGEST_CAMPAIGN_MS
+        while needed_ms > 0 and at < end:
+            known = [self._opening(zone, at) for zone in zones]
+            changes = [moment for pair in known for moment in pair if moment > at]
+            until = float(min(changes, default=FAR_MS))
+            if any(begin <= at for begin, _end in known):
+                if until - at >= needed_ms:
+                    return at + needed_ms
+                needed_ms -= until - at
+            at = until
+        return at
 
 
 def tighten(instance: Limits, own: Mapping[str, int]) -> Limits:

@@ -13,6 +13,7 @@ from wa_cli.domain.pacing import PRIORITY_BULK, lane_of
 from wa_cli.errors import Conflict, Refused, StorageBroken, WaError
 from wa_cli.store.sqlite.audiences import MAY_HAVE_BEEN_WRITTEN
 from wa_cli.store.sqlite.campaigns import find_run, read_campaign, read_run, step
+from wa_cli.store.sqlite.database import LONGEST_WAIT_SECONDS
 from wa_cli.store.sqlite.leases import fold_log
 from wa_cli.store.sqlite.owners import is_alive
 from wa_cli.store.sqlite.plans import SqlitePlans
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.owners import Owner
 
 CHUNK_ROWS: Final = 2_000
-BREATH_SECONDS: Final = 0.002
+# Longer than anybody who waits for the file lets pass between two looks: each of them gets in.
+BREATH_SECONDS: Final = 1.2 * LONGEST_WAIT_SECONDS
+FIRST_ROWS: Final = 500
 
 # The plan's lines become messages: their ids grow with their lines.
 APPLY_LINES: Final = """
@@ -55,11 +58,12 @@ REVIVE_LINES: Final = f"""
         AND m.run_id = :run AND m.contact_id = l.contact_id
         AND m.state IN ('queued', 'skipped', 'expired', 'cancelled') AND NOT {MAY_HAVE_BEEN_WRITTEN}
 """  # noqa: S608  # our own words
+# Here and below, +run_id: the newest rows are looked at by their numbers, not all of the run by its index.
 # A campaign says once what counts as the same: its own ledger.  A later `wa send` of the same words still meets it.
 KEY_LINES: Final = """
     INSERT INTO live_key (content_id, contact_id, instance_id, message_id, expires_at, again)
     SELECT content_id, contact_id, instance_id, id, due_at + :window, 1 FROM message
-    WHERE id > :first AND run_id = :run AND state = 'queued'
+    WHERE id > :first AND +run_id = :run AND state = 'queued'
     ON CONFLICT DO UPDATE SET message_id = excluded.message_id, expires_at = excluded.expires_at, again = excluded.again
 """
 # Those who have a message of the run already, from an earlier plan of it, stay counted there.
@@ -69,7 +73,8 @@ LEFT_OUT: Final = """
         AND NOT EXISTS (SELECT 1 FROM message AS o WHERE o.run_id = :run AND o.contact_id = l.contact_id)
 """
 COUNT_LINES: Final = """
-    INSERT INTO run_tally SELECT run_id, state, '', count(*) FROM message WHERE id > :first AND run_id = :run GROUP BY 2
+    INSERT INTO run_tally SELECT run_id, state, '', count(*) FROM message WHERE id > :first AND +run_id = :run
+    GROUP BY 2
     ON CONFLICT DO UPDATE SET n = n + excluded.n
 """
 RECOUNT: Final = """
@@ -158,6 +163,7 @@ class SqliteApplying:
         """The lines of a plan become messages, some thousand a transaction."""
         run = entry.run
         after = done = 0
+        self._database.chunk_rows = min(self._database.chunk_rows, FIRST_ROWS)
         while True:
             with self._database.write() as connection:
                 self._check_ours(connection, run, plan)
@@ -297,7 +303,7 @@ class SqliteApplying:
                     return
                 taken = connection.execute(
                     """UPDATE message SET state = 'cancelled', reason = 'planned_anew', changed_at = ?
-                    WHERE id > ? AND id <= ? AND run_id = ? AND state = 'queued'""",
+                    WHERE id > ? AND id <= ? AND +run_id = ? AND state = 'queued'""",
                     (now_ms, after, last, run.id),
                 ).rowcount
             entry.has_taken_back = entry.has_taken_back or taken > 0
@@ -357,7 +363,7 @@ class SqliteApplying:
                 messages = connection.execute(
                     """SELECT m.id, m.content_id, m.contact_id, m.instance_id FROM message AS m
                         JOIN batch ON batch.id = m.batch_id AND batch.released_at IS NULL
-                    WHERE m.id BETWEEN ? AND ? AND m.run_id = ? ORDER BY m.id LIMIT ?""",
+                    WHERE m.id BETWEEN ? AND ? AND +m.run_id = ? ORDER BY m.id LIMIT ?""",
                     (first, last, run_id, CHUNK_ROWS),
                 ).fetchall()
                 ids = [(message[0],) for message in messages]
@@ -456,7 +462,7 @@ class SqliteApplying:
     def _note_ranges(self, connection: sqlite3.Connection, run: Run, newest: int) -> None:
         """Where the new messages of a run and of its batches are, so that nobody has to look for them."""
         for batch_id, first, last in connection.execute(
-            "SELECT batch_id, min(id), max(id) FROM message WHERE id > ? AND run_id = ? GROUP BY batch_id",
+            "SELECT batch_id, min(id), max(id) FROM message WHERE id > ? AND +run_id = ? GROUP BY batch_id",
             (newest, run.id),
         ).fetchall():
             connection.execute(

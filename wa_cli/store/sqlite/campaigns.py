@@ -293,12 +293,12 @@ class SqliteCampaigns:
                     break
                 connection.execute(
                     """UPDATE message SET reason = 'cancel_requested'
-                    WHERE id > ? AND id <= ? AND run_id = ? AND state = 'sending'""",
+                    WHERE id > ? AND id <= ? AND +run_id = ? AND state = 'sending'""",
                     (after, last, run_id),
                 )
                 count += connection.execute(
                     """UPDATE message SET state = 'cancelled', reason = 'cancelled', changed_at = ?
-                    WHERE id > ? AND id <= ? AND run_id = ? AND state = 'queued'""",
+                    WHERE id > ? AND id <= ? AND +run_id = ? AND state = 'queued'""",
                     (now_ms, after, last, run_id),
                 ).rowcount
             cut("cancel_after_commit")

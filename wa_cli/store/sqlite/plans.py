@@ -15,7 +15,7 @@ from wa_cli.domain.plan import Plan
 from wa_cli.errors import Conflict, NotFound
 from wa_cli.store.sqlite.audiences import DROP_PEOPLE, MAKE_PEOPLE, Gathering, match_contacts
 from wa_cli.store.sqlite.bulk import insert_rows
-from wa_cli.store.sqlite.database import rename_error
+from wa_cli.store.sqlite.database import LONGEST_WAIT_SECONDS, rename_error
 from wa_cli.store.sqlite.leases import fold_log
 from wa_cli.store.sqlite.owners import is_alive
 
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.database import Database
     from wa_cli.store.sqlite.owners import Owner
 
-# Between two transactions of a long plan the file is free for this long, since SQLite does not queue those who wait.
 LINES_READ: Final = 2_000
-BREATH_SECONDS: Final = 0.002
+# Between two transactions of a long plan the file is free for so long, which is longer than those who wait let pass
+# between two looks, since SQLite does not queue them.
+BREATH_SECONDS: Final = 1.2 * LONGEST_WAIT_SECONDS
 
 LINES_AT_ONCE: Final = 2_000
 HASHES_A_LOOK: Final = 250
@@ -158,12 +159,10 @@ class SqlitePlans:
 
     def store_contents(self, encoded: Sequence[str]) -> list[int]:
         """The ids of these contents, in their order; one transaction."""
+        digests = [content_hash(one) for one in encoded]
+        new = list(dict(zip(digests, encoded, strict=True)).items())
         with self._database.write() as connection:
-            digests = [content_hash(one) for one in encoded]
-            connection.executemany(
-                "INSERT INTO content (hash, body) VALUES (?, ?) ON CONFLICT DO NOTHING",
-                list(dict(zip(digests, encoded, strict=True)).items()),
-            )
+            connection.executemany("INSERT INTO content (hash, body) VALUES (?, ?) ON CONFLICT DO NOTHING", new)
             ids: dict[bytes, int] = {}
             for first in range(0, len(digests), HASHES_A_LOOK):
                 some = digests[first : first + HASHES_A_LOOK]
@@ -173,23 +172,24 @@ class SqlitePlans:
 
     def add_lines(self, plan_id: int, lines: Sequence[PlanLine]) -> None:
         """Some lines of a plan, in the order in which they leave; one transaction."""
+        rows = [
+            (
+                plan_id,
+                line.contact_id,
+                line.content_id,
+                line.part,
+                line.due_at_ms,
+                line.expires_at_ms,
+                line.reason,
+                line.details,
+            )
+            for line in lines
+        ]
         with self._database.write() as connection:
             insert_rows(
                 connection,
                 "INSERT INTO plan_line (plan_id, contact_id, content_id, part, due_at, expires_at, reason, details)",
-                [
-                    (
-                        plan_id,
-                        line.contact_id,
-                        line.content_id,
-                        line.part,
-                        line.due_at_ms,
-                        line.expires_at_ms,
-                        line.reason,
-                        line.details,
-                    )
-                    for line in lines
-                ],
+                rows,
             )
         cut("plan_lines_after_commit")
         fold_log(self._database)
