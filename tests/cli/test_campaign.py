@@ -413,6 +413,24 @@ def test_what_holds_once_does_not_go_with_a_recurring_campaign(gala: Wa, flags: 
     refused(gala("campaign", "plan", "weekly", *flags), 2, f"{flags[0]} does not go with a recurring campaign")
 
 
+def test_a_campaign_for_later_has_not_begun_and_says_when_it_will(gala: Wa) -> None:
+    """Issue 5, points 5 and 8; promise P3."""
+    assert gala("--yes", "campaign", "start", "gala", "--at", "in 3 days").exit == 0
+    shown = gala("campaign", "show", "gala")
+    assert shown.out.startswith("gala  scheduled\n")
+    assert "begins   " in shown.out
+    assert "(in 2 d 23 h)" in shown.out
+    for word in ("started", "running", "pace"):
+        assert word not in shown.out.partition("recipients")[0]
+    document = gala("campaign", "show", "gala", "--json").json()
+    assert document["started_at"] > document["checked_at"]
+    assert document["duration_seconds"] == 0
+    gala("campaign", "pause", "gala")
+    assert gala("--yes", "campaign", "start", "gala", "--at", "in 5 days").exit == 0
+    assert gala("campaign", "show", "gala", "--json").json()["started_at"] > document["started_at"]
+    assert gala("campaign", "cancel", "gala", "--json").exit == 6
+
+
 # --- the sample ---
 
 

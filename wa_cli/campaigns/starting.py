@@ -72,10 +72,9 @@ def apply(
     check_templates(app, spec)  # they may have been read anew since
     spec = with_options(spec, planned.inputs.get("options", {}))
     now_ms = app.clock.wall_ms()
-    if campaign.state in STARTABLE:
-        keep_text(app, campaign, actor=actor)
     if spec.is_recurring:
         _check_startable(campaign)
+        keep_text(app, campaign, actor=actor)
         turn = next_turn(app, spec)
         assert turn.occurrence is not None
         app.campaigns.set_next_occurrence(campaign.id, turn.occurrence.at_ms)

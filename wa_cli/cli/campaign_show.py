@@ -490,18 +490,19 @@ def head_lines(view: View, zone: ZoneInfo, style: Style) -> list[str]:
         fields.append(("paused", f"{who}: {campaign.pause_reason}" if campaign.pause_reason else who))
     if campaign.next_occurrence_at_ms is not None:
         fields.append(("next run", _moment(campaign.next_occurrence_at_ms, view, zone)))
+    has_begun = run is None or run.started_at_ms is None or run.started_at_ms <= view.at_ms
     if run is not None and run.started_at_ms is not None:
-        fields.append(("started", _moment(run.started_at_ms, view, zone)))
+        fields.append(("started" if has_begun else "begins", _moment(run.started_at_ms, view, zone)))
         if run.ended_at_ms is not None:
             fields.append(("ended", _moment(run.ended_at_ms, view, zone)))
             fields.append(("took", describe_span(duration_of(view))))
-        else:
+        elif has_begun:
             fields.append(("running", f"for {describe_span(duration_of(view))}"))
     if run is not None and run.canary_until_ms is not None and run.canary_judged_at_ms is None:
         fields.append(("canary", f"the rest waits until {_moment(run.canary_until_ms, view, zone)}"))
-    if figures is not None:
-        if figures.waiting and figures.ends_at_ms is not None:
-            fields.append(("ends", f"about {_moment(figures.ends_at_ms, view, zone)}"))
+    if figures is not None and figures.waiting and figures.ends_at_ms is not None:
+        fields.append(("ends", f"about {_moment(figures.ends_at_ms, view, zone)}"))
+    if figures is not None and has_begun:
         now = "" if run is not None and run.ended_at_ms is not None else f"{figures.per_minute:,} a minute now, "
         each = " a minute" if not now else ""
         fields.append(("pace", f"{now}{figures.net_per_minute:,.1f}{each} over the run"))

@@ -516,15 +516,17 @@ class SqliteApplying:
                     SELECT ?, contact_id, reason, details FROM temp.left_out""",
                     (run.id,),
                 )
+            first_at = plan.summary.get("first_at_ms")
+            is_later = isinstance(first_at, int) and first_at > now_ms
+            # It begins with its first message, which may be days from now; one that has begun goes on.
             connection.execute(
-                """UPDATE run SET state = 'running', plan_id = ?, started_at = ifnull(started_at, ?), owner = NULL,
+                """UPDATE run SET state = 'running', plan_id = ?, owner = NULL,
+                    started_at = CASE WHEN started_at <= ? THEN started_at ELSE ? END,
                     canary_until = ?, canary_judged_at = NULL WHERE id = ?""",
-                (plan.id, now_ms, canary_until_ms, run.id),
+                (plan.id, now_ms, first_at if is_later else now_ms, canary_until_ms, run.id),
             )
             connection.execute("UPDATE plan SET applied_at = ?, owner = NULL WHERE id = ?", (now_ms, plan.id))
             connection.execute("UPDATE campaign SET source = ? WHERE id = ?", (plan.source, plan.campaign_id))
-            first_at = plan.summary.get("first_at_ms")
-            is_later = isinstance(first_at, int) and first_at > now_ms
             if not stays_paused:
                 queued = int(plan.summary.get("queued", 0))
                 step(
