@@ -13,6 +13,7 @@ from tests.campaigning import Office, open_office
 from tests.world import FakeClock, address, rejected
 from wa_cli.domain.outcome import ErrorClass
 from wa_cli.errors import Conflict, NotFound, Refused, StorageFull, UsageError
+from wa_cli.services.resend import ResendOrder, resend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -206,6 +207,52 @@ def test_a_campaign_that_is_paused_while_its_last_message_leaves_is_finished_whe
     office.resume(gala)
     office.look_after()
     assert office.state(gala) == "finished"
+
+
+def test_a_finished_campaign_whose_failures_are_sent_again_can_be_paused(office: Office) -> None:
+    """Issue 5, point 6; promise P7."""
+    list_people(office, 2)
+    gala = office.create("gala", LISTED)
+    office.world.transport.script = [rejected(ErrorClass.DEAD_RECIPIENT, "131026")]
+    office.start(gala)
+    office.drain()
+    office.look_after()
+    assert (office.state(gala), office.counts(gala)) == ("finished", {"failed": 1, "sent": 1})
+    with pytest.raises(Conflict):
+        office.pause(gala)
+    send_again(office, gala)
+    office.pause(gala)
+    office.drain()
+    assert office.counts(gala) == {"queued": 1, "sent": 1}
+    office.resume(gala)
+    office.drain()
+    office.look_after()
+    assert (office.state(gala), office.counts(gala)) == ("finished", {"sent": 2})
+
+
+def test_a_campaign_goes_on_while_its_failures_are_sent_again(office: Office) -> None:
+    """Issue 5, point 6."""
+    list_people(office, 1)
+    gala = office.create("gala", LISTED)
+    office.world.transport.script = [rejected(ErrorClass.DEAD_RECIPIENT, "131026")]
+    office.start(gala)
+    office.drain()
+    office.look_after()
+    send_again(office, gala)
+    assert office.app.campaigns.has_work()
+    office.look_after()
+    assert office.state(gala) == "running"
+    office.drain()
+    office.look_after()
+    assert office.state(gala) == "finished"
+    assert office.world.find_faults() == []
+
+
+def send_again(office: Office, campaign: Campaign) -> None:
+    order = ResendOrder(
+        message_ids=None, campaign=campaign.name, delay_ms=0, force=True, is_dry_run=False, duplicate_window_ms=0
+    )
+    resend(office.app.failures, order, now_ms=office.clock.wall_ms())
 
 
 def test_a_campaign_with_two_open_occurrences_ends_with_the_later_one(office: Office) -> None:

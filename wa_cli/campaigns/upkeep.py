@@ -39,6 +39,7 @@ def look_after(app: App) -> int:
     for run_id in app.campaigns.find_left_over():
         steps += app.campaigns.cancel_waiting(run_id, now_ms=app.clock.wall_ms()) > 0
     steps += wake(app)
+    steps += app.campaigns.wake(actor=OURSELVES, now_ms=app.clock.wall_ms())
     for campaign in app.campaigns.list_active():
         try:
             steps += _look_after_one(app, campaign)

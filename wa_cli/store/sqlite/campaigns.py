@@ -27,6 +27,10 @@ RUN_COLUMNS: Final = """
     id, campaign_id, occurrence, plan_id, state, created_at, started_at, ended_at, canary_until, canary_judged_at,
     baseline, first_message_id, last_message_id
 """
+# A run that had ended, and of which a resend has put something back into the queue.
+WAITS_AGAIN: Final = """run.state = 'finished' AND EXISTS
+    (SELECT 1 FROM run_tally AS t WHERE t.run_id = run.id AND t.state IN ('queued', 'sending') AND t.n > 0)
+"""
 
 
 class SqliteCampaigns:
@@ -88,6 +92,9 @@ class SqliteCampaigns:
             row = connection.execute(
                 """SELECT EXISTS (SELECT 1 FROM campaign WHERE state IN ('scheduled', 'running', 'paused'))
                     OR EXISTS (SELECT 1 FROM run WHERE owner IS NOT NULL)
+                    OR EXISTS (SELECT 1 FROM run
+                        JOIN run_tally AS t ON t.run_id = run.id AND t.state = 'queued' AND t.n > 0
+                        WHERE run.state = 'finished')
                     OR EXISTS (SELECT 1 FROM run
                         JOIN run_tally AS t ON t.run_id = run.id AND t.state IN ('queued', 'sending') AND t.n > 0
                         WHERE run.state = 'finished')
@@ -261,6 +268,21 @@ class SqliteCampaigns:
             (count,) = connection.execute("SELECT count(*) FROM exclusion WHERE run_id = ?", (run_id,)).fetchone()
         return int(count)
 
+    def wake(self, *, actor: str, now_ms: int) -> int:
+        """Finished campaigns of which something waits again, since it was resent, go on.  Returns how many."""
+        with self._database.read() as connection:
+            ids = [
+                campaign_id
+                for (campaign_id,) in connection.execute(
+                    f"""SELECT DISTINCT run.campaign_id FROM run JOIN campaign ON campaign.id = run.campaign_id
+                    WHERE {WAITS_AGAIN} AND campaign.state IN ('finished', 'scheduled', 'running')"""  # noqa: S608
+                )
+            ]
+        for campaign_id in ids:
+            with self._database.write() as connection:
+                _wake(connection, campaign_id, actor=actor, now_ms=now_ms)
+        return len(ids)
+
     def find_left_over(self) -> list[int]:
         """Cancelled runs in which something waits all the same: a late failure has put it back into the queue."""
         with self._database.read() as connection:
@@ -385,6 +407,9 @@ def step(
 ) -> bool:
     """See `SqliteCampaigns.step`; inside the caller's transaction."""
     campaign = read_campaign(connection, campaign_id)
+    if campaign.state is CampaignState.FINISHED and to in (CampaignState.PAUSED, CampaignState.CANCELLED):
+        _wake(connection, campaign_id, actor=actor, now_ms=now_ms)
+        campaign = read_campaign(connection, campaign_id)
     if campaign.state is to:
         return False
     if not may_step(campaign.state, to):
@@ -422,6 +447,26 @@ def step(
         )
     _note_change(connection, campaign_id, campaign.state, to, actor=actor, reason=reason, now_ms=now_ms)
     return True
+
+
+def _wake(connection: sqlite3.Connection, campaign_id: int, *, actor: str, now_ms: int) -> None:
+    """Let a finished campaign go on if something of it waits again."""
+    woken = connection.execute(
+        f"UPDATE run SET state = 'running', ended_at = NULL WHERE campaign_id = ? AND {WAITS_AGAIN}",  # noqa: S608
+        (campaign_id,),
+    ).rowcount
+    campaign = read_campaign(connection, campaign_id)
+    if woken and campaign.state is CampaignState.FINISHED:
+        connection.execute("UPDATE campaign SET state = 'running', changed_at = ? WHERE id = ?", (now_ms, campaign_id))
+        _note_change(
+            connection,
+            campaign_id,
+            campaign.state,
+            CampaignState.RUNNING,
+            actor=actor,
+            reason="messages of it are sent again",
+            now_ms=now_ms,
+        )
 
 
 def _check_whole(connection: sqlite3.Connection, campaign_id: int) -> None:
