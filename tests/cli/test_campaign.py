@@ -489,6 +489,19 @@ def test_pause_and_resume_say_what_changed_and_what_to_type(gala: Wa) -> None:
     refused(gala("campaign", "resume", "gala"), 7, "is running, not paused")
 
 
+def test_a_paused_one_names_the_number_that_has_to_come_back_first(gala: Wa) -> None:
+    """Issue 5, points 6 and 8: the reason, and the next command."""
+    gala("--yes", "campaign", "start", "gala")
+    gala("campaign", "pause", "gala")
+    assert gala("campaign", "show", "gala", "--json").json()["problems"] == []
+    assert gala("instance", "pause", "default").exit == 0
+    shown = gala("campaign", "show", "gala")
+    assert "! default is paused: " in shown.out
+    assert "wa instance resume default" in shown.out
+    resumed = gala("campaign", "resume", "gala")
+    assert "`wa instance resume default`" in resumed.err
+
+
 def test_a_draft_can_neither_pause_nor_resume(gala: Wa) -> None:
     gala("campaign", "create", "gala")
     for line in ("pause", "resume"):
@@ -546,6 +559,17 @@ def test_a_resend_wakes_a_finished_campaign_and_its_report_stays_true(gala: Wa, 
     assert (shown["state"], shown["audience"], shown["buckets"]["sent"]) == ("finished", 3, 2)
     assert sum(shown["buckets"].values()) == shown["audience"]
     assert shown["ledger_error"] is None
+
+
+def test_nothing_of_a_cancelled_campaign_is_resent_not_even_with_force(gala: Wa, app: App) -> None:
+    """Promise P7: what was ended for good stays ended, and a resend says so."""
+    gala("--yes", "campaign", "start", "gala")
+    post(app, waiting(gala)[0]["id"], BUSY)
+    assert gala("--yes", "campaign", "cancel", "gala").exit == 0
+    resent = gala("resend", "--campaign", "gala", "--force")
+    assert resent.exit == 6
+    assert "its campaign gala was cancelled: send it anew" in resent.out
+    assert waiting(gala) == []
 
 
 def test_a_campaign_survives_a_backup_and_the_erasure_of_one_of_its_people(gala: Wa, app: App) -> None:

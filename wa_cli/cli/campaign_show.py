@@ -263,7 +263,7 @@ def _find_problems(
     error = find_ledger_error(figures)
     if error is not None and run.state != "planning":
         problems.append((f"the ledger does not add up: {error}", "wa db check"))
-    if campaign.state is CampaignState.RUNNING and figures.unfinished:
+    if campaign.state in (CampaignState.RUNNING, CampaignState.PAUSED) and figures.unfinished:
         ids = set(app.reports.find_instances(run))
         for instance in app.instances.list_all():
             if instance.id not in ids:
@@ -271,7 +271,7 @@ def _find_problems(
             if instance.paused_at_ms is not None:
                 why = instance.pause_reason or "by hand"
                 problems.append((f"{instance.name} is paused: {why}", f"wa instance resume {instance.name}"))
-            elif app.leases.find_holder(instance.id, now_ms=now_ms) is None:
+            elif campaign.state is CampaignState.RUNNING and app.leases.find_holder(instance.id, now_ms=now_ms) is None:
                 problems.append((f"nobody sends for {instance.name}", "wa run   (or from cron: wa drain)"))
     if figures.buckets[Bucket.UNKNOWN]:
         problems.append((f"{figures.buckets[Bucket.UNKNOWN]:,} with an unknown outcome", "wa reconcile"))

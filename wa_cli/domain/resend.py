@@ -27,6 +27,7 @@ class Candidate:
     rule: why it failed, also when it was dismissed since.  holder_id, holder_state: of the message that holds the
     idempotency key of these words for this person, itself included; None when nobody does.  holder_is_meant: that one
     was sent with --again or a key of its caller, so it stands in nobody's way.  is_opted_out, is_erased: the person.
+    cancelled_campaign: the one that it belongs to, if that was ended for good.
     """
 
     message_id: MessageId
@@ -44,6 +45,7 @@ class Candidate:
     holder_is_meant: bool
     is_opted_out: bool = False
     is_erased: bool = False
+    cancelled_campaign: str | None = None
 
     @property
     def words(self) -> tuple[int, int, int]:
@@ -83,6 +85,8 @@ def find_refusal(candidate: Candidate, *, force: bool, now_ms: int) -> str | Non
         return "the person was erased"
     if candidate.is_opted_out:
         return "the person has opted out"
+    if candidate.cancelled_campaign is not None:
+        return f"its campaign {candidate.cancelled_campaign} was cancelled: send it anew"
     if candidate.expires_at_ms is not None and candidate.expires_at_ms <= now_ms:
         return "its time ran out (--expires): send it anew"
     if candidate.is_held_by_other and not candidate.holder_is_meant:

@@ -36,7 +36,9 @@ READ_CANDIDATES: Final = f"""
             (SELECT details FROM decision WHERE message_id = m.id AND rule = 'dismissed' ORDER BY id DESC LIMIT 1)
             ELSE m.reason END,
         m.error_code, m.error_details, m.expires_at, m.instance_id, m.contact_id, m.content_id, m.lane >> {LANE_SHIFT},
-        k.message_id, holder.state, k.again, c.opted_out_at IS NOT NULL, c.erased_at IS NOT NULL
+        k.message_id, holder.state, k.again, c.opted_out_at IS NOT NULL, c.erased_at IS NOT NULL,
+        (SELECT campaign.name FROM run JOIN campaign ON campaign.id = run.campaign_id
+            WHERE run.id = m.run_id AND campaign.state = 'cancelled')
     FROM message AS m JOIN contact AS c ON c.id = m.contact_id
     LEFT JOIN live_key AS k
         ON k.content_id = m.content_id AND k.contact_id = m.contact_id AND k.instance_id = m.instance_id
@@ -334,6 +336,7 @@ def _candidate(row: tuple[Any, ...]) -> Candidate:
         holder_is_meant=bool(row[13]),
         is_opted_out=bool(row[14]),
         is_erased=bool(row[15]),
+        cancelled_campaign=row[16],
     )
 
 
