@@ -195,7 +195,7 @@ def test_sixty_zones_with_nights_of_their_own_are_laid_out_and_nobody_is_woken(o
 
 
 def test_a_zone_whose_evening_is_near_goes_before_one_that_has_the_day_before_it(office: Office) -> None:
-    """Issue 5, schedule optimality: 450 people 5 h before their night, as many with 12 h; the limit lets 120 an hour go."""
+    """Issue 5, schedule optimality: 450 people 5 h before their night, as many with 12 h; 120 an hour may go."""
     rows = [{"name": "P", "phone": address(number)} for number in range(450)]
     rows += [{"name": "P", "phone": f"+491512{number:07d}"} for number in range(450)]
     office.write_people("people.csv", rows)
