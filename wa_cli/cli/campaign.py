@@ -95,7 +95,7 @@ def validate(context: typer.Context, name: Name) -> None:
             {
                 "valid": not report.problems,
                 "campaign": report.spec.name,
-                "fields": dict(described),
+                "fields": [{"name": name, "value": words} for name, words in described],
                 "problems": list(report.problems),
                 "warnings": list(report.warnings),
             }

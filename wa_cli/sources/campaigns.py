@@ -144,7 +144,11 @@ def _read_text(path: Path, shown: str) -> str:
         if stat.S_ISDIR(mode):
             raise UsageError(f"'{shown}' is a directory", hint="name a file in it", code="campaign_file")
         if not stat.S_ISREG(mode):
-            raise UsageError(f"'{shown}' is a pipe or a device, not a file", code="campaign_file")
+            raise UsageError(
+                f"'{shown}' is a pipe or a device, not a file",
+                hint="name a file that ends in .toml",
+                code="campaign_file",
+            )
         with path.open("rb") as file:
             raw = file.read(LARGEST_FILE + 1)
     except FileNotFoundError as problem:
