@@ -433,6 +433,11 @@ class World:
                 (run_id, stage, weight, None if limits is None else json.dumps(limits), quiet, PRIORITY_BULK, batch_id),
             )
             connection.execute("UPDATE message SET run_id = ?, lane = ? WHERE batch_id = ?", (run_id, lane, batch_id))
+            connection.execute(
+                """UPDATE run SET first_message_id = (SELECT min(id) FROM message WHERE run_id = ?1),
+                    last_message_id = (SELECT max(id) FROM message WHERE run_id = ?1) WHERE id = ?1""",
+                (run_id,),
+            )
             connection.execute("DELETE FROM run_tally WHERE run_id = ?", (run_id,))
             connection.execute(
                 """INSERT INTO run_tally SELECT run_id, state, ifnull(receipt, ''), count(*) FROM message
@@ -448,6 +453,8 @@ class World:
                 "UPDATE batch SET held_at = ?, held_reason = ? WHERE run_id = ? AND stage LIKE ?",
                 (self.now_ms, reason, self._run_of(connection, name), stage),
             )
+            if reason == "paused":
+                connection.execute("UPDATE campaign SET state = 'paused' WHERE name = ?", (name,))
 
     def let_go(self, name: str = "sale") -> None:
         """As resuming it does."""
@@ -456,6 +463,7 @@ class World:
                 "UPDATE batch SET held_at = NULL, held_reason = NULL WHERE run_id = ?",
                 (self._run_of(connection, name),),
             )
+            connection.execute("UPDATE campaign SET state = 'running' WHERE name = ? AND state = 'paused'", (name,))
 
     def _run_of(self, connection: sqlite3.Connection, name: str) -> int:
         statement = "SELECT run.id FROM run JOIN campaign ON campaign.id = run.campaign_id WHERE campaign.name = ?"
