@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import pty
 import re
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from posting import ACCEPTED, BUSY, post
+from rich.cells import cell_len
 
 from tests.processes import clean_environment
 from wa_cli.campaigns import upkeep
@@ -596,6 +599,46 @@ def test_a_campaign_without_messages_is_no_unknown_name(gala: Wa) -> None:
     assert gala("resend", "--campaign", "gala", "--json").json()["resend_count"] == 0
 
 
+# --- screens ---
+
+
+def lines_of(screen: str) -> list[str]:
+    """What stood on the lines of a terminal, also for a moment."""
+    return re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen).rstrip())
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_every_screen_of_a_campaign_fits_the_terminal(gala: Wa, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 5, points 4 and 8: nothing is cut that matters."""
+    gala.write("campaigns/weekly.toml", WEEKLY.replace("Hello", "Hello to everybody who is on this list, dear " * 3))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for line in (
+        "validate gala",
+        "validate weekly",
+        "plan weekly",
+        "plan gala --canary 1",
+        "start gala",
+        "pause gala",
+        "list",
+        "show gala",
+        "report gala",
+        "cancel gala",
+    ):
+        screen = Screen()
+        with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(screen):  # type: ignore[type-var]
+            assert gala("--yes", "campaign", *line.split()).exit == 0, screen.getvalue()
+        lines = lines_of(screen.getvalue())
+        assert max(map(cell_len, lines)) <= columns, (line, max(lines, key=cell_len))
+        if line == "list":
+            assert lines[0].split()[:2] == ["NAME", "STATE"]
+            assert {tuple(row.split()[:2]) for row in lines[1:]} == {("gala", "paused"), ("weekly", "draft")}
+
+
 # --- a real terminal ---
 
 
@@ -620,7 +663,7 @@ def on_terminal(wa: Wa, *words: str, answer: str, columns: int = 80) -> tuple[in
             is_answered = True
     os.close(lead)
     assert is_answered, seen
-    return process.wait(60), re.split("[\r\n]+", re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", seen.decode()))
+    return process.wait(60), lines_of(seen.decode())
 
 
 @pytest.mark.parametrize(("people", "answer", "code"), [(2, "y", 0), (2, "", 6), (51, "gala", 0), (51, "y", 6)])
