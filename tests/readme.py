@@ -75,6 +75,7 @@ def stage(people: str) -> Iterator[None]:
             WA_DB="wa.db",
             WA_TIMEZONE="Asia/Singapore",
             WA_DEFAULT_REGION="SG",
+            LOGNAME="ada",  # who takes the steps of a campaign
             COLUMNS="80",
         )
         os.chdir(name)
