@@ -103,6 +103,11 @@ def mistakes_of(text: str) -> tuple[str, ...]:
     return caught.value.mistakes
 
 
+def test_a_file_may_say_its_own_name() -> None:
+    """Issue 5, point 1: the name, where somebody looks for it."""
+    assert parse_campaign("name = 'gala'\n" + BASE, name="gala", file="gala.toml").name == "gala"
+
+
 def test_a_whole_file_is_read_to_its_last_key() -> None:
     spec = parse_campaign(WHOLE, name="gala", file=FILE)
     assert (spec.name, spec.title, spec.instance, spec.priority) == ("gala", "Gala night", "events", Priority.HIGH)

@@ -57,7 +57,7 @@ RECIPIENT_ZONE: Final = "recipient"
 # What may stand in each table, "" for the top of the file.
 KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "": (
-        *("title", "instance", "priority", "expires", "on_unknown", "max_attempts", "language", "short_links"),
+        *("name", "title", "instance", "priority", "expires", "on_unknown", "max_attempts", "language", "short_links"),
         *("message", "variant", "variables", "fallbacks", "audience", "schedule", "quiet", "pacing", "limits"),
         *("stop", "canary", "costs"),
     ),
@@ -313,8 +313,9 @@ def _explain_syntax(problem: str, text: str, file: str) -> str:
 
 def _read_spec(file: Table, name: str) -> CampaignSpec:
     elsewhere = {key: f"it belongs into [{table}]" for table, keys in KEYS.items() if table for key in keys}
-    elsewhere |= {"name": "a campaign is called as its file is; a title may be anything"}
     file.refuse_unknown(KEYS[""], elsewhere)
+    if (said := file.text("name", example=f'"{name}"')) is not None and said != name:
+        file.note("name", f"is not '{name}', and a campaign is called as its file is; a title may be anything")
     sections = {key: _read_section(file, key) for key in KEYS if key not in ("", "message")}
     title = file.text("title", example='"Gala night"')
     if title is not None and (len(title) > LONGEST_TITLE or not title.isprintable()):
