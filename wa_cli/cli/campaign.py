@@ -8,31 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from wa_cli.cli import campaign_report, campaign_show
+from wa_cli.cli.campaign_plan import plan_document, show_plan, warn_of
+from wa_cli.cli.importing import count_of
 from wa_cli.cli.session import Session, clean_text, format_time, session_of
 from wa_cli.errors import Conflict, Refused, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from wa_cli.bootstrap import App
     from wa_cli.domain.campaign import Campaign, CampaignSpec, Run
-    from wa_cli.domain.plan import Plan, PlanSummary, Sample
-    from wa_cli.domain.recurrence import Occurrence
+    from wa_cli.domain.plan import Plan, PlanSummary
 
 # From so many messages on, a yes is not enough: the campaign's name has to be typed.
 NAMED_FROM: Final = 51
 OCCURRENCES_SHOWN: Final = 3
-REASONS: Final[Mapping[str, str]] = {
-    "invalid": "not readable",
-    "opted_out": "opted out",
-    "missing_field": "lack a field",
-    "unsendable": "would be refused by the platform",
-    "window_closed": "have not written within 24 h",
-    "already_written": "written to by this campaign already",
-    "expired": "their turn would come too late",
-    "erased": "erased",
-}
-
 app = typer.Typer(no_args_is_help=True, help="Campaigns from files: planned, sent, stopped.")
 
 Name = Annotated[str, typer.Argument(help="The campaign, or its file.", metavar="NAME")]
@@ -183,9 +173,9 @@ def plan(
     if left_out is not None:
         _write_left_out(opened, planned, left_out)
     if session.json:
-        session.show_json(_plan_document(campaign, planned, summary, occurrences))
+        session.show_json(plan_document(campaign, planned, summary, occurrences))
         return
-    _show_plan(session, opened, campaign, spec, planned, summary, occurrences)
+    show_plan(session, opened, campaign, spec, planned, summary, occurrences)
     if left_out is not None:
         session.say(f"wrote the {sum(summary.by_reason.values()):,} left out to {clean_text(left_out)}")
     session.say("nothing is queued yet")
@@ -252,10 +242,10 @@ def start(
         return
     if not session.json:
         if session.yes or confirm is not None:  # nobody is asked, so nobody needs the page
-            _warn_of(session, summary)
+            warn_of(session, summary)
         else:
             occurrences = planning.list_occurrences(opened, spec, count=OCCURRENCES_SHOWN)
-            _show_plan(session, opened, campaign, spec, planned, summary, occurrences)
+            show_plan(session, opened, campaign, spec, planned, summary, occurrences)
     try:
         _confirm(session, campaign, summary, confirm=confirm, is_recurring=spec.is_recurring)
     except Refused:
@@ -287,7 +277,7 @@ def pause(context: typer.Context, name: Name, reason: ReasonOption = None) -> No
     if session.json:
         session.show_json({"campaign": campaign.name, "state": "paused", "changed": changed, "in_flight": in_flight})
         return
-    waiting = "" if not in_flight else f"; {_count(in_flight, 'post')} on the way will still have an outcome"
+    waiting = "" if not in_flight else f"; {count_of(in_flight, 'post')} on the way will still have an outcome"
     session.show(f"campaign {campaign.name} {'paused' if changed else 'was paused already'}{waiting}")
     session.hint(f"`wa campaign resume {campaign.name}` goes on, `wa campaign cancel {campaign.name}` ends it")
 
@@ -332,7 +322,7 @@ def cancel(context: typer.Context, name: Name, reason: ReasonOption = None) -> N
     campaign = files.find_known(opened, name)
     if campaign.state != "cancelled":
         waiting = standing.read_progress(opened, campaign).waiting
-        with_them = f" and its {_count(waiting, 'waiting message')}" if waiting else ""
+        with_them = f" and its {count_of(waiting, 'waiting message')}" if waiting else ""
         session.confirm(f"cancel campaign {campaign.name}{with_them} for good?")
     cancelled = standing.cancel(opened, campaign, actor=_actor(), reason=reason)
     if session.json:
@@ -348,9 +338,11 @@ def cancel(context: typer.Context, name: Name, reason: ReasonOption = None) -> N
     on_way = (
         ""
         if not cancelled.in_flight
-        else f"; {_count(cancelled.in_flight, 'post')} on the way will still have an outcome"
+        else f"; {count_of(cancelled.in_flight, 'post')} on the way will still have an outcome"
     )
-    words = f"{_count(cancelled.count, 'message')} will not be sent" if cancelled.count else "nothing of it was waiting"
+    words = (
+        f"{count_of(cancelled.count, 'message')} will not be sent" if cancelled.count else "nothing of it was waiting"
+    )
     session.show(f"campaign {campaign.name} cancelled: {words}{on_way}")
 
 
@@ -557,7 +549,7 @@ def _confirm(
                 code="not_confirmed",
             )
         return
-    messages = _count(summary.queued, "message")
+    messages = count_of(summary.queued, "message")
     what = f"send {messages} each time, as its audience stands now" if is_recurring else f"send {messages}"
     if summary.queued < NAMED_FROM:
         session.confirm(f"{what}?")
@@ -597,7 +589,7 @@ def _say_started(session: Session, opened: App, campaign: Campaign, planned: Pla
         session.show_fields([("next", session.describe_time(fresh.next_occurrence_at_ms))], indent=2)
         session.hint("`wa run` starts each occurrence; `wa drain` from cron does so too")
         return
-    session.show(f"campaign {fresh.name} is {fresh.state}: {_count(queued, 'message')} queued")
+    session.show(f"campaign {fresh.name} is {fresh.state}: {count_of(queued, 'message')} queued")
     left_out = sum(planned.summary["by_reason"].values())
     session.show_fields(
         [
@@ -622,141 +614,6 @@ def _say_all_written(session: Session, campaign: Campaign, error: UsageError) ->
     session.hint(error.hint or "")
 
 
-def _show_plan(
-    session: Session,
-    opened: App,
-    campaign: Campaign,
-    spec: CampaignSpec,
-    planned: Plan,
-    summary: PlanSummary,
-    occurrences: Sequence[Occurrence],
-) -> None:
-    """The plan as a page: who, when, how much, and what it looks like."""
-    from wa_cli.campaigns import standing
-
-    session.show(f"plan {planned.word} of campaign {campaign.name}")
-    fields: list[tuple[str, str]] = []
-    merged = f"; {_count(summary.merged, 'more mention')} of the same people" if summary.merged else ""
-    rows = summary.by_reason.get("invalid", 0)
-    people = _count(summary.audience - rows, "person", "people")
-    names_nobody = f"{_count(rows, 'row')} that name{'s' if rows == 1 else ''} nobody"
-    without = f" and {names_nobody}" if rows else ""
-    fields.append(("audience", f"{people}{without}{merged}"))
-    if summary.by_reason:
-        reasons = ", ".join(f"{n:,} {REASONS.get(reason, reason)}" for reason, n in summary.by_reason.items())
-        missing = ", ".join(f"{name} {n:,}" for name, n in summary.missing_fields.items())
-        fields.append(("leaves out", reasons + (f" ({missing})" if missing else "")))
-    fields.append(("sends", f"{_count(summary.queued, 'message')} from '{spec.instance}'"))
-    replaced = 0 if spec.is_recurring else standing.read_progress(opened, campaign).waiting
-    if replaced:
-        fields.append(("instead of", f"{_count(replaced, 'waiting message')} of it"))
-    if summary.canary:
-        fields.append(("sample first", _describe_canary(session, summary)))
-    if summary.first_at_ms is not None and summary.last_at_ms is not None:
-        fields.append(("first", session.describe_time(summary.first_at_ms)))
-        fields.append(("last", session.describe_time(summary.last_at_ms)))
-        fields.append(("takes", _show_length(summary.last_at_ms - summary.first_at_ms)))
-    for place, occurrence in enumerate(occurrences):
-        fields.append(("occurrences" if place == 0 else "", session.describe_time(occurrence.at_ms)))
-    if occurrences:
-        fields.append(("each time", "the audience is gathered anew; this is as it stands now"))
-    if len(summary.by_zone) > 1:
-        fields += _zone_fields(summary)
-    if summary.shifted:
-        fields.append(("quiet hours", f"{_count(summary.shifted, 'message')} wait for the next opening"))
-    fields.append(("countries", _show_counts(summary.by_country)))
-    if len(spec.messages) > 1:
-        fields.append(("variants", _show_counts(summary.by_variant)))
-    if summary.fallbacks:
-        fields.append(("fallbacks", _show_counts(summary.fallbacks)))
-    if summary.cost or summary.unpriced:
-        fields.append(("cost", _show_cost(summary)))
-    session.show_fields(fields, indent=2)
-    for number, sample in enumerate(summary.samples, start=1):
-        _show_sample(session, f"sample {number}", sample)
-    if summary.longest is not None and summary.longest not in summary.samples:
-        _show_sample(session, "the longest", summary.longest)
-    _warn_of(session, summary)
-
-
-def _warn_of(session: Session, summary: PlanSummary) -> None:
-    for name, shared in summary.clashes:
-        people = f", {_count(shared, 'person', 'people')} in both" if shared else ""
-        session.warn(f"campaign {name} sends from the same number in that time{people}")
-    for warning in summary.warnings:
-        session.warn(warning)
-
-
-def _show_sample(session: Session, title: str, sample: Sample) -> None:
-    variant = f", {sample.variant}" if sample.variant else ""
-    session.show(f"  {title}, to {sample.address}{clean_text(variant)}")
-    for line in sample.words.splitlines() or [""]:
-        for part in _wrap(clean_text(line)):
-            session.show(f"    {part}".rstrip())
-
-
-def _wrap(line: str) -> list[str]:
-    """A line of a message, broken between words where a terminal is too narrow for it."""
-    import shutil
-    import sys
-    import textwrap
-
-    if not sys.stdout.isatty():
-        return [line]
-    width = max(shutil.get_terminal_size((80, 24)).columns, 40) - 4
-    return textwrap.wrap(line, width, break_on_hyphens=False) or [""]
-
-
-def _describe_canary(session: Session, summary: PlanSummary) -> str:
-    if summary.canary >= summary.queued:
-        return f"everybody ({_count(summary.canary, 'person', 'people')}): the sample takes all, and nothing is held"
-    until = (
-        "" if summary.canary_until_ms is None else f"; the rest from {session.describe_time(summary.canary_until_ms)}"
-    )
-    return f"{_count(summary.canary, 'person', 'people')}{until}"
-
-
-def _zone_fields(summary: PlanSummary) -> list[tuple[str, str]]:
-    """First and last send in the recipients' own zones."""
-    from datetime import datetime
-    from zoneinfo import ZoneInfo
-
-    def show(at_ms: int, zone: str) -> str:
-        return f"{datetime.fromtimestamp(at_ms / 1000, ZoneInfo(zone)):%a %d %b %Y %H:%M}"
-
-    zones = sorted(summary.by_zone.items(), key=lambda item: item[1])
-    shown = [(f"in {zone}", f"{show(first, zone)} to {show(last, zone)}") for zone, (first, last) in zones[:8]]
-    return shown + ([("", f"and {len(zones) - 8} more zones")] if len(zones) > 8 else [])
-
-
-def _show_counts(counts: Mapping[str, int], *, most: int = 8) -> str:
-    ordered = sorted(counts.items(), key=lambda item: -item[1])
-    more = sum(n for _name, n in ordered[most:])
-    shown = ", ".join(f"{name or '-'} {n:,}" for name, n in ordered[:most])
-    return f"{shown}, others {more:,}" if more else shown
-
-
-def _show_cost(summary: PlanSummary) -> str:
-    amounts = ", ".join(f"about {amount:,.2f} {currency}" for currency, amount in summary.cost.items())
-    missing = f"no price for {_show_counts(summary.unpriced)}" if summary.unpriced else ""
-    return "; ".join(filter(None, (amounts, missing)))
-
-
-def _show_length(ms: int) -> str:
-    seconds = round(ms / 1000)
-    if seconds < 1:
-        return "a moment"
-    days, rest = divmod(seconds, 86_400)
-    hours, rest = divmod(rest, 3600)
-    minutes, seconds = divmod(rest, 60)
-    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s")]
-    return " ".join([f"{n} {unit}" for n, unit in parts if n][:2])
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 def _describe(campaign: Campaign) -> dict[str, Any]:
     return {
         "id": str(campaign.id),
@@ -769,44 +626,4 @@ def _describe(campaign: Campaign) -> dict[str, Any]:
         "next_occurrence_at": None
         if campaign.next_occurrence_at_ms is None
         else format_time(campaign.next_occurrence_at_ms),
-    }
-
-
-def _plan_document(
-    campaign: Campaign, planned: Plan, summary: PlanSummary, occurrences: Sequence[Occurrence]
-) -> dict[str, Any]:
-    def sample(one: Sample | None) -> dict[str, str] | None:
-        return None if one is None else {"recipient": one.address, "variant": one.variant, "text": one.words}
-
-    def moment(at_ms: int | None) -> str | None:
-        return None if at_ms is None else format_time(at_ms)
-
-    return {
-        "plan_id": planned.word,
-        "campaign": campaign.name,
-        "occurrence": planned.occurrence or None,
-        "occurrences": [format_time(one.at_ms) for one in occurrences],
-        "audience": summary.audience,
-        "queued": summary.queued,
-        "merged": summary.merged,
-        "excluded": summary.by_reason,
-        "missing_fields": summary.missing_fields,
-        "fallbacks": summary.fallbacks,
-        "first_at": moment(summary.first_at_ms),
-        "last_at": moment(summary.last_at_ms),
-        "canary": summary.canary,
-        "canary_until": moment(summary.canary_until_ms),
-        "shifted": summary.shifted,
-        "by_country": summary.by_country,
-        "by_variant": summary.by_variant,
-        "by_zone": {
-            zone: {"first_at": moment(first), "last_at": moment(last)}
-            for zone, (first, last) in summary.by_zone.items()
-        },
-        "cost": summary.cost,
-        "unpriced": summary.unpriced,
-        "samples": [sample(one) for one in summary.samples],
-        "longest": sample(summary.longest),
-        "clashes": [{"campaign": name, "people_in_both": shared} for name, shared in summary.clashes],
-        "warnings": summary.warnings,
     }

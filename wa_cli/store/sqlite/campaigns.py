@@ -222,17 +222,6 @@ class SqliteCampaigns:
         """How many posts of a run are on their way at this moment."""
         return sum(n for (state, _receipt), n in self.count_run(run_id).items() if state == "sending")
 
-    def read_waiting_times(self, run_id: int) -> tuple[int, int] | None:
-        """(first, last) due time of what waits of a run, or None.  Looks at every waiting message of its lanes."""
-        with self._database.read() as connection:
-            row = connection.execute(
-                """SELECT min(m.due_at), max(m.due_at) FROM run JOIN message AS m
-                    ON m.id BETWEEN run.first_message_id AND run.last_message_id
-                WHERE run.id = ? AND m.run_id = run.id AND m.state = 'queued'""",
-                (run_id,),
-            ).fetchone()
-        return None if row[0] is None else (row[0], row[1])
-
     def read_first_due_ms(self, run_id: int) -> int | None:
         """When the first message of a run was to leave, by its timetable."""
         with self._database.read() as connection:
