@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.retry import RetryPolicy
     from wa_cli.domain.template import StoredTemplate
     from wa_cli.ports import ContentRules, Instance, Problem, Transport, WebhookReader
+    from wa_cli.provider import Account, Gateway, Provider
     from wa_cli.services.events import EventTerms
     from wa_cli.services.webhooks import ReadSums
     from wa_cli.store.sqlite.api_keys import SqliteApiKeys
@@ -54,6 +55,14 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.webhooks import SqliteWebhooks
 
 DEFAULT_INSTANCE: Final = "default"
+# What an account of the Cloud API is made of, and the settings that say it for `default`.
+DEFAULT_VALUES: Final = {
+    "url": "WHATSAPP_API_URL",
+    "key": "WHATSAPP_ACCESS_TOKEN",
+    "webhook_secret": "WHATSAPP_APP_SECRET",
+    "verify_token": "WHATSAPP_VERIFY_TOKEN",
+    "business_account_id": "WHATSAPP_BUSINESS_ACCOUNT_ID",
+}
 # A clock that goes on while a laptop sleeps: then a leap of the wall clock against it is somebody setting the time.
 # Linux's plain monotonic clock stands still in sleep, macOS's does not; Windows has neither name.
 STEADY_CLOCK: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
@@ -156,6 +165,7 @@ class App:
     def event_terms(self) -> EventTerms:
         """What the events of webhooks are judged by."""
         from wa_cli.domain.consent import parse_words
+        from wa_cli.provider import URL, number_id_of
         from wa_cli.services.events import EventTerms
 
         numbers = {}
@@ -163,7 +173,14 @@ class App:
             from wa_cli.transports.cloud_api.account import parse_api_url
 
             number_id = parse_api_url(self.settings.text("WHATSAPP_API_URL")).phone_number_id
-            numbers[number_id] = self.find_instance().id
+            numbers[number_id] = self.instances.find(DEFAULT_INSTANCE).id
+        for instance in self.instances.list_all():
+            if instance.transport != "cloud_api":
+                numbers[number_id_of(instance.id)] = instance.id
+            elif instance.settings.get(URL):
+                from wa_cli.transports.cloud_api.account import parse_api_url
+
+                numbers[parse_api_url(instance.settings[URL]).phone_number_id] = instance.id
         return EventTerms(
             install=self.database.read_install(),
             policy=self.retry_policy(),
@@ -315,15 +332,21 @@ class App:
 
     def fetch_templates(self, instance: Instance) -> list[StoredTemplate]:
         """The templates of the instance's account, asked of the platform.  Nothing is sent, nothing stored."""
-        if instance.transport != "cloud_api":
-            raise _unknown_transport(instance)
-        self.check_account()
+        provider = self.provider(instance)
+        if "template" not in provider.capabilities.kinds:
+            raise UsageError(
+                f"'{instance.name}' sends through {provider.title}, which has no templates",
+                hint="templates belong to numbers on Meta's Cloud API",
+                code="no_templates",
+            )
+        self.check_account(instance)
+        from wa_cli.provider import KEY, URL
+        from wa_cli.transports.cloud_api.provider import BUSINESS_ACCOUNT
         from wa_cli.transports.cloud_api.templates import fetch_templates
 
+        account = self.account(instance)
         return fetch_templates(
-            self.settings.text("WHATSAPP_API_URL"),
-            self.settings.text("WHATSAPP_ACCESS_TOKEN"),
-            business_account_id=self.settings.text("WHATSAPP_BUSINESS_ACCOUNT_ID"),
+            account.value(URL), account.value(KEY), business_account_id=account.value(BUSINESS_ACCOUNT)
         )
 
     @cached_property
@@ -332,65 +355,115 @@ class App:
 
         return SqliteUpkeep(self.database)
 
-    def has_account(self) -> bool:
-        """Whether the settings name a Cloud API account to send with."""
-        return bool(self.settings.text("WHATSAPP_API_URL") and self.settings.text("WHATSAPP_ACCESS_TOKEN"))
+    def provider(self, instance: Instance) -> Provider:
+        """What the instance's transport can do, and what opens it."""
+        from wa_cli.transports.providers import find_provider
 
-    def check_account(self) -> None:
+        return find_provider(instance.transport, instance=instance.name)
+
+    def account(self, instance: Instance) -> Account:
+        """The instance's account, with its secrets.  What is not set is missing from its values."""
+        from wa_cli.provider import Account
+
+        named = {name: self.settings.variable(variable) for name, variable in instance.secrets.items()}
+        values = {**self._default_values(instance), **instance.settings, **named}
+        return Account(
+            instance_id=instance.id,
+            instance=instance.name,
+            values={name: value for name, value in values.items() if value},
+            install=self.database.read_install(),
+            concurrency=self.concurrency() or 256,
+            read_timeout_seconds=self.settings.count("WA_READ_TIMEOUT_MS") / 1000,
+        )
+
+    def _default_values(self, instance: Instance) -> dict[str, str]:
+        """What the environment says of `default`, which needs no further set-up."""
+        if instance.name != DEFAULT_INSTANCE or instance.settings or instance.secrets:
+            return {}
+        return {name: self.settings.text(setting) for name, setting in DEFAULT_VALUES.items()}
+
+    def find_missing(self, instance: Instance) -> list[str]:
+        """The variables and settings that the instance needs and that are not set."""
+        told = self._default_values(instance)
+        if told:
+            return [DEFAULT_VALUES[name] for name in ("url", "key") if not told[name]]
+        values = self.account(instance).values
+        return [
+            instance.secrets.get(one.name, one.name)
+            for one in self.provider(instance).settings
+            if not (one.is_optional or one.default or values.get(one.name))
+        ]
+
+    def has_account(self, instance: Instance | None = None) -> bool:
+        """Whether all that the instance needs to send is set; the default one without a name."""
+        return not self.find_missing(instance or self.find_instance())
+
+    def check_account(self, instance: Instance | None = None) -> None:
         """Raises: UsageError naming what is missing to send."""
-        missing = [name for name in ("WHATSAPP_API_URL", "WHATSAPP_ACCESS_TOKEN") if not self.settings.text(name)]
-        if missing:
+        instance = instance or self.find_instance()
+        missing = self.find_missing(instance)
+        if missing and instance.name == DEFAULT_INSTANCE:
             raise UsageError(
                 f"no WhatsApp account is set up: {' and '.join(missing)} missing",
                 hint="`wa init` asks for them; `wa sandbox` gives you a local WhatsApp to try with",
                 code="no_account",
             )
+        if missing:
+            raise UsageError(
+                f"instance '{instance.name}' cannot send: {' and '.join(missing)} missing",
+                hint="set it in the environment or in .env",
+                code="no_account",
+            )
+
+    def secrets(self) -> list[str]:
+        """Every value that may appear nowhere, those of all instances too."""
+        named = [
+            self.settings.variable(variable)
+            for instance in self.instances.list_all()
+            for variable in instance.secrets.values()
+        ]
+        return [*self.settings.secrets(), *(value for value in named if value)]
 
     def find_instance(self, name: str | None = None) -> Instance:
-        """The instance of that name; for None the default one, which every database has."""
-        return self.instances.find(name or DEFAULT_INSTANCE)
+        """The instance of that name.  None: the default one, or the only other one where `default` has no account."""
+        if name is not None:
+            return self.instances.find(name)
+        instances = self.instances.list_all()
+        default = next((one for one in instances if one.name == DEFAULT_INSTANCE), None)
+        others = [one for one in instances if one.name != DEFAULT_INSTANCE]
+        if others and (default is None or self.find_missing(default)):
+            if len(others) == 1:
+                return others[0]
+            raise UsageError(
+                "there are several instances and none is the default",
+                hint=f"say which with --instance NAME: {', '.join(one.name for one in others)}",
+                code="which_instance",
+            )
+        return default or self.instances.find(DEFAULT_INSTANCE)
 
     def rules(self, instance: Instance) -> ContentRules:
         """What the instance's transport accepts."""
-        if instance.transport == "cloud_api":
-            from wa_cli.transports.cloud_api.rules import CloudApiRules
-
-            return CloudApiRules()
-        raise _unknown_transport(instance)
+        return self.provider(instance).rules()
 
     def read_payload(self, instance: Instance, kind: str, payload: Mapping[str, Any]) -> Content:
-        """What a message says that a caller has written in the words of the instance's platform (row Q2)."""
-        if instance.transport != "cloud_api":
-            raise _unknown_transport(instance)
+        """What a message says that a caller has written in the words of Meta's Cloud API (row Q2)."""
         from wa_cli.transports.cloud_api.payload import read_payload
 
         return read_payload(kind, payload)
 
     def transport(self, instance: Instance) -> Transport:
         """The connection that posts for the instance.  Raises: UsageError when its account is not set up."""
-        if instance.transport != "cloud_api":
-            raise _unknown_transport(instance)
-        self.check_account()
-        from wa_cli.transports.cloud_api.transport import CloudApiTransport
+        self.check_account(instance)
+        return self.provider(instance).open_transport(self.account(instance))
 
-        return CloudApiTransport(
-            api_url=self.settings.text("WHATSAPP_API_URL"),
-            access_token=self.settings.text("WHATSAPP_ACCESS_TOKEN"),
-            concurrency=self.concurrency() or 256,
-            read_timeout_seconds=self.settings.count("WA_READ_TIMEOUT_MS") / 1000,
-        )
+    def gateway(self, instance: Instance) -> Gateway:
+        """What steers the linked device of the instance.  Raises: UsageError when it has none, or no account."""
+        self.check_account(instance)
+        return self.provider(instance).open_gateway(self.account(instance))
 
     def webhook_reader(self, instance: Instance) -> WebhookReader:
-        """What reads the webhooks of the instance's provider.  Without an app secret no body is genuine to it."""
-        if instance.transport != "cloud_api":
-            raise _unknown_transport(instance)
-        from wa_cli.transports.cloud_api.webhook import CloudApiWebhooks
-
-        secrets = self.settings.text("WHATSAPP_APP_SECRET").split(",")
-        return CloudApiWebhooks(
-            secrets=tuple(secret.strip() for secret in secrets if secret.strip()),
-            verify_token=self.settings.text("WHATSAPP_VERIFY_TOKEN") or None,
-        )
+        """What reads the webhooks of the instance's provider.  Without a secret no body is genuine to it."""
+        return self.provider(instance).webhook_reader(self.account(instance))
 
     def explain_error(self, code: str) -> Problem | None:
         """What an error code means and what a person can do about it, or None for one that nobody knows."""
@@ -407,8 +480,27 @@ class App:
         rule = find_rule(int(code))
         return Problem(message=rule.title, hint=rule.fix) if rule else None
 
-    def limits(self) -> Limits:
-        return limits_of(self.settings)
+    def limits(self, instance: Instance | None = None) -> Limits:
+        """The limits in force for an instance: its profile, the general settings over it, its own over both.
+
+        None: those of an instance that says nothing of its own.
+        """
+        if instance is None:
+            return limits_of(self.settings)
+        return limits_of(self.settings, profile=self.profile(instance)).override(instance.limits)
+
+    def profile(self, instance: Instance) -> str:
+        """The name of the limits that an instance starts from."""
+        if instance.profile:
+            return instance.profile
+        if self._default_values(instance):
+            return self.settings.text("WA_PROFILE")
+        if (
+            self.settings.origins["WA_PROFILE"].source == "default"
+            and self.provider(instance).capabilities.is_linked_device
+        ):
+            return "gateway"
+        return self.settings.text("WA_PROFILE")
 
     def concurrency(self) -> int | None:
         """Posts in flight, or None to adapt."""
@@ -440,9 +532,9 @@ def open_dry_app(settings: Settings) -> App:
     return App(settings=settings, database=database, clock=SystemClock(), owner=Owner(database.path))
 
 
-def limits_of(settings: Settings) -> Limits:
+def limits_of(settings: Settings, *, profile: str | None = None) -> Limits:
     """The limits in force: the named profile, with what was set over it."""
-    return PROFILES[settings.text("WA_PROFILE")].override(settings.limit_overrides())
+    return PROFILES[profile or settings.text("WA_PROFILE")].override(settings.limit_overrides())
 
 
 def sqlite_versions() -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -490,10 +582,3 @@ def back_up(database: Database, target: Path, *, force: bool) -> int:
     from wa_cli.store.sqlite.upkeep import back_up as copy
 
     return copy(database, target, force=force)
-
-
-def _unknown_transport(instance: Instance) -> UsageError:
-    return UsageError(
-        f"instance '{instance.name}' uses the transport '{instance.transport}', which this wa does not know",
-        hint="install a newer wa",
-    )

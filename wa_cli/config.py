@@ -150,17 +150,25 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Every setting with its origin, checked when it is read."""
+    """Every setting with its origin, checked when it is read.
+
+    variables: all that stands in the environment and in `.env`, whatever its name: instances name their secrets there.
+    """
 
     origins: Mapping[str, Origin]
     env_file: Path | None = None
     unknown: tuple[str, ...] = field(default=())
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def text(self, name: str) -> str:
         return self.origins[name].value
 
     def count(self, name: str) -> int:
         return _parse_count(name, self.text(name))
+
+    def variable(self, name: str) -> str:
+        """The value of a variable of any name, from the environment or else from `.env`; "" when it is not set."""
+        return self.variables.get(name, "").strip()
 
     def secrets(self) -> list[str]:
         """The values that must never be shown, each of a list by itself."""
@@ -240,7 +248,7 @@ def load_settings(
     unknown = tuple(
         name for name in from_file if name not in BY_NAME and name.startswith(("WA_", "WHATSAPP_", "MAX_", "RETRY_"))
     )
-    return Settings(origins=origins, env_file=path, unknown=unknown)
+    return Settings(origins=origins, env_file=path, unknown=unknown, variables={**from_file, **environment})
 
 
 def _read_env_file(env_file: Path | None) -> tuple[Path | None, dict[str, str]]:

@@ -163,7 +163,7 @@ class Wa:
         """How many messages stand where, what waits, and whom a limit holds back (row T7)."""
         from wa_cli.services.instances import count_limited_recipients, recipient_look_back_ms
 
-        app, limits = self._app, self._app.limits()
+        app, limits = self._app, self._app.limits(self._instance)
         now_ms = app.clock.wall_ms()
         app.bury_dead(now_ms=now_ms)
         stats = app.messages.read_stats()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from wa_cli.domain.connection import Connection, ConnectionState, Restriction
     from wa_cli.domain.consent import Change
     from wa_cli.domain.contact import ConsentRow
     from wa_cli.domain.event import Event, InboundEvent, Person, StatusEvent
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.pacing import Limits
     from wa_cli.domain.receipt import Receipt
     from wa_cli.domain.recipient import RecipientKind
-    from wa_cli.domain.retry import Rest, Stop
+    from wa_cli.domain.retry import Effect, Restrict, Stop
     from wa_cli.domain.webhook import WebhookStatus
 
 
@@ -90,7 +91,13 @@ class Transport(Protocol):
 
 
 class WebhookReader(Protocol):
-    """Reads one provider's webhooks: whether a body is genuine, and what it says."""
+    """Reads one provider's webhooks: whether a body is genuine, and what it says.
+
+    signature_header: the name of the header that vouches for a body.
+    """
+
+    @property
+    def signature_header(self) -> str: ...
 
     def is_genuine(self, body: bytes, signature: str | None) -> bool:
         """Whether the signature header fits these very bytes and one of our secrets.  Takes the same time either way.
@@ -178,21 +185,26 @@ class Sums:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewWebhook:
-    """A body as it came.  is_signed: it bore the signature of one of our secrets."""
+    """A body as it came.  is_signed: it bore the signature of one of our secrets.
+
+    instance_id: whose address it was posted to, or None for the one that a whole account shares.
+    """
 
     received_at_ms: int
     provider: str
     is_signed: bool
     body: bytes
+    instance_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredWebhook:
-    """A webhook that waits to be read."""
+    """A webhook that waits to be read.  instance_id: as in NewWebhook."""
 
     id: int
     received_at_ms: int
     body: bytes
+    instance_id: int | None = None
 
 
 class WebhookTurn(Protocol):
@@ -339,7 +351,11 @@ class ReceiptTurn(Protocol):
         """Write a decision into the message's history.  once: unless the same rule stands there already."""
         ...
 
-    def apply_effect(self, instance_id: int, effect: Rest | Stop, *, now_ms: int) -> None: ...
+    def apply_effect(self, instance_id: int, effect: Effect, *, now_ms: int) -> None: ...
+
+    def note_connection(self, instance_id: int, connection: Connection, *, now_ms: int) -> bool:
+        """Remember how a linked device is connected.  True: its state has changed."""
+        ...
 
     def read_template(self, message_id: int) -> tuple[str, str] | None:
         """(name, language) of the template that a message is made of, or None."""
@@ -461,12 +477,22 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceStanding:
-    """May this holder send for the instance at this moment?"""
+    """May this holder send for the instance at this moment?
+
+    connection: None for one that has none to lose.  restriction: in force now, or None.
+    """
 
     epoch: int
     expires_at_ms: int
     is_paused: bool
     rests_until_ms: int
+    connection: ConnectionState | None = None
+    restriction: Restriction | None = None
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether nothing at all may leave, until a person or the connection changes that."""
+        return self.is_paused or self.connection not in (None, "ready")
 
 
 class QueueTurn(Protocol):
@@ -478,7 +504,7 @@ class QueueTurn(Protocol):
 
     def record(self, records: Sequence[Record], *, now_ms: int) -> None: ...
 
-    def apply_effect(self, instance_id: int, effect: Rest | Stop, *, now_ms: int) -> None: ...
+    def apply_effect(self, instance_id: int, effect: Effect, *, now_ms: int) -> None: ...
 
     @property
     def receipts(self) -> ReceiptTurn:
@@ -514,6 +540,10 @@ class QueueTurn(Protocol):
     def read_terms(self, batch_id: int) -> BatchTerms: ...
 
     def read_state(self, message_id: int) -> State | None: ...
+
+    def knows(self, instance_id: int, contact_id: int) -> bool:
+        """Whether the person has ever written to the instance: writing to them opens no new chat."""
+        ...
 
     def start(self, rows: Sequence[Due], *, lease: Lease, now_ms: int, spaced_batches: Iterable[int]) -> list[int]:
         """Mark as sending, with one attempt row each.  Returns the attempt ids, in order."""
@@ -575,6 +605,12 @@ class Instance:
     """A WhatsApp identity that sends.  paused_by is `person`, `platform`, `wa` itself or None.
 
     webhooks_since_ms, last_webhook_at_ms: since when webhooks come for it and when the last did, or None.
+    settings: of its account, by the provider's names.  secrets: the names of the variables that hold the others; both
+    are empty for `default`, which reads the environment.  profile, limits: the named set of limits and what replaces
+    some of them; the general settings where they are None or empty.
+    connection: of a linked device, as it was last seen, since connection_since_ms; raw: the gateway's own word.
+    address: of the paired number.  restriction: in force or over, see its end.  warm_up_since_ms: when a young number
+    began to be warmed up, or None.
     """
 
     id: int
@@ -588,7 +624,46 @@ class Instance:
     rest_reason: str | None = None
     webhooks_since_ms: int | None = None
     last_webhook_at_ms: int | None = None
-    extra: dict[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    profile: str | None = None
+    limits: Mapping[str, int] = field(default_factory=dict)
+    connection: ConnectionState | None = None
+    connection_since_ms: int | None = None
+    connection_raw: str | None = None
+    connection_reason: str | None = None
+    address: str | None = None
+    restriction: Restriction | None = None
+    restricted_at_ms: int | None = None
+    warm_up_since_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewInstance:
+    """An instance to be added; the fields as in Instance."""
+
+    name: str
+    transport: str
+    settings: Mapping[str, str]
+    secrets: Mapping[str, str]
+    profile: str | None
+    limits: Mapping[str, int]
+    connection: ConnectionState | None
+    warm_up_since_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceEvent:
+    """Something in the life of an instance.
+
+    kind: `state` (its word is a ConnectionState), `restart` (`soft` or `hard`), `restricted`, `released`, `paused`,
+    `resumed`, `added`, `removed`, `moved`.
+    """
+
+    at_ms: int
+    kind: str
+    word: str
+    details: str | None
 
 
 class Instances(Protocol):
@@ -596,17 +671,52 @@ class Instances(Protocol):
         """Raises: NotFound."""
         ...
 
-    def list_all(self) -> list[Instance]: ...
+    def list_all(self) -> list[Instance]:
+        """Those that have not been removed, in the order they were added."""
+        ...
+
+    def add(self, new: NewInstance, *, now_ms: int) -> Instance:
+        """Raises: Conflict (code `instance_exists`) when an instance or a pool has the name."""
+        ...
+
+    def remove(self, instance_id: int, *, move_to: int | None, now_ms: int) -> int:
+        """Take it out of use; its history stays.  Returns how many waiting messages were moved to another one.
+
+        Raises: Refused when messages wait and there is nowhere to move them, or some are on their way.
+        """
+        ...
 
     def pause(self, instance_id: int, *, reason: str, now_ms: int) -> bool:
         """Pause by hand.  From the moment this returns no new start is committed.  False: it was paused already."""
         ...
 
-    def resume(self, instance_id: int) -> bool:
+    def resume(self, instance_id: int, *, now_ms: int) -> bool:
         """Lift a pause and a rest.  False: it was not paused."""
         ...
 
+    def stop(self, instance_id: int, stop: Stop, *, now_ms: int) -> None:
+        """Pause it for the platform's or our own reason; an earlier pause keeps its reason."""
+        ...
+
     def count_sending(self, instance_id: int) -> int: ...
+
+    def note_connection(self, instance_id: int, connection: Connection, *, now_ms: int) -> bool:
+        """Remember how the device is connected.  True: its state has changed, which is an event of its own."""
+        ...
+
+    def restrict(self, instance_id: int, restrict: Restrict, *, now_ms: int) -> bool:
+        """Put a restriction in force, or draw out the one that is.  True: it is a new one."""
+        ...
+
+    def release(self, instance_id: int, *, now_ms: int) -> bool:
+        """End a restriction: what waits for its end is due again.  False: there was none."""
+        ...
+
+    def note_event(self, instance_id: int, event: InstanceEvent) -> None: ...
+
+    def read_events(self, instance_id: int, *, since_ms: int, kind: str | None = None) -> list[InstanceEvent]:
+        """Its events since then, oldest first."""
+        ...
 
 
 # --- the way in ----------------------------------------------------------------------------------------------------

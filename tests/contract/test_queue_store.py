@@ -314,8 +314,8 @@ def test_a_pause_by_hand_and_its_end_are_said_to_have_changed_something_only_onc
     assert world.instances.pause(1, reason="holiday", now_ms=world.now_ms)
     assert not world.instances.pause(1, reason="again", now_ms=world.now_ms)
     assert world.instances.find("default").pause_reason == "holiday"
-    assert world.instances.resume(1)
-    assert not world.instances.resume(1)
+    assert world.instances.resume(1, now_ms=world.clock.wall_ms())
+    assert not world.instances.resume(1, now_ms=world.clock.wall_ms())
     assert world.instances.find("default").paused_at_ms is None
 
 

@@ -544,7 +544,7 @@ class Storm:
 
     def _resume(self) -> None:
         self.paused = False
-        self.world.instances.resume(1)
+        self.world.instances.resume(1, now_ms=self.world.clock.wall_ms())
         if self.process is not None:
             self.process.wake()
             self._after_run()

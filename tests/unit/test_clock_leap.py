@@ -38,7 +38,7 @@ def test_after_a_person_has_looked_it_goes_on(tmp_path: Path) -> None:
         worker.run_for(1_000)
         world.clock.jump(25 * HOUR)
         worker.run_for(MINUTE)
-        world.instances.resume(1)
+        world.instances.resume(1, now_ms=world.clock.wall_ms())
         worker.wake()
         worker.run_for(MINUTE)
         assert world.states() == [State.SENT]

@@ -246,7 +246,7 @@ def test_resume_ends_a_rest(tmp_path: Path) -> None:
         world.send_later("a")
         worker = Worker(world)
         worker.run_for(SECOND)
-        assert world.instances.resume(1)
+        assert world.instances.resume(1, now_ms=world.clock.wall_ms())
         worker.wake()
         assert len(world.transport.posts) == 2
         worker.stop()
@@ -461,7 +461,7 @@ def test_a_stop_pauses_the_instance_says_why_and_keeps_the_queue(world: World) -
     assert (instance.paused_by, instance.pause_code, instance.pause_reason) == ("platform", "190", "refused: stop")
     assert world.states() == [State.QUEUED] * 3
     assert world.row(ids[0]).attempts == 0
-    world.instances.resume(1)
+    world.instances.resume(1, now_ms=world.clock.wall_ms())
     world.drain()
     assert world.states() == [State.SENT] * 3
 
@@ -484,7 +484,7 @@ def test_a_pause_by_hand_stops_new_starts_at_once_and_resume_goes_on(world: Worl
     posted = len(world.transport.posts)
     worker.run_for(MINUTE)
     assert len(world.transport.posts) == posted == 4
-    world.instances.resume(1)
+    world.instances.resume(1, now_ms=world.clock.wall_ms())
     worker.wake()
     worker.run_for(MINUTE)
     worker.stop()

@@ -378,7 +378,9 @@ def test_a_machine_that_sleeps_into_the_night_sends_nothing_when_it_wakes(world:
     worker.run_for(5 * MINUTE)
     world.clock.jump(8 * HOUR)
     worker.wake()
-    world.instances.resume(1)  # the leap of the clock has paused it, and a person has looked
+    world.instances.resume(
+        1, now_ms=world.clock.wall_ms()
+    )  # the leap of the clock has paused it, and a person has looked
     worker.wake()
     worker.run_for(4 * HOUR)
     worker.stop()

@@ -532,7 +532,7 @@ def test_a_restricted_account_pauses_the_number_once(world: World) -> None:
     event = AccountEvent(account_id="9", at_ms=world.now_ms, stop=stop, words="ACCOUNT_RESTRICTION")
     tell(world, event)
     assert world.instances.list_all()[0].pause_code == "account_restricted"
-    world.instances.resume(1)
+    world.instances.resume(1, now_ms=world.clock.wall_ms())
     tell(world, event)
     assert world.instances.list_all()[0].paused_at_ms is None
 

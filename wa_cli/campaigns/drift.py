@@ -27,7 +27,7 @@ def read_inputs(app: App, campaign: Campaign, spec: CampaignSpec) -> dict[str, A
     inputs: dict[str, Any] = {
         "file": _digest(campaign.source),
         "instance": spec.instance,
-        "limits": _digest(repr(app.limits())),
+        "limits": _digest(repr(app.limits(app.find_instance(spec.instance)))),
         "zone": app.settings.zone().key,
         "region": app.settings.text("WA_DEFAULT_REGION"),
     }

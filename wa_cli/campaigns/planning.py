@@ -205,7 +205,7 @@ def assemble_pieces(
 
 def limits_of_campaign(app: App, spec: CampaignSpec) -> Limits:
     """The instance's limits, tightened by the campaign's own."""
-    return tighten(app.limits(), dict(spec.limits))
+    return tighten(app.limits(app.find_instance(spec.instance)), dict(spec.limits))
 
 
 def read_audience(app: App, campaign: Campaign, source: AudienceSource) -> Iterator[FileRow]:

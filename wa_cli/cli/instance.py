@@ -12,6 +12,7 @@ from wa_cli.services.documents import limits_document
 
 if TYPE_CHECKING:
     from wa_cli.bootstrap import App
+    from wa_cli.ports import Instance
     from wa_cli.services.instances import InstanceReport, LimitInForce
     from wa_cli.store.sqlite.upkeep import Counters
 
@@ -56,7 +57,7 @@ def show(context: typer.Context, name: Name = None) -> None:
     app_.bury_dead(now_ms=now_ms)
     report = read_instance(app_, app_.find_instance(name), now_ms=now_ms)
     counters = app_.upkeep.read_counters(report.instance.id, now_ms=now_ms)
-    limits = _read_limits(app_)
+    limits = _read_limits(app_, report.instance)
     if session.json:
         session.show_json(_document(report, counters, limits))
         return
@@ -69,10 +70,12 @@ def status(context: typer.Context, name: Name = None) -> None:
     show(context, name)
 
 
-def _read_limits(app_: App) -> list[LimitInForce]:
+def _read_limits(app_: App, instance: Instance) -> list[LimitInForce]:
     from wa_cli.services.instances import read_limits_in_force
 
-    return read_limits_in_force(app_.settings, app_.limits())
+    return read_limits_in_force(
+        app_.settings, app_.limits(instance), profile=app_.profile(instance), own=instance.limits
+    )
 
 
 def _document(report: InstanceReport, counters: Counters, limits: list[LimitInForce]) -> dict[str, Any]:
@@ -160,8 +163,8 @@ def resume(context: typer.Context, name: Name = None) -> None:
     session = session_of(context)
     app_ = session.open_app()
     instance = app_.find_instance(name)
-    resumed = app_.instances.resume(instance.id)
     now_ms = app_.clock.wall_ms()
+    resumed = app_.instances.resume(instance.id, now_ms=now_ms)
     report = read_instance(app_, app_.find_instance(name), now_ms=now_ms)
     if session.json:
         session.show_json(instance_document(report) | {"resumed": resumed})

@@ -54,7 +54,7 @@ class Report:
     stats: dict[str, int]
     retries: int
     limited_recipients: int
-    limits: Limits
+    limits: dict[str, Limits]
     instances: list[InstanceReport]
     started_last_minute: dict[str, int]
     troubles: list[Trouble]
@@ -144,9 +144,8 @@ def read_report(session: Session) -> Report:
     app = session.open_app()
     now_ms = app.clock.wall_ms()
     app.bury_dead(now_ms=now_ms)
-    limits = app.limits()
     instances = [read_instance(app, instance, now_ms=now_ms) for instance in known_instances(app)]
-    pace = read_pace(app.upkeep, [one.instance for one in instances], limits, now_ms=now_ms)
+    pace = read_pace(app.upkeep, [one.instance for one in instances], app.limits, now_ms=now_ms)
     stats = app.messages.read_stats()
     undismissed = app.upkeep.count_undismissed(most=FAILURES_COUNTED) if stats["failed"] else 0
     active = app.campaigns.list_active()
@@ -157,7 +156,7 @@ def read_report(session: Session) -> Report:
         stats=stats,
         retries=app.messages.count_waiting_retries(),
         limited_recipients=pace.limited,
-        limits=limits,
+        limits={one.instance.name: app.limits(one.instance) for one in instances},
         instances=instances,
         started_last_minute=pace.started,
         troubles=find_troubles(
@@ -196,7 +195,7 @@ def _find_fixes(app: App, instances: list[InstanceReport]) -> dict[str, str]:
 
 
 def _report_without_database(session: Session) -> Report:
-    from wa_cli.bootstrap import SystemClock, limits_of
+    from wa_cli.bootstrap import SystemClock
     from wa_cli.domain.receipt import Standing
     from wa_cli.services.status import Trouble
 
@@ -208,7 +207,7 @@ def _report_without_database(session: Session) -> Report:
         stats={standing.value: 0 for standing in Standing},
         retries=0,
         limited_recipients=0,
-        limits=limits_of(session.settings),
+        limits={},
         instances=[],
         started_last_minute={},
         troubles=[Trouble(code="no_database", message=f"there is no database at {path}", hint="wa init")],
@@ -228,7 +227,7 @@ def read_instance(app: App, instance: Instance, *, now_ms: int) -> InstanceRepor
 
     return read_instance(
         instance,
-        has_account=app.has_account(),
+        has_account=app.has_account(instance),
         depths=app.upkeep,
         due_times=app.messages,
         leases=app.leases,
@@ -254,7 +253,10 @@ def report_document(report: Report) -> dict[str, Any]:
         },
         "instances": [
             instance_document(one)
-            | {"limits": asdict(report.limits), "started_last_minute": report.started_last_minute[one.instance.name]}
+            | {
+                "limits": asdict(report.limits[one.instance.name]),
+                "started_last_minute": report.started_last_minute[one.instance.name],
+            }
             for one in report.instances
         ],
         "campaigns": [
@@ -320,10 +322,12 @@ def summary_line(report: Report) -> str:
 
 def _instance_lines(report: Report, one: InstanceReport, width: int) -> list[str]:
     pace = f"{report.started_last_minute[one.instance.name]:,}/min"
-    most = _most_a_minute(report.limits)
+    most = _most_a_minute(report.limits[one.instance.name])
     pace += f" of {most:,}" if most else ""
     if one.standing == "paused" and one.instance.paused_at_ms is not None:
         doing = f"for {describe_span(report.at_ms - one.instance.paused_at_ms)}, {one.waiting:,} waiting"
+    elif one.instance.connection is not None and one.standing.value == one.instance.connection.value != "ready":
+        doing = one.reason or ""
     elif one.standing == "resting":
         doing = f"until {describe_span(one.instance.rests_until_ms - report.at_ms)} from now: {one.reason}"
     elif one.next_due_at_ms is None:

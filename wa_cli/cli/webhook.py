@@ -266,6 +266,7 @@ def event_document(event: Event, *, is_whole: bool) -> dict[str, Any]:
     """One event in JSON.  is_whole: with whole numbers, ids and words."""
     from wa_cli.domain.event import (
         AccountEvent,
+        ConnectionEvent,
         IgnoredEvent,
         InboundEvent,
         NumberChangedEvent,
@@ -314,6 +315,8 @@ def event_document(event: Event, *, is_whole: bool) -> dict[str, Any]:
             }
         case AccountEvent():
             return shape | {"reason": event.words}
+        case ConnectionEvent():
+            return shape | {"state": event.connection.state.value, "reason": event.connection.reason}
         case _:
             assert_never(event)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from wa_cli.domain.connection import Connection
     from wa_cli.domain.outcome import Rejected
     from wa_cli.domain.receipt import Receipt
     from wa_cli.domain.retry import Stop
@@ -110,10 +111,28 @@ class AccountEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionEvent:
+    """A gateway says how the linked device is connected now.  number_id: as in StatusEvent."""
+
+    number_id: str
+    at_ms: int
+    connection: Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IgnoredEvent:
     """Something that changes nothing here.  what: its kind, for the count."""
 
     what: str
 
 
-Event = StatusEvent | InboundEvent | PreferenceEvent | NumberChangedEvent | TemplateEvent | AccountEvent | IgnoredEvent
+Event = (
+    StatusEvent
+    | InboundEvent
+    | PreferenceEvent
+    | NumberChangedEvent
+    | TemplateEvent
+    | AccountEvent
+    | ConnectionEvent
+    | IgnoredEvent
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NewType, assert_never
 
@@ -46,6 +46,7 @@ class MediaKind(StrEnum):
     VIDEO = "video"
     DOCUMENT = "document"
     AUDIO = "audio"
+    VOICE = "voice"  # audio that was spoken: shown with its wave, played on a tap
     STICKER = "sticker"
 
 
@@ -69,13 +70,109 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LocalFile:
+    """A file of ours that goes along with a message.
+
+    digest: SHA-256 of its bytes in hex, by which it is kept, uploaded once and found again.  size: in bytes.
+    """
+
+    digest: str
+    mime_type: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
-    """A file that WhatsApp fetches itself from a public link."""
+    """A file: one that the provider fetches itself from a public link, or one of ours.
+
+    link: "" when `file` is given.
+    """
 
     kind: MediaKind
-    link: str
+    link: str = ""
     caption: str | None = None
     filename: str | None = None
+    file: LocalFile | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """A place on the map.  latitude, longitude: decimal degrees, as they were written."""
+
+    latitude: str
+    longitude: str
+    name: str | None = None
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContactCard:
+    """Somebody's card.  phone: E.164 with its plus."""
+
+    name: str
+    phone: str
+    organization: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poll:
+    """A question with options to tap (row H13).  max_answers: how many one person may choose, 0 for any."""
+
+    question: str
+    options: tuple[str, ...]
+    max_answers: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reaction:
+    """An emoji on a message of the same chat.  message_id: the provider's id of it.  emoji: "" takes it back."""
+
+    message_id: str
+    emoji: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyButton:
+    """A button that answers with its title.  id: comes back with the answer."""
+
+    id: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buttons:
+    """A text with buttons to tap."""
+
+    body: str
+    buttons: tuple[ReplyButton, ...]
+    header: str | None = None
+    footer: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListRow:
+    """One choice of a list.  id: comes back with the answer."""
+
+    id: str
+    title: str
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListSection:
+    title: str | None
+    rows: tuple[ListRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListMenu:
+    """A text with a button that opens a list to choose from.  button: its label."""
+
+    body: str
+    button: str
+    sections: tuple[ListSection, ...]
+    header: str | None = None
+    footer: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +212,20 @@ class Template:
     buttons: tuple[TemplateButton, ...] = ()
 
 
-Content = Text | Media | Template
+Content = Text | Media | Template | Location | ContactCard | Poll | Reaction | Buttons | ListMenu
+
+# Every type of message, as `--type` and listings call it.
+CONTENT_TYPES: Final = (
+    "text",
+    *(kind.value for kind in MediaKind),
+    "location",
+    "contact",
+    "poll",
+    "reaction",
+    "template",
+    "buttons",
+    "list",
+)
 
 
 def count_units(text: str) -> int:
@@ -124,7 +234,7 @@ def count_units(text: str) -> int:
 
 
 def content_type(content: Content) -> str:
-    """`text`, `template` or the media kind: what listings call the type of a message."""
+    """One of CONTENT_TYPES: what listings call the type of a message."""
     match content:
         case Text():
             return "text"
@@ -132,6 +242,18 @@ def content_type(content: Content) -> str:
             return content.kind.value
         case Template():
             return "template"
+        case Location():
+            return "location"
+        case ContactCard():
+            return "contact"
+        case Poll():
+            return "poll"
+        case Reaction():
+            return "reaction"
+        case Buttons():
+            return "buttons"
+        case ListMenu():
+            return "list"
         case _:
             assert_never(content)
 
@@ -142,10 +264,20 @@ def content_summary(content: Content) -> str:
         case Text():
             return content.body
         case Media():
-            return content.caption or content.link
+            return content.caption or content.link or content.filename or f"a file ({content.kind})"
         case Template():
             values = ", ".join(parameter.value for parameter in content.parameters)
             return f"{content.name} ({content.language})" + (f": {values}" if values else "")
+        case Location():
+            return content.name or content.address or f"{content.latitude}, {content.longitude}"
+        case ContactCard():
+            return f"{content.name}, {content.phone}"
+        case Poll():
+            return f"{content.question} ({' / '.join(content.options)})"
+        case Reaction():
+            return content.emoji or "(reaction taken back)"
+        case Buttons() | ListMenu():
+            return content.body
         case _:
             assert_never(content)
 
@@ -163,6 +295,9 @@ def encode_content(content: Content) -> str:
                 shape["caption"] = content.caption
             if content.filename:
                 shape["filename"] = content.filename
+            if content.file:
+                del shape["link"]
+                shape["file"] = [content.file.digest, content.file.mime_type, content.file.size]
         case Template():
             shape = {"type": "template", "name": content.name, "language": content.language}
             if content.parameters:
@@ -171,6 +306,8 @@ def encode_content(content: Content) -> str:
                 shape["header"] = [content.header.kind, content.header.value]
             if content.buttons:
                 shape["buttons"] = [[button.index, button.sub_type, button.value] for button in content.buttons]
+        case Location() | ContactCard() | Poll() | Reaction() | Buttons() | ListMenu():
+            shape = {"type": content_type(content), **_named_parts(content)}
         case _:
             assert_never(content)
     encoded = _to_json(shape)
@@ -178,6 +315,17 @@ def encode_content(content: Content) -> str:
         return encoded
     # Text by text: over the whole line a combining mark would melt into the escape of a line break before it.
     return _to_json(_normalize(shape))
+
+
+def _named_parts(content: Any) -> dict[str, Any]:
+    """The fields of a plain content by name, nested ones too, without those that are not set."""
+    return {
+        name: [_named_parts(part) if is_dataclass(part) else part for part in value]
+        if isinstance(value, tuple)
+        else value
+        for name in (field.name for field in fields(content))
+        if (value := getattr(content, name)) is not None
+    }
 
 
 def _to_json(shape: Any) -> str:
@@ -197,7 +345,7 @@ def _normalize(shape: Any) -> Any:
 
 
 def decode_content(encoded: str) -> Content:
-    """The content that `encode_content` wrote.  Raises KeyError or ValueError on anything else."""
+    """The content that `encode_content` wrote.  Raises KeyError, TypeError or ValueError on anything else."""
     shape: Mapping[str, Any] = json.loads(encoded)
     kind = shape["type"]
     if kind == "text":
@@ -214,7 +362,32 @@ def decode_content(encoded: str) -> Content:
                 for index, sub_type, value in shape.get("buttons", ())
             ),
         )
-    return Media(kind=MediaKind(kind), link=shape["link"], caption=shape.get("caption"), filename=shape.get("filename"))
+    parts = {name: value for name, value in shape.items() if name != "type"}
+    match kind:
+        case "location":
+            return Location(**parts)
+        case "contact":
+            return ContactCard(**parts)
+        case "poll":
+            return Poll(**{**parts, "options": tuple(parts["options"])})
+        case "reaction":
+            return Reaction(**parts)
+        case "buttons":
+            return Buttons(**{**parts, "buttons": tuple(ReplyButton(**button) for button in parts["buttons"])})
+        case "list":
+            sections = tuple(
+                ListSection(title=part.get("title"), rows=tuple(ListRow(**row) for row in part["rows"]))
+                for part in parts["sections"]
+            )
+            return ListMenu(**{**parts, "sections": sections})
+    file = shape.get("file")
+    return Media(
+        kind=MediaKind(kind),
+        link="" if file else shape["link"],
+        caption=shape.get("caption"),
+        filename=shape.get("filename"),
+        file=LocalFile(digest=file[0], mime_type=file[1], size=file[2]) if file else None,
+    )
 
 
 def content_hash(encoded: str) -> bytes:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wa_cli.domain.connection import ConnectionState, Restriction
 
 
 class ErrorClass(StrEnum):
@@ -16,6 +20,8 @@ class ErrorClass(StrEnum):
     DEAD_RECIPIENT = "dead_recipient"  # permanent for this recipient
     DEAD_MESSAGE = "dead_message"  # permanent for this message or template
     STOP = "stop"  # a person must act: pause the instance, keep the queue
+    NOT_READY = "not_ready"  # the linked device is not connected: the message keeps its place and its attempts
+    RESTRICTED = "restricted"  # the platform lets the number write less for a time; the message keeps its attempts
 
 
 class Consequence(StrEnum):
@@ -42,6 +48,7 @@ class Rejected:
     wait_seconds: what the vendor or the error table asks for (Retry-After, hours), or None.
     max_attempts: the class's own cap on attempts, or None for the message's.
     consequence: what it means for the recipient or the template beside this message, or None.
+    connection: how the device is connected, with NOT_READY.  restriction: what holds the number back, with RESTRICTED.
     """
 
     error_class: ErrorClass
@@ -51,6 +58,8 @@ class Rejected:
     wait_seconds: float | None = None
     max_attempts: int | None = None
     consequence: Consequence | None = None
+    connection: ConnectionState | None = None
+    restriction: Restriction | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -178,6 +178,8 @@ def show_content(content: Content, stored: StoredTemplate | None = None) -> str:
                 parts.append(f"{content.header.kind}: {content.header.value}")
             parts += [f"button {button.index}: {button.value}" for button in content.buttons]
             return "\n".join(parts)
+        case _:
+            return content_summary(content)
 
 
 class Timetable:

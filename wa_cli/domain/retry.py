@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, assert_never
 
+from wa_cli.domain.connection import ConnectionState, Restriction, RestrictionScope
 from wa_cli.domain.message import OnUnknown, State
 from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, NotSent, Outcome, Rejected
 
@@ -64,6 +65,25 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Down:
+    """The linked device is not connected: nothing leaves until it is ready again.  raw: the gateway's own word."""
+
+    state: ConnectionState
+    reason: str
+    raw: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restrict:
+    """The platform holds the number back: the messages in its scope wait for its end."""
+
+    restriction: Restriction
+
+
+Effect = Rest | Stop | Down | Restrict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """Where a message goes after a post.
 
@@ -76,7 +96,7 @@ class Verdict:
     counted: bool = True
     wait_seconds: float = 0.0
     refusals: int = 0
-    effect: Rest | Stop | None = None
+    effect: Effect | None = None
 
 
 ACCEPTED: Final = Verdict(state=State.SENT, rule="accepted")
@@ -159,6 +179,26 @@ def _judge_rejected(
                 counted=False,
                 refusals=refusals,
                 effect=Stop(code=outcome.code, reason=outcome.details),
+            )
+        case ErrorClass.NOT_READY:
+            state = outcome.connection or ConnectionState.DISCONNECTED
+            return Verdict(
+                state=State.QUEUED,
+                rule="not_ready",
+                counted=False,
+                refusals=refusals,
+                effect=Down(state=state, reason=outcome.details, raw=outcome.code),
+            )
+        case ErrorClass.RESTRICTED:
+            restriction = outcome.restriction or Restriction(
+                code=outcome.code, reason=outcome.details, scope=RestrictionScope.NEW_PEOPLE
+            )
+            return Verdict(
+                state=State.QUEUED,
+                rule="restricted",
+                counted=False,
+                refusals=refusals,
+                effect=Restrict(restriction=restriction),
             )
         case ErrorClass.DEAD_RECIPIENT | ErrorClass.DEAD_MESSAGE:
             return Verdict(state=State.FAILED, rule="permanent")

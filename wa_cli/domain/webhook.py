@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from wa_cli.domain.event import (
     AccountEvent,
+    ConnectionEvent,
     IgnoredEvent,
     InboundEvent,
     NumberChangedEvent,
@@ -85,6 +86,8 @@ def name_event(event: Event) -> str:
             return "template held" if event.held else "template lifted"
         case AccountEvent():
             return "account stopped" if event.stop is not None else "account released"
+        case ConnectionEvent():
+            return f"connection {event.connection.state.replace('_', ' ')}"
         case IgnoredEvent():
             return f"ignored {event.what}"
         case _:

@@ -16,6 +16,7 @@ from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Final
 
 from wa_cli.cuts import cut
+from wa_cli.domain.connection import Restriction, RestrictionScope
 from wa_cli.domain.message import AttemptId, State, Template
 from wa_cli.domain.outcome import Accepted, Ambiguous, NotSent, Rejected
 from wa_cli.domain.pacing import (
@@ -30,7 +31,7 @@ from wa_cli.domain.pacing import (
     next_slots,
     priority_of,
 )
-from wa_cli.domain.retry import Rest, RetryPolicy, Stop, judge
+from wa_cli.domain.retry import Effect, Rest, Restrict, RetryPolicy, Stop, judge
 from wa_cli.errors import StorageBroken, StorageError, Temporary, WaError
 from wa_cli.ports import Finished, Post, Record, Sums
 from wa_cli.services.receipts import apply_consequence, apply_parked
@@ -66,6 +67,8 @@ CLOCKS_APART_MS: Final = 100.0
 # Messages of a template that is held without a known end are looked at again this often.
 TEMPLATE_LOOK_MS: Final = 3_600_000
 QUIET_LOOK_MS: Final = 3_600_000
+# And those that a restriction without a stated end keeps back; lifting it makes them due at once.
+RESTRICTION_LOOK_MS: Final = 3_600_000
 OPENINGS_REMEMBERED: Final = 1_000
 ROWS_PER_LOOK: Final = 100
 # Messages put off or dropped in one turn, of one lane and in all: a backlog of expired ones may not hold the store for
@@ -186,6 +189,7 @@ class SendLoop:
         self._alarm = alarm or _asyncio_alarm
         self._windows = Windows(limits)
         self._is_rebuilt = False
+        self._restriction: Restriction | None = None  # in force in this turn
         self._breaker = Breaker()
         self._lane_free_at: dict[int, float] = {}
         self._terms: OrderedDict[int, BatchTerms] = OrderedDict()
@@ -194,7 +198,7 @@ class SendLoop:
         self._lease_ends_steady_ms = clock.steady_ms() + lease.length_ms
         self._renew_seconds = lease.length_ms * RENEWED_AT / 1000
         self._finished: list[Finished] = []
-        self._judged: dict[int, tuple[Verdict, list[Rest | Stop]]] = {}
+        self._judged: dict[int, tuple[Verdict, list[Effect]]] = {}
         self._rest = (0, float("-inf"))  # the last one it took: its end on the wall clock and on the steady one
         self._in_flight: dict[asyncio.Task[None], Started] = {}
         self._wake = asyncio.Event()
@@ -501,7 +505,8 @@ class SendLoop:
             else:
                 expires_at_ms = standing.expires_at_ms
             rests_until_ms, rests_until = standing.rests_until_ms, self._rests_until(standing, now_ms=now_ms, now=now)
-            is_paused = standing.is_paused
+            is_paused = standing.stands_still
+            self._restriction = _in_force(standing.restriction, now_ms)
             self._leap = self._find_leap(now_ms, now) or self._leap
             if self._leap is not None and not is_paused:
                 store.apply_effect(lease.instance_id, self._leap, now_ms=now_ms)
@@ -516,8 +521,11 @@ class SendLoop:
                         rests_until_ms = max(rests_until_ms, now_ms + round(effect.seconds * 1000))
                         rests_until = max(rests_until, now + effect.seconds * 1000)
                         self._rest = (rests_until_ms, rests_until)
+                    elif isinstance(effect, Restrict):
+                        self._restriction = _in_force(store.read_standing(lease.instance_id).restriction, now_ms)
                     else:
                         is_paused = True
+            is_paused = is_paused or self._holds_everything
             turn.is_paused = is_paused
             if self._breaker.is_probing:
                 free = 0 if self._in_flight else min(free, 1)
@@ -530,6 +538,8 @@ class SendLoop:
                 self._note_waiting(store, turn, self._heads(store), now_ms=now_ms, now=now)
                 if not is_paused:
                     turn.wakes_at_ms = rests_until
+                elif self._restriction is not None and self._restriction.until_ms is not None:
+                    turn.wakes_at_ms = now + (self._restriction.until_ms - now_ms)
             else:
                 self._choose(store, turn, free=free, now_ms=now_ms, now=now)
             if finished:
@@ -593,9 +603,9 @@ class SendLoop:
         self._breaker.resume(store.read_unreadable(self._lease.instance_id))
         self._is_rebuilt = True
 
-    def _judge(self, finished: Sequence[Finished], *, now_ms: int) -> tuple[list[Record], list[Rest | Stop]]:
+    def _judge(self, finished: Sequence[Finished], *, now_ms: int) -> tuple[list[Record], list[Effect]]:
         records: list[Record] = []
-        effects: list[Rest | Stop] = []
+        effects: list[Effect] = []
         for one in finished:
             # Once for each post: an outcome that the store would not take comes by here again.
             if one.attempt_id not in self._judged:
@@ -618,7 +628,7 @@ class SendLoop:
             )
         return records, effects
 
-    def _judge_one(self, one: Finished) -> tuple[Verdict, list[Rest | Stop]]:
+    def _judge_one(self, one: Finished) -> tuple[Verdict, list[Effect]]:
         verdict = judge(
             one.outcome,
             attempts=one.attempts,
@@ -670,6 +680,10 @@ class SendLoop:
             return None
         self._opened_at = now
         return Rest(seconds=rest_ms / 1000, reason=self._breaker.reason or outcome.details)
+
+    @property
+    def _holds_everything(self) -> bool:
+        return self._restriction is not None and self._restriction.scope is RestrictionScope.EVERYTHING
 
     def _heads(self, store: QueueTurn) -> list[tuple[int, int]]:
         heads = store.lane_heads(self._lease.instance_id)
@@ -864,6 +878,14 @@ class SendLoop:
             if opens_at_ms > now_ms:
                 store.defer(row, until_ms=opens_at_ms, rule=rule, now_ms=now_ms)
                 return None
+        if (
+            self._restriction is not None
+            and row.kind == "person"
+            and not store.knows(self._lease.instance_id, row.contact_id)
+        ):
+            until_ms = self._restriction.until_ms or now_ms + RESTRICTION_LOOK_MS
+            store.defer(row, until_ms=until_ms, rule="restricted", now_ms=now_ms)
+            return None
         if row.has_opted_out:
             store.drop(row, state=State.SKIPPED, rule="opted_out", details=None, now_ms=now_ms)
             return None
@@ -1016,6 +1038,11 @@ class SendLoop:
         now_ms = self._clock.wall_ms()
         records, _effects = self._judge(finished, now_ms=now_ms)
         return self._queue.settle_late(records, now_ms=now_ms)
+
+
+def _in_force(restriction: Restriction | None, now_ms: int) -> Restriction | None:
+    is_over = restriction is not None and restriction.until_ms is not None and restriction.until_ms <= now_ms
+    return None if is_over else restriction
 
 
 def _lane_limit_ends_at(windows: Windows, now: float) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 
 from wa_cli.domain.event import (
     AccountEvent,
+    ConnectionEvent,
     IgnoredEvent,
     InboundEvent,
     NumberChangedEvent,
@@ -101,6 +102,13 @@ def _settle_one(turn: EventTurn, event: Event, *, terms: EventTerms, now_ms: int
         case NumberChangedEvent():
             apply_number_change(turn.people, event, now_ms=now_ms)
             return "number_changed"
+        case ConnectionEvent():
+            if event.number_id not in terms.numbers:
+                return "foreign"
+            # Late news says nothing: what was seen since then by asking is newer.
+            if turn.receipts.is_news(f"connection:{event.number_id}", at_ms=event.at_ms):
+                turn.receipts.note_connection(terms.numbers[event.number_id], event.connection, now_ms=now_ms)
+            return "connection"
         case IgnoredEvent():
             return "ignored"
         case _:

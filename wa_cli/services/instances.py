@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
+from wa_cli.domain.connection import ConnectionState
 from wa_cli.domain.pacing import MINUTE_MS, Limits, Windows
 
 if TYPE_CHECKING:
@@ -21,9 +22,18 @@ PAUSE_LOOK_SECONDS: Final = 0.02
 
 
 class Standing(StrEnum):
-    """May an instance send?  READY says nothing about whether anybody sends for it at present."""
+    """May an instance send?  READY says nothing about whether anybody sends for it at present.
+
+    RESTRICTED: some of its messages wait for the end of a restriction, or all of them.
+    """
 
     READY = "ready"
+    CONNECTING = "connecting"
+    NEEDS_QR = "needs_qr"
+    DISCONNECTED = "disconnected"
+    AUTH_FAILURE = "auth_failure"
+    ERROR = "error"
+    RESTRICTED = "restricted"
     PAUSED = "paused"
     RESTING = "resting"
     NO_ACCOUNT = "no_account"
@@ -45,16 +55,43 @@ class InstanceReport:
     holder: Holder | None
 
 
-def judge_standing(instance: Instance, *, has_account: bool, now_ms: int) -> tuple[Standing, str | None]:
-    """Where an instance stands, and why.  A pause weighs more than a rest: it needs a person."""
+def judge_standing(
+    instance: Instance, *, has_account: bool, missing: Sequence[str] = (), now_ms: int
+) -> tuple[Standing, str | None]:
+    """Where an instance stands, and why.  What needs a person weighs more than what passes by itself.
+
+    missing: the variables that it lacks, for its reason.
+    """
     if instance.paused_at_ms is not None:
         code = f" (code {instance.pause_code})" if instance.pause_code else ""
         return Standing.PAUSED, f"{instance.pause_reason or 'paused by hand'}{code}"
     if not has_account:
-        return Standing.NO_ACCOUNT, "WHATSAPP_API_URL or WHATSAPP_ACCESS_TOKEN is not set"
+        names = " and ".join(missing) or "WHATSAPP_API_URL or WHATSAPP_ACCESS_TOKEN"
+        return Standing.NO_ACCOUNT, f"{names} is not set"
+    if instance.connection is not None and instance.connection is not ConnectionState.READY:
+        return Standing(instance.connection), instance.connection_reason or WORDS[instance.connection]
+    if is_restricted(instance, now_ms=now_ms):
+        assert instance.restriction is not None
+        return Standing.RESTRICTED, f"{instance.restriction.reason} (code {instance.restriction.code})"
     if instance.rests_until_ms > now_ms:
         return Standing.RESTING, instance.rest_reason or "resting"
     return Standing.READY, None
+
+
+# What a state says where its gateway gives no reason.
+WORDS: Final = {
+    ConnectionState.CONNECTING: "the device is connecting",
+    ConnectionState.NEEDS_QR: "the device is not paired: somebody has to scan a QR code",
+    ConnectionState.DISCONNECTED: "the device is not connected",
+    ConnectionState.AUTH_FAILURE: "the phone has logged the device out",
+    ConnectionState.ERROR: "the gateway is in trouble",
+}
+
+
+def is_restricted(instance: Instance, *, now_ms: int) -> bool:
+    """Whether the platform holds the number back at this moment."""
+    restriction = instance.restriction
+    return restriction is not None and (restriction.until_ms is None or restriction.until_ms > now_ms)
 
 
 class Depths(Protocol):
@@ -101,12 +138,14 @@ def explain_limits(profile: str, limits: Limits, setting_of: Mapping[str, str]) 
     ]
 
 
-def read_limits_in_force(settings: Settings, limits: Limits) -> list[LimitInForce]:
-    """Every limit with the setting or the profile that it comes from."""
+def read_limits_in_force(
+    settings: Settings, limits: Limits, *, profile: str, own: Mapping[str, int]
+) -> list[LimitInForce]:
+    """Every limit with the setting or the profile that it comes from.  own: what the instance itself says."""
     from wa_cli.config import LIMIT_SETTINGS
 
     setting_of = {field: name for name, field in LIMIT_SETTINGS.items() if settings.text(name) != ""}
-    return explain_limits(settings.text("WA_PROFILE"), limits, setting_of)
+    return explain_limits(profile, limits, setting_of | dict.fromkeys(own, "instance"))
 
 
 def count_limited_recipients(limits: Limits, starts: Sequence[tuple[int, int]], *, now_ms: int) -> int:

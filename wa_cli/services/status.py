@@ -9,7 +9,7 @@ from wa_cli.domain.message import format_message_id
 from wa_cli.services.instances import Standing, count_limited_recipients, recipient_look_back_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from wa_cli.domain.campaign import Campaign
     from wa_cli.domain.pacing import Limits
@@ -143,9 +143,12 @@ class Pace:
         return sum(self.started.values()) / 60
 
 
-def read_pace(log: StartLog, instances: Iterable[Instance], limits: Limits, *, now_ms: int) -> Pace:
+def read_pace(
+    log: StartLog, instances: Iterable[Instance], limits_of: Callable[[Instance], Limits], *, now_ms: int
+) -> Pace:
     limited, started = 0, {}
     for one in instances:
+        limits = limits_of(one)
         starts = log.read_starts(one.id, since_ms=now_ms - max(recipient_look_back_ms(limits), 60_000))
         started[one.name] = sum(1 for _contact, at in starts if at > now_ms - 60_000)
         limited += count_limited_recipients(limits, starts, now_ms=now_ms)

@@ -30,7 +30,7 @@ def read_health(app: App, *, started_at: float, thrift: Thrift) -> dict[str, Any
     is_overdue = report.next_due_at_ms is not None and report.next_due_at_ms < now_ms
     may_send = report.standing in (Standing.READY, Standing.RESTING)
     instances = app.instances.list_all()
-    pace = thrift.ask("pace", lambda: read_pace(app.upkeep, instances, app.limits(), now_ms=now_ms))
+    pace = thrift.ask("pace", lambda: read_pace(app.upkeep, instances, app.limits, now_ms=now_ms))
     talking = thrift.ask("talking", lambda: app.upkeep.count_conversations(since_ms=now_ms - WINDOW_MS))
     return {
         "healthy": may_send and (report.holder is not None or not is_overdue),
@@ -60,7 +60,7 @@ def find_instance(app: App, word: str) -> Instance:
 def look_at(app: App, instance: Instance, *, now_ms: int) -> InstanceReport:
     return read_instance(
         instance,
-        has_account=app.has_account(),
+        has_account=app.has_account(instance),
         depths=app.upkeep,
         due_times=app.messages,
         leases=app.leases,
@@ -75,7 +75,7 @@ def read_instance_status(app: App, word: str, *, thrift: Thrift) -> dict[str, An
     report = look_at(app, find_instance(app, word), now_ms=now_ms)
     instance_id = report.instance.id
     counters = thrift.ask(("counters", instance_id), lambda: app.upkeep.read_counters(instance_id, now_ms=now_ms))
-    limits = app.limits()
+    limits = app.limits(report.instance)
     started_1h = counters.sent_1h + counters.failures_1h + report.sending
     is_resting = report.standing is Standing.RESTING
     return {
@@ -94,7 +94,9 @@ def read_instance_status(app: App, word: str, *, thrift: Thrift) -> dict[str, An
             "perMinute": _window(limits.per_minute, counters.started_1m),
             "perHour": _window(limits.per_hour, started_1h),
         },
-        "limits": limits_document(read_limits_in_force(app.settings, limits)),
+        "limits": limits_document(
+            read_limits_in_force(app.settings, limits, profile=app.profile(report.instance), own=report.instance.limits)
+        ),
         "reconnection": {
             "isReconnecting": is_resting,
             "nextAttemptAt": format_time(report.instance.rests_until_ms) if is_resting else None,

@@ -156,7 +156,7 @@ class Metrics:
         for standing in InstanceStanding:
             self._states.labels(instance.name, standing.value).set(int(report.standing is standing))
         self._sender.labels(instance.name).set(int(report.holder is not None))
-        limits, figures = app.limits(), app.figures
+        limits, figures = app.limits(instance), app.figures
         for name, limit, span_ms in (
             ("per_second", limits.per_second, 1_000),
             ("per_minute", limits.per_minute, 60_000),

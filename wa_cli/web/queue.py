@@ -21,7 +21,7 @@ def read_status(app: App, campaign: str | None, *, thrift: Thrift) -> JSONRespon
     now_ms = app.clock.wall_ms()
     app.bury_dead(now_ms=now_ms)
     totals = None if campaign is None else thrift.ask(("campaign", campaign), lambda: app.totals.read(campaign))
-    pace = read_pace(app.upkeep, app.instances.list_all(), app.limits(), now_ms=now_ms)
+    pace = read_pace(app.upkeep, app.instances.list_all(), app.limits, now_ms=now_ms)
     return JSONResponse(
         {
             "stats": name_stats(app.messages.read_stats() if totals is None else totals.stats),

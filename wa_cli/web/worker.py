@@ -56,7 +56,7 @@ class Worker:
         Raises: UsageError without an account; Temporary when WhatsApp or the store cannot be reached.
         """
         instance = await self._store.run(lambda app: app.find_instance(instance_name))
-        self._store.app.check_account()
+        await self._store.run(lambda app: app.check_account(instance))
         if self._is_running:
             return JSONResponse(await self._store.run(lambda app: _document(app, instance, None, "another call")))
         if self.stopping.is_set():

@@ -1,22 +1,27 @@
-"""Instances: the identities that send, and whether they may."""
+"""Instances: the identities that send, whether they may, and what has happened to them."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
-from wa_cli.errors import NotFound
-from wa_cli.ports import Instance
+from wa_cli.errors import Conflict, NotFound, Refused
+from wa_cli.ports import Instance, InstanceEvent
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from wa_cli.domain.retry import Rest, Stop
+    from wa_cli.domain.connection import Connection, Restriction
+    from wa_cli.domain.retry import Effect, Restrict, Stop
+    from wa_cli.ports import NewInstance
     from wa_cli.store.sqlite.database import Database
 
-# In the order of Instance's fields.
+# In the order in which `_instance` reads them.
 COLUMNS: Final = """
     id, name, transport, paused_at, paused_by, pause_code, pause_reason, rests_until, rest_reason, webhooks_since,
-    last_webhook_at
+    last_webhook_at, settings, secrets, profile, limits, connection, connection_since, connection_raw,
+    connection_reason, address, restricted_at, restricted_until, restriction_code, restriction_reason,
+    restriction_scope, warm_up_since
 """
 
 
@@ -26,7 +31,10 @@ class SqliteInstances:
 
     def find(self, name: str) -> Instance:
         with self._database.read() as connection:
-            row = connection.execute(f"SELECT {COLUMNS} FROM instance WHERE name = ?", (name,)).fetchone()  # noqa: S608  # own words
+            row = connection.execute(
+                f"SELECT {COLUMNS} FROM instance WHERE name = ? AND removed_at IS NULL",  # noqa: S608  # own words
+                (name,),
+            ).fetchone()
         if row is None:
             known = [instance.name for instance in self.list_all()]
             raise NotFound(
@@ -38,8 +46,72 @@ class SqliteInstances:
 
     def list_all(self) -> list[Instance]:
         with self._database.read() as connection:
-            rows = connection.execute(f"SELECT {COLUMNS} FROM instance ORDER BY id").fetchall()  # noqa: S608  # own words
+            rows = connection.execute(
+                f"SELECT {COLUMNS} FROM instance WHERE removed_at IS NULL ORDER BY id"  # noqa: S608  # own words
+            ).fetchall()
         return [_instance(row) for row in rows]
+
+    def add(self, new: NewInstance, *, now_ms: int) -> Instance:
+        with self._database.write() as connection:
+            taken = connection.execute(
+                """SELECT 'an instance' FROM instance WHERE name = ?1
+                UNION ALL SELECT 'a pool' FROM pool WHERE name = ?1""",
+                (new.name,),
+            ).fetchone()
+            if taken is not None:
+                raise Conflict(
+                    f"there is {taken[0]} named '{new.name}' already",
+                    hint="choose another name, or `wa instance remove NAME` first",
+                    code="instance_exists",
+                )
+            added = connection.execute(
+                """INSERT INTO instance (name, transport, created_at, settings, secrets, profile, limits, connection,
+                    connection_since, warm_up_since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+                (
+                    new.name,
+                    new.transport,
+                    now_ms,
+                    _to_json(new.settings),
+                    _to_json(new.secrets),
+                    new.profile,
+                    _to_json(new.limits),
+                    new.connection,
+                    now_ms if new.connection else None,
+                    new.warm_up_since_ms,
+                ),
+            ).lastrowid
+            assert added is not None
+            _note(connection, added, InstanceEvent(at_ms=now_ms, kind="added", word=new.transport, details=None))
+        return self.find(new.name)
+
+    def remove(self, instance_id: int, *, move_to: int | None, now_ms: int) -> int:
+        with self._database.write() as connection:
+            moved = 0
+            waiting = _count(connection, instance_id, "queued")
+            if _count(connection, instance_id, "sending"):
+                raise Refused(
+                    "messages of this instance are on their way",
+                    hint="`wa instance pause NAME` first, then remove it",
+                    code="instance_busy",
+                )
+            if waiting and move_to is None:
+                raise Refused(
+                    f"{waiting} waiting {'message' if waiting == 1 else 'messages'} would be left without a sender",
+                    hint="name another instance with --move-to NAME, or cancel them: `wa message cancel`",
+                    code="instance_has_queue",
+                )
+            if waiting and move_to is not None:
+                moved = move_waiting(connection, instance_id, move_to)
+                _note(connection, move_to, InstanceEvent(at_ms=now_ms, kind="moved", word=str(moved), details=None))
+            connection.execute("DELETE FROM pool_member WHERE instance_id = ?", (instance_id,))
+            connection.execute("DELETE FROM pool_seat WHERE instance_id = ?", (instance_id,))
+            # Its name is free again; messages it has sent go on saying who sent them.
+            connection.execute(
+                "UPDATE instance SET removed_at = ?, name = name || ' (removed ' || id || ')' WHERE id = ?",
+                (now_ms, instance_id),
+            )
+            _note(connection, instance_id, InstanceEvent(at_ms=now_ms, kind="removed", word="", details=None))
+        return moved
 
     def pause(self, instance_id: int, *, reason: str, now_ms: int) -> bool:
         with self._database.write() as connection:
@@ -48,9 +120,12 @@ class SqliteInstances:
                 WHERE id = ? AND paused_at IS NULL""",
                 (now_ms, reason, instance_id),
             )
+            if changed.rowcount == 1:
+                event = InstanceEvent(at_ms=now_ms, kind="paused", word="person", details=reason)
+                _note(connection, instance_id, event)
         return changed.rowcount == 1
 
-    def resume(self, instance_id: int) -> bool:
+    def resume(self, instance_id: int, *, now_ms: int) -> bool:
         with self._database.write() as connection:
             changed = connection.execute(
                 """UPDATE instance SET paused_at = NULL, paused_by = NULL, pause_code = NULL, pause_reason = NULL,
@@ -58,19 +133,70 @@ class SqliteInstances:
                 WHERE id = ? AND (paused_at IS NOT NULL OR rests_until > 0)""",
                 (instance_id,),
             )
+            if changed.rowcount == 1:
+                _note(connection, instance_id, InstanceEvent(at_ms=now_ms, kind="resumed", word="", details=None))
         return changed.rowcount == 1
+
+    def stop(self, instance_id: int, stop: Stop, *, now_ms: int) -> None:
+        with self._database.write() as connection:
+            apply_effect(connection, instance_id, stop, now_ms=now_ms)
 
     def count_sending(self, instance_id: int) -> int:
         with self._database.read() as connection:
-            row = connection.execute(
-                "SELECT count(*) FROM message WHERE state = 'sending' AND instance_id = ?", (instance_id,)
+            return _count(connection, instance_id, "sending")
+
+    def note_connection(self, instance_id: int, connection: Connection, *, now_ms: int) -> bool:
+        with self._database.read() as reader:
+            before = reader.execute(
+                "SELECT connection, connection_raw, connection_reason, address FROM instance WHERE id = ?",
+                (instance_id,),
             ).fetchone()
-        return int(row[0])
+        if before == (connection.state, connection.raw, connection.reason, connection.address or before[3]):
+            return False  # most looks find what the last one found: they cost no write
+        with self._database.write() as writer:
+            return note_connection(writer, instance_id, connection, now_ms=now_ms)
+
+    def restrict(self, instance_id: int, restrict: Restrict, *, now_ms: int) -> bool:
+        with self._database.write() as connection:
+            return apply_restriction(connection, instance_id, restrict.restriction, now_ms=now_ms)
+
+    def release(self, instance_id: int, *, now_ms: int) -> bool:
+        with self._database.write() as connection:
+            changed = connection.execute(
+                """UPDATE instance SET restricted_at = NULL, restricted_until = NULL, restriction_code = NULL,
+                    restriction_reason = NULL, restriction_scope = NULL
+                WHERE id = ? AND restricted_at IS NOT NULL""",
+                (instance_id,),
+            )
+            if changed.rowcount == 1:
+                _note(connection, instance_id, InstanceEvent(at_ms=now_ms, kind="released", word="", details=None))
+                connection.execute(
+                    """UPDATE message SET due_at = min(due_at, ?) WHERE instance_id = ? AND state = 'queued'
+                    AND reason = 'restricted'""",
+                    (now_ms, instance_id),
+                )
+        return changed.rowcount == 1
+
+    def note_event(self, instance_id: int, event: InstanceEvent) -> None:
+        with self._database.write() as connection:
+            _note(connection, instance_id, event)
+
+    def read_events(self, instance_id: int, *, since_ms: int, kind: str | None = None) -> list[InstanceEvent]:
+        with self._database.read() as connection:
+            rows = connection.execute(
+                """SELECT at, kind, word, details FROM instance_event
+                WHERE instance_id = ? AND at >= ? AND (? IS NULL OR kind = ?) ORDER BY at, id""",
+                (instance_id, since_ms, kind, kind),
+            ).fetchall()
+        return [
+            InstanceEvent(at_ms=at, kind=its_kind, word=word, details=details) for at, its_kind, word, details in rows
+        ]
 
 
-def apply_effect(connection: sqlite3.Connection, instance_id: int, effect: Rest | Stop, *, now_ms: int) -> None:
-    """Rest or pause an instance, inside the caller's transaction."""
-    from wa_cli.domain.retry import Rest, Stop  # not for those who only ask how it stands
+def apply_effect(connection: sqlite3.Connection, instance_id: int, effect: Effect, *, now_ms: int) -> None:
+    """Rest, pause or restrict an instance, or note that its device is gone, inside the caller's transaction."""
+    from wa_cli.domain.connection import Connection  # not for those who only ask how it stands
+    from wa_cli.domain.retry import Down, Rest, Restrict, Stop
 
     match effect:
         case Rest():
@@ -80,16 +206,125 @@ def apply_effect(connection: sqlite3.Connection, instance_id: int, effect: Rest 
             )
         case Stop():
             # The first reason stays: it is the one a person has to act on.
-            connection.execute(
+            changed = connection.execute(
                 """UPDATE instance SET paused_at = ?, paused_by = ?, pause_code = ?, pause_reason = ?
                 WHERE id = ? AND paused_at IS NULL""",
                 (now_ms, effect.by, effect.code, effect.reason, instance_id),
             )
+            if changed.rowcount == 1:
+                event = InstanceEvent(at_ms=now_ms, kind="paused", word=effect.by, details=effect.reason)
+                _note(connection, instance_id, event)
+        case Down():
+            found = Connection(state=effect.state, raw=effect.raw, reason=effect.reason)
+            note_connection(connection, instance_id, found, now_ms=now_ms)
+        case Restrict():
+            apply_restriction(connection, instance_id, effect.restriction, now_ms=now_ms)
         case _:
             assert_never(effect)
 
 
+def note_connection(connection: sqlite3.Connection, instance_id: int, found: Connection, *, now_ms: int) -> bool:
+    """Remember how the device is connected, inside the caller's transaction.  True: its state has changed."""
+    (before,) = connection.execute("SELECT connection FROM instance WHERE id = ?", (instance_id,)).fetchone()
+    has_changed: bool = before != found.state
+    connection.execute(
+        """UPDATE instance SET connection = ?1, connection_raw = ?2, connection_reason = ?3,
+            address = ifnull(?4, address), connection_since = iif(?5, ?6, ifnull(connection_since, ?6))
+        WHERE id = ?7""",
+        (found.state, found.raw, found.reason, found.address, has_changed, now_ms, instance_id),
+    )
+    if has_changed:
+        _note(
+            connection, instance_id, InstanceEvent(at_ms=now_ms, kind="state", word=found.state, details=found.reason)
+        )
+    return has_changed
+
+
+def apply_restriction(
+    connection: sqlite3.Connection, instance_id: int, restriction: Restriction, *, now_ms: int
+) -> bool:
+    """Put a restriction in force inside the caller's transaction.  True: it is a new one.
+
+    One that says the same again, or ends earlier than the one in force, changes nothing.
+    """
+    at, until, scope = connection.execute(
+        "SELECT restricted_at, restricted_until, restriction_scope FROM instance WHERE id = ?", (instance_id,)
+    ).fetchone()
+    is_in_force = at is not None and (until is None or until > now_ms)
+    if is_in_force and (scope == "everything" or scope == restriction.scope):
+        if until is None or (restriction.until_ms is not None and restriction.until_ms <= until):
+            return False
+        if restriction.until_ms is None:
+            return False  # a stated end is worth more than none
+    connection.execute(
+        """UPDATE instance SET restricted_at = ?, restricted_until = ?, restriction_code = ?, restriction_reason = ?,
+            restriction_scope = ? WHERE id = ?""",
+        (
+            at if is_in_force else now_ms,
+            restriction.until_ms,
+            restriction.code,
+            restriction.reason,
+            restriction.scope,
+            instance_id,
+        ),
+    )
+    if not is_in_force:
+        event = InstanceEvent(at_ms=now_ms, kind="restricted", word=restriction.scope, details=restriction.reason)
+        _note(connection, instance_id, event)
+    return not is_in_force
+
+
+def move_waiting(connection: sqlite3.Connection, instance_id: int, move_to: int) -> int:
+    """Give every waiting message of one instance to another, with its keys.  Returns how many."""
+    connection.execute(
+        """UPDATE OR IGNORE live_key SET instance_id = ? WHERE instance_id = ? AND message_id IN
+            (SELECT id FROM message WHERE instance_id = ? AND state = 'queued')""",
+        (move_to, instance_id, instance_id),
+    )
+    moved = connection.execute(
+        "UPDATE message SET instance_id = ? WHERE instance_id = ? AND state = 'queued'", (move_to, instance_id)
+    ).rowcount
+    connection.execute(
+        """UPDATE batch SET instance_id = ? WHERE instance_id = ?
+        AND id IN (SELECT batch_id FROM message WHERE instance_id = ? AND state = 'queued')""",
+        (move_to, instance_id, move_to),
+    )
+    return moved
+
+
+def read_restriction(row: tuple[int | None, int | None, str | None, str | None, str | None]) -> Restriction | None:
+    """The restriction in (restricted_at, restricted_until, code, reason, scope), in force or over; None for none."""
+    restricted_at, until_ms, code, reason, scope = row
+    if restricted_at is None:
+        return None
+    from wa_cli.domain.connection import Restriction, RestrictionScope
+
+    return Restriction(
+        code=code or "", reason=reason or "", scope=RestrictionScope(scope or "everything"), until_ms=until_ms
+    )
+
+
+def _note(connection: sqlite3.Connection, instance_id: int, event: InstanceEvent) -> None:
+    connection.execute(
+        "INSERT INTO instance_event (instance_id, at, kind, word, details) VALUES (?, ?, ?, ?, ?)",
+        (instance_id, event.at_ms, event.kind, event.word, event.details),
+    )
+
+
+def _count(connection: sqlite3.Connection, instance_id: int, state: str) -> int:
+    row = connection.execute(
+        "SELECT ifnull(sum(n), 0) FROM tally WHERE instance_id = ? AND state = ?", (instance_id, state)
+    ).fetchone()
+    return int(row[0])
+
+
+def _to_json(values: object) -> str:
+    return json.dumps(values, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
 def _instance(row: tuple[Any, ...]) -> Instance:
+    from wa_cli.domain.connection import ConnectionState
+
     return Instance(
         id=row[0],
         name=row[1],
@@ -102,4 +337,16 @@ def _instance(row: tuple[Any, ...]) -> Instance:
         rest_reason=row[8],
         webhooks_since_ms=row[9],
         last_webhook_at_ms=row[10],
+        settings=json.loads(row[11]),
+        secrets=json.loads(row[12]),
+        profile=row[13],
+        limits=json.loads(row[14]),
+        connection=ConnectionState(row[15]) if row[15] else None,
+        connection_since_ms=row[16],
+        connection_raw=row[17],
+        connection_reason=row[18],
+        address=row[19],
+        restriction=read_restriction(row[20:25]),
+        restricted_at_ms=row[20],
+        warm_up_since_ms=row[25],
     )

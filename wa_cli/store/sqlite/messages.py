@@ -507,5 +507,5 @@ def _read_content(digest: bytes, body: str) -> Content | None:
         return None
     try:
         return decode_content(body)
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, TypeError):
         return None

@@ -11,14 +11,14 @@ from wa_cli.domain.outcome import Accepted, Ambiguous, NotSent, Rejected
 from wa_cli.domain.pacing import LANE_SHIFT, PARKED, Limits
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.ports import BatchTerms, Due, InstanceStanding
-from wa_cli.store.sqlite.instances import apply_effect
+from wa_cli.store.sqlite.instances import apply_effect, read_restriction
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator, Sequence
 
     from wa_cli.domain.message import Content
-    from wa_cli.domain.retry import Rest, Stop
+    from wa_cli.domain.retry import Effect
     from wa_cli.ports import Finished, Lease, Record
     from wa_cli.store.sqlite.database import Database
     from wa_cli.store.sqlite.people import SqlitePeopleTurn
@@ -271,13 +271,19 @@ class SqliteTurn:
         self._connection = connection
 
     def read_standing(self, instance_id: int) -> InstanceStanding:
-        epoch, expires_at, paused_at, rests_until = self._connection.execute(
-            """SELECT lease.epoch, lease.expires_at, instance.paused_at, instance.rests_until
+        epoch, expires_at, paused_at, rests_until, connection, *restriction = self._connection.execute(
+            """SELECT lease.epoch, lease.expires_at, instance.paused_at, instance.rests_until, instance.connection,
+                restricted_at, restricted_until, restriction_code, restriction_reason, restriction_scope
             FROM instance JOIN lease ON lease.instance_id = instance.id WHERE instance.id = ?""",
             (instance_id,),
         ).fetchone()
         return InstanceStanding(
-            epoch=epoch, expires_at_ms=expires_at, is_paused=paused_at is not None, rests_until_ms=rests_until
+            epoch=epoch,
+            expires_at_ms=expires_at,
+            is_paused=paused_at is not None,
+            rests_until_ms=rests_until,
+            connection=connection,
+            restriction=read_restriction(tuple(restriction)) if restriction[0] is not None else None,
         )
 
     def renew_lease(self, lease: Lease, *, expires_at_ms: int) -> None:
@@ -346,7 +352,7 @@ class SqliteTurn:
             REMAIN_UNKNOWN, [(record.finished.message_id,) for record in records if record.state is State.FAILED]
         )
 
-    def apply_effect(self, instance_id: int, effect: Rest | Stop, *, now_ms: int) -> None:
+    def apply_effect(self, instance_id: int, effect: Effect, *, now_ms: int) -> None:
         apply_effect(self._connection, instance_id, effect, now_ms=now_ms)
 
     @property
@@ -431,6 +437,13 @@ class SqliteTurn:
     def read_state(self, message_id: int) -> State | None:
         row = self._connection.execute("SELECT state FROM message WHERE id = ?", (message_id,)).fetchone()
         return State(row[0]) if row else None
+
+    def knows(self, instance_id: int, contact_id: int) -> bool:
+        row = self._connection.execute(
+            "SELECT last_inbound_at FROM conversation WHERE instance_id = ? AND contact_id = ?",
+            (instance_id, contact_id),
+        ).fetchone()
+        return row is not None and row[0] is not None
 
     def start(self, rows: Sequence[Due], *, lease: Lease, now_ms: int, spaced_batches: Iterable[int]) -> list[int]:
         (last_id,) = self._connection.execute("SELECT ifnull(max(id), 0) FROM attempt").fetchone()

@@ -9,12 +9,13 @@ from wa_cli.domain.message import OnUnknown, State, Template, decode_content
 from wa_cli.domain.outcome import Consequence, ErrorClass, Rejected
 from wa_cli.domain.receipt import ARRIVALS, Receipt
 from wa_cli.ports import Posted
-from wa_cli.store.sqlite.instances import apply_effect
+from wa_cli.store.sqlite.instances import apply_effect, note_connection
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from wa_cli.domain.retry import Rest, Stop
+    from wa_cli.domain.connection import Connection
+    from wa_cli.domain.retry import Effect
     from wa_cli.store.sqlite.database import Database
 
 POSTED: Final = """
@@ -219,8 +220,11 @@ class SqliteReceiptTurn:
             (message_id, now_ms, rule, details),
         )
 
-    def apply_effect(self, instance_id: int, effect: Rest | Stop, *, now_ms: int) -> None:
+    def apply_effect(self, instance_id: int, effect: Effect, *, now_ms: int) -> None:
         apply_effect(self._connection, instance_id, effect, now_ms=now_ms)
+
+    def note_connection(self, instance_id: int, connection: Connection, *, now_ms: int) -> bool:
+        return note_connection(self._connection, instance_id, connection, now_ms=now_ms)
 
     def read_template(self, message_id: int) -> tuple[str, str] | None:
         row = self._connection.execute(

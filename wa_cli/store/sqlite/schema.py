@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import sqlite3
 
 APPLICATION_ID: Final = 0x57414342  # "WACB": tells a wa database from any other SQLite file
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 # Times are milliseconds since 1970 in UTC.  A state is a word, so that the file can be read without wa.
 # The id of a subgroup is never used again (AUTOINCREMENT), since batches remember it after the subgroup is gone; its
@@ -560,6 +560,121 @@ VERSION_3: Final = (
     "CREATE INDEX click_plan ON click (plan_id, contact_id)",
 )
 
+# Several instances: what each is made of, how its device is connected, what holds it back, and what happened to it.
+VERSION_4: Final = (
+    # JSON objects: settings by name, the names of variables that hold secrets, limits by name.
+    "ALTER TABLE instance ADD COLUMN settings TEXT NOT NULL DEFAULT '{}'",
+    "ALTER TABLE instance ADD COLUMN secrets TEXT NOT NULL DEFAULT '{}'",
+    "ALTER TABLE instance ADD COLUMN profile TEXT",
+    "ALTER TABLE instance ADD COLUMN limits TEXT NOT NULL DEFAULT '{}'",
+    """
+    ALTER TABLE instance ADD COLUMN connection TEXT CHECK (connection IN
+        ('ready', 'connecting', 'needs_qr', 'disconnected', 'auth_failure', 'error'))
+    """,
+    "ALTER TABLE instance ADD COLUMN connection_since INTEGER",
+    "ALTER TABLE instance ADD COLUMN connection_raw TEXT",
+    "ALTER TABLE instance ADD COLUMN connection_reason TEXT",
+    "ALTER TABLE instance ADD COLUMN address TEXT",
+    "ALTER TABLE instance ADD COLUMN restricted_at INTEGER",
+    "ALTER TABLE instance ADD COLUMN restricted_until INTEGER",  # NULL beside restricted_at: no end was stated
+    "ALTER TABLE instance ADD COLUMN restriction_code TEXT",
+    "ALTER TABLE instance ADD COLUMN restriction_reason TEXT",
+    "ALTER TABLE instance ADD COLUMN restriction_scope TEXT CHECK (restriction_scope IN ('new_people', 'everything'))",
+    "ALTER TABLE instance ADD COLUMN warm_up_since INTEGER",
+    "ALTER TABLE instance ADD COLUMN removed_at INTEGER",
+    """
+    CREATE TABLE instance_event (
+        id INTEGER PRIMARY KEY,
+        instance_id INTEGER NOT NULL REFERENCES instance(id),
+        at INTEGER NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN
+            ('state', 'restart', 'restricted', 'released', 'paused', 'resumed', 'added', 'removed', 'moved')),
+        word TEXT NOT NULL,
+        details TEXT
+    ) STRICT
+    """,
+    "CREATE INDEX instance_event_at ON instance_event (instance_id, at)",
+    # Several instances behind one name.  A seat is who writes to a person: it stays with whoever wrote first.
+    """
+    CREATE TABLE pool (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL UNIQUE,
+        created_at INTEGER NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE pool_member (
+        pool_id INTEGER NOT NULL REFERENCES pool(id) ON DELETE CASCADE,
+        instance_id INTEGER NOT NULL REFERENCES instance(id),
+        PRIMARY KEY (pool_id, instance_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE pool_seat (
+        pool_id INTEGER NOT NULL REFERENCES pool(id) ON DELETE CASCADE,
+        contact_id INTEGER NOT NULL REFERENCES contact(id),
+        instance_id INTEGER NOT NULL REFERENCES instance(id),
+        PRIMARY KEY (pool_id, contact_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "ALTER TABLE batch ADD COLUMN pool_id INTEGER",
+    # Our own files: kept under their digest beside the database for as long as a message may need them.
+    """
+    CREATE TABLE media_file (
+        digest TEXT PRIMARY KEY,
+        name TEXT,
+        mime_type TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        added_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    # What a provider keeps of them: a file is uploaded once per instance.
+    """
+    CREATE TABLE media_upload (
+        instance_id INTEGER NOT NULL REFERENCES instance(id),
+        digest TEXT NOT NULL,
+        media_id TEXT NOT NULL,
+        uploaded_at INTEGER NOT NULL,
+        expires_at INTEGER,
+        PRIMARY KEY (instance_id, digest)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # Groups as an instance last saw them.  may_post: NULL where the gateway does not tell.
+    """
+    CREATE TABLE group_chat (
+        instance_id INTEGER NOT NULL REFERENCES instance(id),
+        address TEXT NOT NULL,
+        name TEXT NOT NULL,
+        size INTEGER,
+        may_post INTEGER,
+        is_member INTEGER NOT NULL,
+        seen_at INTEGER NOT NULL,
+        PRIMARY KEY (instance_id, address)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # Whether a number is on WhatsApp, as it was last looked up.  chat: the address that WhatsApp has for it.
+    """
+    CREATE TABLE number_check (
+        contact_id INTEGER PRIMARY KEY REFERENCES contact(id),
+        verdict TEXT NOT NULL CHECK (verdict IN ('yes', 'no', 'unknown')),
+        chat TEXT,
+        checked_at INTEGER NOT NULL
+    ) STRICT
+    """,
+    # How many messages in a row a person has been sent without an answer, where a limit asks for it.
+    "ALTER TABLE conversation ADD COLUMN unanswered INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE webhook_logs ADD COLUMN instance_id INTEGER",
+    # A waiting message may be given to another instance: the counts go with it.
+    """
+    CREATE TRIGGER tally_move AFTER UPDATE OF instance_id ON message WHEN old.instance_id <> new.instance_id BEGIN
+        UPDATE tally SET n = n - 1
+        WHERE instance_id = old.instance_id AND state = new.state AND receipt = ifnull(new.receipt, '');
+        INSERT INTO tally VALUES (new.instance_id, new.state, ifnull(new.receipt, ''), 1)
+        ON CONFLICT DO UPDATE SET n = n + 1;
+    END
+    """,
+)
+
 
 def read_version(connection: sqlite3.Connection) -> int:
     """The schema version of the file, 0 when it holds none."""
@@ -592,6 +707,11 @@ def migrate(connection: sqlite3.Connection, *, install: str) -> None:
     @migrations()
     def version_3(database: Database) -> None:
         for statement in VERSION_3:
+            database.conn.execute(statement)
+
+    @migrations()
+    def version_4(database: Database) -> None:
+        for statement in VERSION_4:
             database.conn.execute(statement)
 
     connection.execute("BEGIN IMMEDIATE")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any
 
 from wa_cli.domain.message import Media, MediaKind, Template, TemplateButton, TemplateHeader, TemplateParameter, Text
 from wa_cli.domain.recipient import RecipientKind
@@ -57,7 +57,7 @@ def _shape_content(content: Content) -> tuple[str, dict[str, Any]]:
         case Template():
             return "template", _shape_template(content)
         case _:
-            assert_never(content)
+            raise ValueError("the Cloud API has no message of this type")
 
 
 def _shape_template(template: Template) -> dict[str, Any]:

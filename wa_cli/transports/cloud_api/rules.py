@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, assert_never
 from urllib.parse import urlsplit
 
-from wa_cli.domain.message import Media, MediaKind, Template, Text, count_units
+from wa_cli.domain.message import Media, MediaKind, Template, Text, content_type, count_units
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.ports import Problem
 
@@ -52,7 +52,10 @@ class CloudApiRules:
             case Template():
                 return _check_template(content)
             case _:
-                assert_never(content)
+                return Problem(
+                    message=f"the Cloud API cannot send a message of type {content_type(content)}",
+                    hint="write it as text, or send through an instance of a gateway",
+                )
 
     def needs_window(self, content: Content) -> bool:
         """Everything but a template: code 131047 refuses it once a person has not written for a day."""

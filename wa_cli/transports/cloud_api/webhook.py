@@ -101,6 +101,10 @@ class CloudApiWebhooks:
     def has_secret(self) -> bool:
         return bool(self._keys)
 
+    @property
+    def signature_header(self) -> str:
+        return "X-Hub-Signature-256"
+
     def is_genuine(self, body: bytes, signature: str | None) -> bool:
         found = _SIGNATURE.fullmatch(signature or "")
         told = bytes.fromhex(found[1]) if found else _NO_DIGEST
