@@ -74,6 +74,12 @@ class NeedsPerson(WaError):
     default_code = "instance_needs_person"
 
 
+class GatewayRefused(NeedsPerson):
+    """A gateway has answered, and will not do what it was asked; nothing has changed there."""
+
+    default_code = "gateway_refused"
+
+
 class UnknownOutcomes(WaError):
     exit_code = 5
     default_code = "unknown_outcomes"
