@@ -93,11 +93,14 @@ class Transport(Protocol):
 class WebhookReader(Protocol):
     """Reads one provider's webhooks: whether a body is genuine, and what it says.
 
-    signature_header: the name of the header that vouches for a body.
+    signature_header: the name of the header that vouches for a body.  has_secret: there is something to check it by.
     """
 
     @property
     def signature_header(self) -> str: ...
+
+    @property
+    def has_secret(self) -> bool: ...
 
     def is_genuine(self, body: bytes, signature: str | None) -> bool:
         """Whether the signature header fits these very bytes and one of our secrets.  Takes the same time either way.
