@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wa_cli.cli import instance_setup
 from wa_cli.cli.session import Session, clean_text, format_time, session_of
 from wa_cli.cli.status import describe_span, instance_document, read_instance
 from wa_cli.services.documents import limits_document
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.upkeep import Counters
 
 app = typer.Typer(no_args_is_help=True, help="The WhatsApp identities that send.")
+
+app.command("add")(instance_setup.add)
+app.command("remove")(instance_setup.remove)
 
 Name = Annotated[str | None, typer.Argument(metavar="NAME", help="The instance; the default one without a name.")]
 

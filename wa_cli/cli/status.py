@@ -227,7 +227,7 @@ def read_instance(app: App, instance: Instance, *, now_ms: int) -> InstanceRepor
 
     return read_instance(
         instance,
-        has_account=app.has_account(instance),
+        missing=app.find_missing(instance),
         depths=app.upkeep,
         due_times=app.messages,
         leases=app.leases,

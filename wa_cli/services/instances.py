@@ -55,9 +55,7 @@ class InstanceReport:
     holder: Holder | None
 
 
-def judge_standing(
-    instance: Instance, *, has_account: bool, missing: Sequence[str] = (), now_ms: int
-) -> tuple[Standing, str | None]:
+def judge_standing(instance: Instance, *, missing: Sequence[str] = (), now_ms: int) -> tuple[Standing, str | None]:
     """Where an instance stands, and why.  What needs a person weighs more than what passes by itself.
 
     missing: the variables that it lacks, for its reason.
@@ -65,9 +63,8 @@ def judge_standing(
     if instance.paused_at_ms is not None:
         code = f" (code {instance.pause_code})" if instance.pause_code else ""
         return Standing.PAUSED, f"{instance.pause_reason or 'paused by hand'}{code}"
-    if not has_account:
-        names = " and ".join(missing) or "WHATSAPP_API_URL or WHATSAPP_ACCESS_TOKEN"
-        return Standing.NO_ACCOUNT, f"{names} is not set"
+    if missing:
+        return Standing.NO_ACCOUNT, f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set"
     if instance.connection is not None and instance.connection is not ConnectionState.READY:
         return Standing(instance.connection), instance.connection_reason or WORDS[instance.connection]
     if is_restricted(instance, now_ms=now_ms):
@@ -103,10 +100,10 @@ class DueTimes(Protocol):
 
 
 def read_instance(
-    instance: Instance, *, has_account: bool, depths: Depths, due_times: DueTimes, leases: Leases, now_ms: int
+    instance: Instance, *, missing: Sequence[str], depths: Depths, due_times: DueTimes, leases: Leases, now_ms: int
 ) -> InstanceReport:
-    """Look at one instance.  has_account: whether the settings name one to send with."""
-    standing, reason = judge_standing(instance, has_account=has_account, now_ms=now_ms)
+    """Look at one instance.  missing: the variables and settings that it lacks."""
+    standing, reason = judge_standing(instance, missing=missing, now_ms=now_ms)
     waiting, sending = depths.read_depths().get(instance.id, (0, 0))
     return InstanceReport(
         instance=instance,

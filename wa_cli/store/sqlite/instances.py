@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import sqlite3
 
     from wa_cli.domain.connection import Connection, Restriction
+    from wa_cli.domain.message import Content
+    from wa_cli.domain.recipient import RecipientKind
     from wa_cli.domain.retry import Effect, Restrict, Stop
     from wa_cli.ports import NewInstance
     from wa_cli.store.sqlite.database import Database
@@ -112,6 +114,29 @@ class SqliteInstances:
             )
             _note(connection, instance_id, InstanceEvent(at_ms=now_ms, kind="removed", word="", details=None))
         return moved
+
+    def list_waiting(self, instance_id: int) -> list[tuple[RecipientKind, Content | None]]:
+        """What waits for the instance, each content once for people and once for groups; None for a damaged one."""
+        from wa_cli.domain.message import decode_content
+        from wa_cli.domain.recipient import RecipientKind
+
+        with self._database.read() as connection:
+            rows = connection.execute(
+                """SELECT kind, body FROM (
+                    SELECT DISTINCT contact.kind AS kind, message.content_id AS content_id
+                    FROM message JOIN contact ON contact.id = message.contact_id
+                    WHERE message.instance_id = ? AND message.state = 'queued')
+                JOIN content ON content.id = content_id""",
+                (instance_id,),
+            ).fetchall()
+        waiting: list[tuple[RecipientKind, Content | None]] = []
+        for kind, body in rows:
+            try:
+                content = decode_content(body)
+            except (KeyError, TypeError, ValueError):
+                content = None
+            waiting.append((RecipientKind(kind), content))
+        return waiting
 
     def pause(self, instance_id: int, *, reason: str, now_ms: int) -> bool:
         with self._database.write() as connection:
