@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, Rejected
 from wa_cli.transports.cloud_api.answer import read_answer
-from wa_cli.transports.cloud_api.masking import MAX_DETAILS_CHARS, mask
+from wa_cli.transports.masking import MAX_DETAILS_CHARS, mask
 
 JSON = {"Content-Type": "application/json"}
 

@@ -15,9 +15,10 @@ from wa_cli.domain.message import (
     TemplateHeader,
     TemplateParameter,
     Text,
+    count_units,
 )
 from wa_cli.domain.recipient import RecipientKind
-from wa_cli.transports.cloud_api.rules import CloudApiRules, count_units
+from wa_cli.transports.cloud_api.rules import CloudApiRules
 
 RULES = CloudApiRules()
 LINK = "https://example.org/a.pdf"

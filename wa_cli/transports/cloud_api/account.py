@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from wa_cli.errors import UsageError
 from wa_cli.transports.cloud_api.error_table import classify
-from wa_cli.transports.cloud_api.masking import mask
+from wa_cli.transports.masking import mask
 from wa_cli.transports.posting import is_loopback
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from wa_cli.domain.outcome import Accepted, Ambiguous
-from wa_cli.transports.cloud_api.masking import mask
 from wa_cli.transports.cloud_api.refusal import read_code, read_refusal
+from wa_cli.transports.masking import mask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from wa_cli.domain.outcome import ErrorClass, Rejected
 from wa_cli.transports.cloud_api.error_table import classify
-from wa_cli.transports.cloud_api.masking import MAX_DETAILS_CHARS, mask
+from wa_cli.transports.masking import MAX_DETAILS_CHARS, mask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

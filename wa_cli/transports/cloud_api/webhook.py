@@ -26,8 +26,8 @@ from wa_cli.domain.receipt import Receipt
 from wa_cli.domain.retry import Stop
 from wa_cli.domain.webhook import LARGEST_BODY_BYTES
 from wa_cli.errors import UsageError
-from wa_cli.transports.cloud_api.masking import mask
 from wa_cli.transports.cloud_api.refusal import read_code, read_refusal
+from wa_cli.transports.masking import mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
