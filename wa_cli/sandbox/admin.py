@@ -23,6 +23,18 @@ The rest is for a receiver of webhooks, and needs the setting `webhook_url`:
                                       after SEQ exists, with ?until=quiet until nothing waits to be delivered any more
     POST /sandbox/deliveries/replay   {"seq": 7, "times": 2}: the same bytes again
 
+Devices that gateways keep linked, whichever gateway it is:
+
+    GET  /sandbox/devices             {"devices": [...], "absent": [...], "updates_waiting": N}: state, QR code, groups
+    POST /sandbox/devices             {"name": "shop", "number": "15550783881", "paired": true, "start": true,
+                                      "groups": [{"id": "1203...@g.us", "name": "Runners", "participants": ["1555..."],
+                                      "announcement": false}]}: makes it, or changes what is named
+    POST /sandbox/devices/NAME        {"do": "scan"}: somebody scans its QR code; or "start", "stop", "restart", "fail",
+                                      "log_out", "renew_qr", "lose" ({"seconds": 5}: back by itself after that),
+                                      "restrict" ({"seconds": 3600}: nobody new may be written to until then)
+    POST /sandbox/devices/NAME/inbound  {"from": "15550100123", "text": "STOP", "group": null}: somebody writes to it
+    POST /sandbox/absent              {"numbers": ["15550100123"]}: these are not on WhatsApp
+
 A call that cannot be understood is answered 400 with {"error": {"message", "hint"}} and changes nothing.
 """
 
@@ -34,6 +46,7 @@ from dataclasses import MISSING, asdict, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from wa_cli.errors import UsageError, WaError
+from wa_cli.sandbox.device_admin import answer_devices
 from wa_cli.sandbox.faults import MAGIC_NUMBERS, parse_fault
 from wa_cli.sandbox.ledger import summarise
 from wa_cli.sandbox.settings import (
@@ -92,6 +105,10 @@ async def answer_admin(
                 return 200, await _read_deliveries(sandbox, query)
             case "POST", "deliveries/replay":
                 return 200, _replay(sandbox, _read_json(raw_body))
+            case _, "devices" | "absent":
+                return answer_devices(sandbox, method, path, b"" if method == "GET" else raw_body)
+            case "POST", name if name.startswith("devices/"):
+                return answer_devices(sandbox, method, path, raw_body)
             case _:
                 return 404, {"error": {"message": f"no {method} {path} here", "hint": "see GET /sandbox/settings"}}
     except WaError as error:
@@ -191,6 +208,8 @@ def _read_value(name: str, value: Any, default: Any) -> Any:
             return _read_number(least, float), _read_number(most, float)
         case "retry_after_seconds" | "token_expires_after":
             return None if value is None else _read_number(value, int)
+        case "device_scan_seconds":
+            return None if value is None else _read_number(value, float)
     if default is MISSING or isinstance(default, bool | str):
         if type(value) is not type(default):
             raise TypeError(name)

@@ -2,6 +2,7 @@
 
 One `Sandbox` is one business account.  It knows nothing of the rest of `wa`; any client written for the
 Cloud API may use it, and any receiver its webhooks.  `/sandbox/...` is its own admin API, see `admin`.
+Gateways of linked devices answer on the same port, each under the paths it owns, see `gateways`.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ from aiohttp import web
 from wa_cli.errors import StorageError, UsageError
 from wa_cli.sandbox.account import find_object
 from wa_cli.sandbox.admin import answer_admin
+from wa_cli.sandbox.bell import Bell
 from wa_cli.sandbox.deliveries import Deliveries, Delivery
+from wa_cli.sandbox.devices import Devices
 from wa_cli.sandbox.faults import REFUSING, Chaos, Fault, FaultKind, ScriptedFaults, find_magic_fault
+from wa_cli.sandbox.gateways import GatewayHooks, PlayedGateway
 from wa_cli.sandbox.graph_errors import (
     THROTTLE_CODES,
     GraphError,
@@ -91,6 +95,7 @@ class Sandbox:
     """A business account on a local port.  `async with Sandbox(settings) as sandbox:` or start and stop it.
 
     url, messages_url: known once started.  ledger: every post so far, live, oldest first.  deliveries: the webhooks.
+    devices: what the gateways keep linked, on the same port.  hooks: what the gateways tell of them.
     """
 
     def __init__(self, settings: SandboxSettings | None = None) -> None:
@@ -105,6 +110,10 @@ class Sandbox:
         self._waiting: list[asyncio.Future[None]] = []
         self._url = ""
         self._deliveries = Deliveries(lambda: self._settings, self.now, self._describe_rung)
+        self._bell = Bell()
+        self.devices = Devices(lambda: self._settings, self.now, lambda: self._fate, self._bell)
+        self.hooks = GatewayHooks(lambda: self._settings, self._bell)
+        self._gateways: tuple[PlayedGateway, ...] = ()
         self._begin()
 
     @property
@@ -203,6 +212,8 @@ class Sandbox:
         self._book.forget()
         self._scripted.clear()
         self._deliveries.clear()
+        self.devices.clear()
+        self.hooks.clear()
         self._begin()
 
     def receive(self, orders: object) -> list[str]:
@@ -250,6 +261,8 @@ class Sandbox:
     async def wait_until_quiet(self) -> None:
         """Return once every status and event has been delivered or given up."""
         await self._deliveries.wait_until_quiet()
+        while self.devices.waiting or self.hooks.waiting:
+            await self._bell.wait()
 
     async def wait_for_posts(self, seq: int) -> None:
         """Return once the entry numbered `seq` is in the ledger."""
@@ -291,6 +304,8 @@ class Sandbox:
         Webhooks still to be sent are held, and go out when the same sandbox starts again.
         """
         runner, self._runner = self._runner, None
+        self.devices.stop_timers()
+        await self.hooks.stop()
         await self._deliveries.stop()
         if self._listener is not None:
             for gone in self._listener.gone.values():
@@ -342,6 +357,9 @@ class Sandbox:
         query = dict(parse_qsl(raw_query, keep_blank_values=True))
         if path.startswith("/sandbox"):
             return await self._answer_admin(request, path, query)
+        for gateway in self._gateways:
+            if gateway.owns(path):
+                return await gateway.answer(request, path, query)
         return await self._answer_graph(request, path, query)
 
     def _find_route(self, raw_path: str) -> tuple[str, str] | None:
@@ -368,7 +386,7 @@ class Sandbox:
         post = _Post(number=number, body=_parse(raw_body))
         try:
             error = self._find_error(request, post)
-            fault = None if error is not None or post.is_read_mark else self._choose_fault(post.recipient or "")
+            fault = None if error is not None or post.is_read_mark else self.choose_fault(post.recipient or "")
             if fault is not None and fault.kind in REFUSING:
                 error = self._refuse(fault, post.recipient or "")
             if error is not None:
@@ -389,9 +407,8 @@ class Sandbox:
         await self._wait_latency()
         if post.told is not None:
             await asyncio.wait([post.told], timeout=self._settings.webhook_timeout_seconds)
-        if fault is None:
-            return self._json(body, version)
-        return await self._spoil(request, fault, body, version)
+        answer = self._json(body, version)
+        return answer if fault is None else await self.spoil(request, fault, answer)
 
     def _accept(self, post: _Post, fault: Fault | None) -> bytes:
         """Take a message on: the one place where a post becomes an accepted message, with its id and its entry.
@@ -470,7 +487,7 @@ class Sandbox:
         return url
 
     def _record(self, post: _Post, verdict: str, *, wamid: str | None = None, fault: Fault | None = None) -> None:
-        self._book.append(
+        self.note(
             LedgerEntry(
                 seq=self._book.last_seq + 1,
                 received_at=post.received_at,
@@ -484,6 +501,10 @@ class Sandbox:
                 fault=None if fault is None else str(fault),
             )
         )
+
+    def note(self, entry: LedgerEntry) -> None:
+        """Add an entry whose seq is `last_seq + 1` to the ledger.  Raises: StorageError."""
+        self._book.append(entry)
         if self._waiting:
             for waiting in self._waiting:
                 if not waiting.done():
@@ -562,7 +583,8 @@ class Sandbox:
         calls.append(now)
         return True
 
-    def _choose_fault(self, recipient: str) -> Fault | None:
+    def choose_fault(self, recipient: str) -> Fault | None:
+        """What goes wrong with a post to this recipient that would be accepted: scripted, magic, or by chance."""
         fault = self._scripted.take(recipient) if self._scripted else None
         if fault is None and self._settings.magic:
             fault = find_magic_fault(recipient)
@@ -590,15 +612,16 @@ class Sandbox:
                     details="refused on request",
                 )
 
-    async def _spoil(self, request: web.BaseRequest, fault: Fault, body: bytes, version: str) -> web.StreamResponse:
-        """Answer a post that was accepted (or lost) in the way the fault says."""
+    async def spoil(self, request: web.BaseRequest, fault: Fault, answer: web.Response) -> web.StreamResponse:
+        """Answer a post that was accepted (or lost) in the way the fault says.  answer: the one it would have got."""
         transport = request.transport
+        body = answer.body if isinstance(answer.body, bytes) else b""
         match fault.kind:
             case FaultKind.LATER | FaultKind.UNTIL | FaultKind.STOP:
-                return self._json(body, version)
+                return answer
             case FaultKind.SLOW:
                 await self._wait_unless_gone(request, fault.seconds)
-                return self._json(body, version)
+                return answer
             case FaultKind.HANG:
                 await self._wait_unless_gone(request, None)
                 return _drop(transport)

@@ -134,6 +134,10 @@ class SandboxSettings:
         that the first status of a message arrives before the answer to its post.
     webhook_extra_delay_seconds: each update is late by up to this.
     deliveries_keep: webhook deliveries held in memory; those still under way always are.
+
+    gateway_key: what the gateways of linked devices want to be shown, "" for nothing.
+    device_start_seconds: how long a device takes to connect.  device_scan_seconds: after so long its QR code is
+        scanned by itself; None waits for somebody to do it.
     """
 
     host: str = "127.0.0.1"
@@ -193,10 +197,13 @@ class SandboxSettings:
     webhook_before_answer: float = 0.0
     webhook_extra_delay_seconds: float = 0.0
     deliveries_keep: int = 10_000
+    gateway_key: str = ""
+    device_start_seconds: float = 0.0
+    device_scan_seconds: float | None = None
 
 
 # What nobody is shown.
-SECRETS = frozenset({"token", "app_secret", "verify_token"})
+SECRETS = frozenset({"token", "app_secret", "verify_token", "gateway_key"})
 
 # What a running sandbox cannot change any more: its sockets and its file are open.
 FIXED_ONCE_RUNNING = frozenset(
@@ -264,9 +271,12 @@ def _check_webhooks(settings: SandboxSettings) -> None:
         ("webhook_give_up_seconds", 0, 1e9),
         ("webhook_extra_delay_seconds", 0, 86_400),
         ("deliveries_keep", 0, 1e9),
+        ("device_start_seconds", 0, 86_400),
     ):
         if not least <= getattr(settings, name) <= most:
             raise UsageError(f"{name} is out of reach", hint=f"{least:g} to {most:g}")
+    if settings.device_scan_seconds is not None and not 0 <= settings.device_scan_seconds <= 86_400:
+        raise UsageError("device_scan_seconds is out of reach", hint="0 to 86400, or leave it out")
 
 
 def _check_webhook_url(url: str, *, allow_remote: bool) -> None:
