@@ -17,7 +17,7 @@ from wa_cli.store.sqlite.owners import Owner
 if TYPE_CHECKING:
     import sqlite3
     from collections import Counter
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from wa_cli.config import Settings
@@ -133,12 +133,12 @@ class App:
         """Read the webhooks that wait, at most `limit` of them, and let them take effect."""
         from wa_cli.services.webhooks import read_waiting
 
-        now_ms = self.clock.wall_ms()
+        now_ms, terms = self.clock.wall_ms(), self.read_event_terms()
         return read_waiting(
             self.webhooks,
-            self.webhook_reader(self.find_instance()),
-            partial(self.settle_events, now_ms=now_ms),
-            numbers=self.event_terms.numbers,
+            self.find_webhook_readers(),
+            partial(self.settle_events, terms=terms, now_ms=now_ms),
+            numbers=terms.numbers,
             now_ms=now_ms,
             limit=limit,
         )
@@ -150,51 +150,74 @@ class App:
         """
         from wa_cli.services.webhooks import replay
 
-        now_ms = self.clock.wall_ms()
-        numbers = self.event_terms.numbers  # read now: inside a transaction they cannot be
+        now_ms, terms = self.clock.wall_ms(), self.read_event_terms()
         return replay(
             self.webhooks,
-            self.webhook_reader(self.find_instance()),
-            partial(self.settle_events, now_ms=now_ms),
+            self.find_webhook_readers(),
+            partial(self.settle_events, terms=terms, now_ms=now_ms),
             only=only,
-            numbers=numbers if came_from_provider else {},
+            numbers=terms.numbers if came_from_provider else {},
             now_ms=now_ms,
         )
 
-    @cached_property
-    def event_terms(self) -> EventTerms:
-        """What the events of webhooks are judged by."""
+    def find_webhook_readers(self) -> Callable[[int | None], WebhookReader | None]:
+        """What reads the bodies of each instance, by its id; None: those of the address that `default` has.
+
+        Looks at the instances now: inside a transaction that cannot be done.
+        """
+        known = {instance.id: instance for instance in self.instances.list_all()}
+        shared = next((one for one in known.values() if one.name == DEFAULT_INSTANCE), None)
+        accounts = {instance.id: self.account(instance) for instance in known.values()}
+        readers: dict[int, WebhookReader] = {}
+
+        def find(instance_id: int | None) -> WebhookReader | None:
+            instance = shared if instance_id is None else known.get(instance_id)
+            if instance is None:
+                return None
+            if instance.id not in readers:
+                readers[instance.id] = self.provider(instance).webhook_reader(accounts[instance.id])
+            return readers[instance.id]
+
+        return find
+
+    def read_event_terms(self) -> EventTerms:
+        """What the events of webhooks are judged by now: instances come and go while a server runs."""
         from wa_cli.domain.consent import parse_words
         from wa_cli.provider import URL, number_id_of
         from wa_cli.services.events import EventTerms
 
-        numbers = {}
-        if self.settings.text("WHATSAPP_API_URL"):
-            from wa_cli.transports.cloud_api.account import parse_api_url
-
-            number_id = parse_api_url(self.settings.text("WHATSAPP_API_URL")).phone_number_id
-            numbers[number_id] = self.instances.find(DEFAULT_INSTANCE).id
+        numbers: dict[str, int] = {}
+        accounts: dict[int, str] = {}
+        linked: set[int] = set()
         for instance in self.instances.list_all():
             if instance.transport != "cloud_api":
+                linked.add(instance.id)
                 numbers[number_id_of(instance.id)] = instance.id
-            elif instance.settings.get(URL):
-                from wa_cli.transports.cloud_api.account import parse_api_url
+                continue
+            from wa_cli.transports.cloud_api.account import parse_api_url
+            from wa_cli.transports.cloud_api.provider import BUSINESS_ACCOUNT
 
-                numbers[parse_api_url(instance.settings[URL]).phone_number_id] = instance.id
+            values = {**self._default_values(instance), **instance.settings}
+            if values.get(URL):
+                numbers[parse_api_url(values[URL]).phone_number_id] = instance.id
+            if values.get(BUSINESS_ACCOUNT):
+                accounts[instance.id] = values[BUSINESS_ACCOUNT]
         return EventTerms(
             install=self.database.read_install(),
             policy=self.retry_policy(),
             numbers=numbers,
+            accounts=accounts,
+            linked=frozenset(linked),
             stop_words=parse_words(self.settings.text("WA_STOP_WORDS")),
             start_words=parse_words(self.settings.text("WA_START_WORDS")),
         )
 
-    def settle_events(self, turn: OpenTurn, events: Sequence[Event], *, now_ms: int) -> Counter[str]:
+    def settle_events(self, turn: OpenTurn, events: Sequence[Event], *, terms: EventTerms, now_ms: int) -> Counter[str]:
         """Let the events of a webhook take effect inside that transaction.  Returns how often what happened."""
         from wa_cli.services.events import settle
         from wa_cli.store.sqlite.events import SqliteEventTurn
 
-        return settle(SqliteEventTurn(turn.connection), events, terms=self.event_terms, now_ms=now_ms)
+        return settle(SqliteEventTurn(turn.connection), events, terms=terms, now_ms=now_ms)
 
     def bury_dead(self, *, now_ms: int) -> int:
         """Turn what dead senders left on its way into unknowns, and settle those whose receipt has come already.

@@ -98,6 +98,7 @@ def test_a_listed_webhook_says_what_it_told(wa: Wa, app: App) -> None:
     assert one | {"read_at": None, "size": 0} == {
         "id": "w1",
         "received_at": "2026-11-05T17:33:20Z",
+        "instance": None,
         "provider": "cloud_api",
         "signed": False,
         "size": 0,
@@ -106,7 +107,7 @@ def test_a_listed_webhook_says_what_it_told(wa: Wa, app: App) -> None:
         "details": "2 read, 1 delivered",
         "read_at": None,
     }
-    assert wa("webhook", "list").out.split("\t")[::4] == ["w1", "2 read, 1 delivered\n"]
+    assert wa("webhook", "list").out.split("\t")[::5] == ["w1", "2 read, 1 delivered\n"]
 
 
 def test_a_list_of_nothing_says_so(wa: Wa, app: App) -> None:
@@ -120,7 +121,7 @@ def test_the_list_fits_a_terminal(wa: Wa, app: App, monkeypatch: pytest.MonkeyPa
     app.read_webhooks(limit=9)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     lines = wa("webhook", "list").out.splitlines()
-    assert lines[0].split() == ["ID", "RECEIVED", "STATUS", "SIZE", "WHAT"]
+    assert lines[0].split() == ["ID", "RECEIVED", "STATUS", "SIZE", "INSTANCE", "WHAT"]
     assert max(map(len, lines)) <= 80
 
 

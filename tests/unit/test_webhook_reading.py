@@ -107,7 +107,7 @@ class Desk:
 
     def read(self, limit: int = 10_000, **options: Any) -> ReadSums:
         terms: dict[str, Any] = {"numbers": {"55": 1}, "now_ms": 9_000} | options
-        return read_waiting(self.webhooks, Words(), self.ledger.settle, limit=limit, **terms)
+        return read_waiting(self.webhooks, lambda _instance_id: Words(), self.ledger.settle, limit=limit, **terms)
 
     def statuses(self) -> list[WebhookStatus]:
         return [row.status for row in reversed(self.webhooks.list_newest(None, before_id=None, limit=10_000))]

@@ -54,13 +54,14 @@ def list_webhooks(
         return
     zone = session.settings.zone()
     session.show_table(
-        ("ID", "RECEIVED", "STATUS", "SIZE", "WHAT"),
+        ("ID", "RECEIVED", "STATUS", "SIZE", "INSTANCE", "WHAT"),
         (
             (
                 format_webhook_id(row.id),
                 format_listed(row.received_at_ms, zone),
                 row.status,
                 f"{row.size:,}",
+                row.instance or "-",
                 row.details or "-",
             )
             for row in page
@@ -105,7 +106,7 @@ def show(
     if raw and not session.json:
         _show_body(session, body)
         return
-    events, failure = _read(opened, body)
+    events, failure = _read(opened, row, body)
     if session.json:
         document = {
             **webhook_document(row),
@@ -116,9 +117,10 @@ def show(
         return
     name = format_webhook_id(row.id)
     session.show(f"{name} {row.status}: {clean_text(row.details or 'nothing in it')}")
+    whose = f" of instance '{row.instance}'" if row.instance is not None else ""
     fields = [
         ("received", session.describe_time(row.received_at_ms)),
-        ("from", f"{row.provider}, {'signed' if row.is_signed else 'not signed'}"),
+        ("from", f"{row.provider}{whose}, {'signed' if row.is_signed else 'not signed'}"),
         ("size", f"{row.size:,} bytes"),
     ]
     if row.read_at_ms is not None:
@@ -141,9 +143,10 @@ def _show_body(session: Session, body: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def _read(opened: App, body: bytes) -> tuple[Sequence[Event], str | None]:
+def _read(opened: App, row: WebhookRow, body: bytes) -> tuple[Sequence[Event], str | None]:
     try:
-        return opened.webhook_reader(opened.find_instance()).read(body), None
+        reader = opened.find_webhook_readers()(row.instance_id)
+        return (reader.read(body), None) if reader is not None else ((), "its instance has been removed")
     except UsageError as error:
         return (), error.message
 
@@ -158,6 +161,9 @@ def replay(
         list[str] | None, typer.Argument(metavar="ID|FILE", help="Webhook ids, or files with a body; - is stdin.")
     ] = None,
     failed: Annotated[bool, typer.Option("--failed", help="All that could not be read.")] = False,
+    instance: Annotated[
+        str | None, typer.Option("--instance", metavar="NAME", help="Whose webhooks the files hold.")
+    ] = None,
 ) -> None:
     """Read webhooks again. What is known already changes nothing.
 
@@ -175,7 +181,7 @@ def replay(
     if failed:
         ids = opened.webhooks.reopen_failed()
     else:
-        ids, is_from_file = _reopen(opened, words or [])
+        ids, is_from_file = _reopen(opened, words or [], instance)
     sums, changed = opened.replay_webhooks(ids, came_from_provider=not is_from_file)
     rows = [opened.webhooks.find(webhook_id)[0] for webhook_id in ids]
     if session.json:
@@ -195,8 +201,12 @@ def replay(
         raise typer.Exit(3)
 
 
-def _reopen(opened: App, words: Sequence[str]) -> tuple[list[int], bool]:
-    """Let these webhooks wait, and put the bodies of files beside them.  Returns the ids, and whether any is new."""
+def _reopen(opened: App, words: Sequence[str], instance: str | None) -> tuple[list[int], bool]:
+    """Let these webhooks wait, and put the bodies of files beside them.  Returns the ids, and whether any is new.
+
+    instance: whose the bodies of files are; None for the one that sends without being named.
+    """
+    from wa_cli.bootstrap import DEFAULT_INSTANCE
     from wa_cli.domain.webhook import is_webhook_id, parse_webhook_id
     from wa_cli.ports import NewWebhook
 
@@ -205,9 +215,19 @@ def _reopen(opened: App, words: Sequence[str]) -> tuple[list[int], bool]:
     bodies = [_read_file(word) for word in names if not is_webhook_id(word)]
     opened.webhooks.reopen(ids)
     now_ms = opened.clock.wall_ms()
-    provider = opened.find_instance().transport
+    whose = opened.find_instance(instance) if bodies or instance is not None else None
     added = opened.webhooks.append(
-        [NewWebhook(received_at_ms=now_ms, provider=provider, is_signed=False, body=body) for body in bodies]
+        [
+            NewWebhook(
+                received_at_ms=now_ms,
+                provider=whose.transport,
+                is_signed=False,
+                body=body,
+                instance_id=None if whose.name == DEFAULT_INSTANCE else whose.id,
+            )
+            for body in bodies
+            if whose is not None
+        ]
     )
     return ids + added, bool(added)
 
@@ -252,6 +272,7 @@ def webhook_document(row: WebhookRow) -> dict[str, Any]:
     return {
         "id": format_webhook_id(row.id),
         "received_at": format_time(row.received_at_ms),
+        "instance": row.instance,
         "provider": row.provider,
         "signed": row.is_signed,
         "size": row.size,

@@ -41,6 +41,7 @@ class WebhookRow:
     """What is known about one webhook, without its body.  size: of the body, in bytes.
 
     events: how many were found in it, None before it was read.  details: what they were, or why it failed.
+    instance: the name and the id of the one whose address it came to, None for the address that an account shares.
     """
 
     id: int
@@ -52,6 +53,8 @@ class WebhookRow:
     events: int | None
     details: str | None
     read_at_ms: int | None
+    instance: str | None = None
+    instance_id: int | None = None
 
 
 def format_webhook_id(webhook_id: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from wa_cli.domain.event import (
@@ -45,6 +45,7 @@ class EventTerms:
     """What events are judged by.
 
     numbers: the instance behind each of the provider's number ids.  stop_words, start_words: beside the usual ones.
+    accounts: the business account of an instance, where it is known.  linked: the instances that belong to none.
     """
 
     install: str
@@ -52,6 +53,14 @@ class EventTerms:
     numbers: Mapping[str, int]
     stop_words: frozenset[str] = frozenset()
     start_words: frozenset[str] = frozenset()
+    accounts: Mapping[int, str] = field(default_factory=dict)
+    linked: frozenset[int] = frozenset()
+
+    def instances_of(self, account_id: str) -> list[int]:
+        """The instances that news of a business account concern: those known to be of it, or else all that may be."""
+        possible = [one for one in dict.fromkeys(self.numbers.values()) if one not in self.linked]
+        known = [one for one in possible if self.accounts.get(one) == account_id]
+        return known or [one for one in possible if one not in self.accounts] or possible
 
 
 def settle(turn: EventTurn, events: Sequence[Event], *, terms: EventTerms, now_ms: int) -> Counter[str]:
@@ -73,7 +82,7 @@ def _settle_one(turn: EventTurn, event: Event, *, terms: EventTerms, now_ms: int
             return rule
         case TemplateEvent():
             template = (event.name, event.language)
-            for instance_id in terms.numbers.values():
+            for instance_id in terms.instances_of(event.account_id):
                 until_ms = event.until_ms if event.held else event.at_ms
                 turn.receipts.hold_template(
                     instance_id, template, at_ms=event.at_ms, until_ms=until_ms, reason=event.reason
@@ -82,7 +91,7 @@ def _settle_one(turn: EventTurn, event: Event, *, terms: EventTerms, now_ms: int
         case AccountEvent():
             is_news = turn.receipts.is_news(f"account:{event.account_id}", at_ms=event.at_ms)
             if is_news and event.stop is not None and now_ms - event.at_ms < RESTRICTION_LASTS_MS:
-                for instance_id in terms.numbers.values():
+                for instance_id in terms.instances_of(event.account_id):
                     turn.receipts.apply_effect(instance_id, event.stop, now_ms=now_ms)
             return "account"
         case InboundEvent():

@@ -13,7 +13,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from wa_cli.domain.event import Event, InboundEvent, NumberChangedEvent, PreferenceEvent, StatusEvent
+from wa_cli.domain.event import (
+    ConnectionEvent,
+    Event,
+    IgnoredEvent,
+    InboundEvent,
+    NumberChangedEvent,
+    PreferenceEvent,
+    StatusEvent,
+)
 from wa_cli.domain.webhook import WebhookStatus, format_webhook_id, judge_events
 from wa_cli.errors import Temporary, UsageError
 from wa_cli.ports import NewWebhook, WebhookTurn
@@ -71,8 +79,10 @@ class WebhookInbox:
         self._bytes = 0
         self._storing: asyncio.Task[None] | None = None
 
-    async def accept(self, body: bytes, *, is_signed: bool, provider: str) -> int:
+    async def accept(self, body: bytes, *, is_signed: bool, provider: str, instance_id: int | None = None) -> int:
         """Keep a body.  Returns the id of its row, which is on the disk by then.
+
+        instance_id: whose address it came to, None for the one that a whole account shares.
 
         Raises: Temporary when too much waits already or the store is busy; StorageError when it takes nothing.  After
         an error the body is not kept, and its sender has to be told so.
@@ -84,7 +94,11 @@ class WebhookInbox:
                 code="webhooks_waiting",
             )
         arrived = NewWebhook(
-            received_at_ms=self._clock.wall_ms(), provider=provider, is_signed=is_signed, body=bytes(body)
+            received_at_ms=self._clock.wall_ms(),
+            provider=provider,
+            is_signed=is_signed,
+            body=bytes(body),
+            instance_id=instance_id,
         )
         kept: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append((arrived, kept))
@@ -147,6 +161,9 @@ def _stopped() -> Temporary:
 AnyTurn = TypeVar("AnyTurn", bound=WebhookTurn)
 # Lets events take effect inside a transaction, and says how often what happened.
 Settle = Callable[[AnyTurn, Sequence[Event]], Mapping[str, int]]
+# What reads the bodies that came to an instance's address, by its id; None: to the shared one.  None for an instance
+# that has been removed: its webhooks concern nobody any more.
+ReaderOf = Callable[[int | None], "WebhookReader | None"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -176,7 +193,7 @@ class _Parsed:
 
 def read_waiting(
     webhooks: Webhooks[AnyTurn],
-    reader: WebhookReader,
+    reader_of: ReaderOf,
     settle: Settle[AnyTurn],
     *,
     numbers: Mapping[str, int],
@@ -186,6 +203,7 @@ def read_waiting(
 ) -> ReadSums:
     """Read what waits, in the order it came, and let it take effect.  At most `limit` webhooks.
 
+    reader_of: each body is read by the provider of the instance whose address it came to.
     only: leave all others waiting.  numbers: the instance behind each of the provider's number ids, so that it is known
     to be heard from.
     One that cannot be read, or whose effects fail by a fault of ours, is kept as failed with the reason, and those
@@ -202,14 +220,14 @@ def read_waiting(
             break
         left, after_id = left - len(page), page[-1].id
         # Parsed before the file is locked: that takes longer than settling does.
-        for group in _group(_parse(stored, reader) for stored in page):
+        for group in _group(_parse(stored, reader_of) for stored in page):
             _settle_group(webhooks, group, settle, sums, numbers=numbers, now_ms=now_ms)
     return sums
 
 
 def replay(
     webhooks: Webhooks[AnyTurn],
-    reader: WebhookReader,
+    reader_of: ReaderOf,
     settle: Settle[AnyTurn],
     *,
     only: Collection[int],
@@ -229,17 +247,27 @@ def replay(
             changed[name] += mark - before[name]
         return effects
 
-    sums = read_waiting(webhooks, reader, settle_watched, numbers=numbers, now_ms=now_ms, limit=len(only), only=only)
+    sums = read_waiting(webhooks, reader_of, settle_watched, numbers=numbers, now_ms=now_ms, limit=len(only), only=only)
     return sums, {name: by for name, by in changed.items() if by}
 
 
-def _parse(stored: StoredWebhook, reader: WebhookReader) -> _Parsed:
+def _parse(stored: StoredWebhook, reader_of: ReaderOf) -> _Parsed:
     try:
-        return _Parsed(stored=stored, events=reader.read(stored.body))
+        reader = reader_of(stored.instance_id)
+        if reader is None:
+            return _Parsed(stored=stored, events=(IgnoredEvent(what="removed instance"),))
+        return _Parsed(stored=stored, events=[_date(event, stored) for event in reader.read(stored.body)])
     except UsageError as error:
         return _Parsed(stored=stored, failure=error.message)
     except Exception as error:  # noqa: BLE001  # whatever it is, those behind it must be read
         return _Parsed(stored=stored, failure=_describe_fault(error))
+
+
+def _date(event: Event, stored: StoredWebhook) -> Event:
+    """The event with a time: some gateways say of nothing when it was, and it was shortly before the webhook came."""
+    if isinstance(event, ConnectionEvent | StatusEvent) and event.at_ms == 0:
+        return replace(event, at_ms=stored.received_at_ms)
+    return event
 
 
 def _group(parsed: Iterable[_Parsed]) -> Iterator[list[_Parsed]]:

@@ -19,7 +19,6 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from wa_cli import __version__
 from wa_cli.domain.api_key import Scope
 from wa_cli.errors import Temporary, WaError
-from wa_cli.ports import WebhookReader
 from wa_cli.web import clicks, failed, health, models, queue, send, webhooks
 from wa_cli.web.errors import answer_bug, answer_error, describe
 from wa_cli.web.metrics import Metrics
@@ -64,6 +63,7 @@ WRITES: Final = (400, 401, 403, 408, 409, 413, 415, 422, 500, 503)
 SENDS: Final = (*WRITES, 404, 429)
 
 SubgroupWord = Annotated[str, Path(description="The name of a subgroup, or its id.", min_length=1, max_length=200)]
+InstanceWord = Annotated[str, Path(description="The name of an instance.", min_length=1, max_length=200)]
 # Anything else is answered the same as a forged one, with the page for people.
 TokenWord = Annotated[
     str,
@@ -77,14 +77,13 @@ TokenWord = Annotated[
 class Web:
     """What the routes of one server share.
 
-    reader: of the provider's webhooks.  drain: how `POST /api/queue/worker` sends.  requests: how often each (method,
+    drain: how `POST /api/queue/worker` sends.  requests: how often each (method,
     route, status) was answered.  webhooks, clicks, worker, metrics: there once it serves, since they belong to its
     event loop.
     """
 
-    def __init__(self, store: StoreThread, reader: WebhookReader, drain: Drain | None) -> None:
+    def __init__(self, store: StoreThread, drain: Drain | None) -> None:
         self.store = store
-        self.reader = reader
         self.drain = drain
         self.requests: Counter[tuple[str, str, int]] = Counter()
         self.started_at = time.monotonic()
@@ -105,7 +104,7 @@ def build_application(web: Web) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_application: FastAPI) -> AsyncIterator[None]:
-        web.webhooks = webhooks.WebhookDoor(web.store, web.reader)
+        web.webhooks = webhooks.WebhookDoor(web.store)
         web.worker = Worker(web.store, web.drain) if web.drain is not None else None
         web.clicks = clicks.ClickDoor(web.store)
         web.metrics = Metrics(web.store, web.requests, web.thrift, web.clicks)
@@ -414,36 +413,61 @@ def _add_health(application: FastAPI, web: Web) -> None:
 
 
 def _add_webhooks(application: FastAPI, web: Web) -> None:
+    challenge = {
+        "parameters": [
+            {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
+            for name in ("hub.mode", "hub.challenge", "hub.verify_token")
+        ]
+    }
+    any_body = {"requestBody": {"required": False, "content": {"application/json": {"schema": {}}}}}
+
     @application.get(
         webhooks.PATH,
         summary="Meta's check of the address",
         response_class=PlainTextResponse,
-        responses={200: {"description": "The challenge"}, **_answers(None, 403, 500)},
-        openapi_extra={
-            "parameters": [
-                {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
-                for name in ("hub.mode", "hub.challenge", "hub.verify_token")
-            ]
-        },
+        responses={200: {"description": "The challenge"}, **_answers(None, 403, 404, 500, 503)},
+        openapi_extra=challenge,
     )
     async def check_address(request: Request) -> Response:
         assert web.webhooks is not None
-        return web.webhooks.answer_challenge(request)
+        return await web.webhooks.answer_challenge(request)
 
     @application.post(
         webhooks.PATH,
         summary="A webhook: kept before it is answered, read afterwards",
-        responses={**_answers(models.ReceivedAnswer, 401, 403, 408, 413, 500, 503)},
+        responses={**_answers(models.ReceivedAnswer, 401, 403, 404, 408, 413, 500, 503)},
         openapi_extra={
             "parameters": [
                 {"name": "X-Hub-Signature-256", "in": "header", "required": False, "schema": {"type": "string"}}
             ],
-            "requestBody": {"required": False, "content": {"application/json": {"schema": {}}}},
+            **any_body,
         },
     )
     async def take_webhook(request: Request) -> Response:
         assert web.webhooks is not None
         return await web.webhooks.take(request)
+
+    @application.get(
+        webhooks.INSTANCE_PATH,
+        summary="Meta's check of the address of one instance",
+        response_class=PlainTextResponse,
+        responses={200: {"description": "The challenge"}, **_answers(None, 403, 404, 422, 500, 503)},
+        openapi_extra=challenge,
+    )
+    async def check_instance_address(request: Request, instance: InstanceWord) -> Response:
+        assert web.webhooks is not None
+        return await web.webhooks.answer_challenge(request, instance)
+
+    @application.post(
+        webhooks.INSTANCE_PATH,
+        summary="A webhook of one instance, from its gateway or from Meta: kept before it is answered, read afterwards",
+        description="Which header has to vouch for the body depends on the transport of the instance.",
+        responses={**_answers(models.ReceivedAnswer, 401, 403, 404, 408, 413, 422, 500, 503)},
+        openapi_extra=any_body,
+    )
+    async def take_instance_webhook(request: Request, instance: InstanceWord) -> Response:
+        assert web.webhooks is not None
+        return await web.webhooks.take(request, instance)
 
 
 def _add_links(application: FastAPI, web: Web) -> None:

@@ -13,6 +13,7 @@ from wa_cli.domain.link import PATH as LINKS
 from wa_cli.domain.recipient import show_text
 from wa_cli.errors import WaError
 from wa_cli.web.errors import answer_bug, answer_error
+from wa_cli.web.webhooks import INSTANCES_PATH
 from wa_cli.web.webhooks import PATH as WEBHOOKS
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Front:
     def _log(self, scope: Scope, status: int, milliseconds: int) -> None:
         caller: Any = scope.get("wa.caller")
         level = logging.WARNING if status >= 500 else logging.INFO
-        if (scope["path"] in QUIET or scope["path"].startswith(LINKS)) and status < 400:
+        if (scope["path"] in QUIET or scope["path"].startswith((LINKS, INSTANCES_PATH))) and status < 400:
             level = logging.DEBUG
         log.log(
             level,

@@ -114,7 +114,7 @@ class WebServer:
         """drain: how POST /api/queue/worker sends; without it that answers 503."""
         self.app = app
         self._store = StoreThread(app)
-        self._web = Web(self._store, app.webhook_reader(app.find_instance()), drain)
+        self._web = Web(self._store, drain)
         host, port = listening.getsockname()[:2]
         self.address = str(host), int(port)
         self._listening = listening

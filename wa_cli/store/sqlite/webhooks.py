@@ -20,12 +20,17 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.database import Database
 
 # In the order of `_row`.  The length of a body costs nothing: it stands at the head of its row.
-COLUMNS: Final = "id, received_at, provider, is_signed, length(body), status, events, details, read_at"
+COLUMNS: Final = """
+    id, received_at, provider, is_signed, length(body), status, events, details, read_at,
+    (SELECT name FROM instance WHERE id = webhook_logs.instance_id), instance_id
+"""
 
-INSERT: Final = "INSERT INTO webhook_logs (id, received_at, provider, is_signed, body) VALUES (?, ?, ?, ?, ?)"
+INSERT: Final = """
+    INSERT INTO webhook_logs (id, received_at, provider, is_signed, body, instance_id) VALUES (?, ?, ?, ?, ?, ?)
+"""
 
 READ_WAITING: Final = """
-    SELECT id, received_at, body FROM webhook_logs
+    SELECT id, received_at, body, instance_id FROM webhook_logs
     WHERE status = 'waiting' AND id > ?1 AND (?3 IS NULL OR id IN (SELECT value FROM json_each(?3)))
     ORDER BY id LIMIT ?2
 """
@@ -75,7 +80,7 @@ class SqliteWebhooks:
             connection.executemany(
                 INSERT,
                 [
-                    (webhook_id, one.received_at_ms, one.provider, one.is_signed, one.body)
+                    (webhook_id, one.received_at_ms, one.provider, one.is_signed, one.body, one.instance_id)
                     for webhook_id, one in zip(ids, arrived, strict=True)
                 ],
             )
@@ -91,11 +96,15 @@ class SqliteWebhooks:
         waiting: list[StoredWebhook] = []
         size = 0
         with self._database.read() as connection:
-            for webhook_id, received_at, body in connection.execute(READ_WAITING, (after_id, limit, chosen)):
+            for webhook_id, received_at, body, instance_id in connection.execute(
+                READ_WAITING, (after_id, limit, chosen)
+            ):
                 size += len(body)
                 if waiting and size > most_bytes:
                     break
-                waiting.append(StoredWebhook(id=webhook_id, received_at_ms=received_at, body=body))
+                waiting.append(
+                    StoredWebhook(id=webhook_id, received_at_ms=received_at, body=body, instance_id=instance_id)
+                )
         return waiting
 
     @contextmanager
@@ -286,6 +295,8 @@ def _row(row: tuple[Any, ...]) -> WebhookRow:
         events=row[6],
         details=row[7],
         read_at_ms=row[8],
+        instance=row[9],
+        instance_id=row[10],
     )
 
 
