@@ -38,6 +38,8 @@ ROUTES = {
     "GET /metrics",
     "GET /api/webhooks/whatsapp/status",
     "POST /api/webhooks/whatsapp/status",
+    "GET /api/webhooks/instances/{instance}",
+    "POST /api/webhooks/instances/{instance}",
     "GET /r/{token}",
     "HEAD /r/{token}",
 }
@@ -100,6 +102,8 @@ def test_the_schema_lists_every_route_with_its_scope(fuzzed: Api) -> None:
         "GET /health/whatsapp",
         "GET /api/webhooks/whatsapp/status",
         "POST /api/webhooks/whatsapp/status",
+        "GET /api/webhooks/instances/{instance}",
+        "POST /api/webhooks/instances/{instance}",
         "GET /r/{token}",
         "HEAD /r/{token}",
     }
