@@ -52,10 +52,11 @@ def test_it_prints_two_lines_for_the_environment_and_leaves_on_a_signal(wa: Wa, 
             headers={"Authorization": f"Bearer {token.partition('=')[2]}"},
             json={"messaging_product": "whatsapp", "to": "6581230001", "type": "text", "text": {"body": "hello"}},
             trust_env=False,
+            timeout=60,
         )
         assert answer.json()["messages"][0]["id"].startswith("wamid.")
         process.send_signal(ending)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert "Traceback" not in process.stderr.read()
 
 
@@ -67,7 +68,7 @@ def test_with_a_webhook_url_it_prints_what_the_receiver_needs_to_know(wa: Wa) ->
         lines = [process.stdout.readline().strip() for _ in range(4)]
         assert lines[2:] == ["WHATSAPP_APP_SECRET=sandbox-app-secret", "WHATSAPP_VERIFY_TOKEN=sandbox-verify-token"]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert "webhooks go to http://127.0.0.1:1/hook" in process.stderr.read()
 
 
@@ -76,7 +77,7 @@ def test_a_secret_of_ones_own_signs_and_is_shown_nowhere(wa: Wa, monkeypatch: py
     monkeypatch.setenv("WHATSAPP_APP_SECRET", "canary-one,canary-two")
     monkeypatch.setenv("MY_TOKEN", "canary-three")
     with socket.create_server(("127.0.0.1", 0)) as receiver:
-        receiver.settimeout(20)
+        receiver.settimeout(60)
         url = f"http://127.0.0.1:{receiver.getsockname()[1]}/hook"
         flags = ("--webhook-url", url, "--app-secret-env", "WHATSAPP_APP_SECRET", "--verify-token-env", "MY_TOKEN")
         with running(wa, *flags, "--json") as process:
@@ -86,10 +87,13 @@ def test_a_secret_of_ones_own_signs_and_is_shown_nowhere(wa: Wa, monkeypatch: py
             address = json.loads(printed)
             assert (address["webhook_url"], address["app_secret"], address["verify_token"]) == (url, None, None)
             order = {"field": "account_update", "value": {}}
-            assert httpx.post(f"{address['url']}/sandbox/events", json=order, trust_env=False).status_code == 200
+            assert (
+                httpx.post(f"{address['url']}/sandbox/events", json=order, trust_env=False, timeout=60).status_code
+                == 200
+            )
             connection, _ = receiver.accept()
             with connection:
-                connection.settimeout(20)
+                connection.settimeout(60)
                 raw = b""
                 while not raw.endswith(b"}]}"):
                     raw += connection.recv(65536)
@@ -97,7 +101,7 @@ def test_a_secret_of_ones_own_signs_and_is_shown_nowhere(wa: Wa, monkeypatch: py
                 signature = hmac.new(b"canary-one", body, hashlib.sha256).hexdigest()
                 assert f"X-Hub-Signature-256: sha256={signature}".encode() in head
                 process.send_signal(signal.SIGTERM)
-                assert process.wait(10) == 0
+                assert process.wait(60) == 0
             assert "canary" not in printed + process.stdout.read() + process.stderr.read()
 
 

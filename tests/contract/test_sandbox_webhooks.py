@@ -64,7 +64,7 @@ def in_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         asyncio.run(_bounded(test(*arguments, **named)))
 
     async def _bounded(coroutine: Awaitable[None]) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             await coroutine
 
     return run
@@ -96,7 +96,7 @@ def settings_for(receiver: Receiver, **changes: Any) -> SandboxSettings:
 
 
 def client() -> httpx.AsyncClient:
-    return httpx.AsyncClient(timeout=20.0, trust_env=False, headers=TOKEN)
+    return httpx.AsyncClient(timeout=60.0, trust_env=False, headers=TOKEN)
 
 
 async def send(http: httpx.AsyncClient, sandbox: Sandbox, to: str = READ, **parts: Any) -> str:
@@ -486,11 +486,12 @@ async def test_no_more_posts_are_open_at_once_than_set() -> None:
 async def test_stopping_breaks_off_what_is_on_its_way_and_a_start_goes_on_with_it() -> None:
     async with Receiver() as receiver:
         receiver.holds.clear()
-        sandbox = Sandbox(settings_for(receiver, webhook_batch=1, webhook_connections=2))
+        settings = settings_for(receiver, webhook_batch=1, webhook_connections=2, webhook_timeout_seconds=3600.0)
+        sandbox = Sandbox(settings)
         async with sandbox, client() as http:
             wamid = await send(http, sandbox)
             await receiver.until(lambda: receiver.open_now == 2)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await sandbox.stop()
             assert sandbox.updates_waiting == 3
             receiver.holds.set()
@@ -526,7 +527,7 @@ async def test_stopping_does_not_wait_for_what_is_due_later_nor_for_a_repetition
             await receiver.until(lambda: len(receiver.arrivals) == 2)
             sandbox.apply(replace(settings, ladder_speed=1e-6))
             await send(http, sandbox)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await sandbox.stop()
         assert sandbox.updates_waiting == 4
 
@@ -742,12 +743,12 @@ async def test_deliveries_can_be_read_waited_for_and_repeated() -> None:
         async def read(query: str) -> Any:
             return (await http.get(f"{admin}{query}")).json()
 
-        waiting = asyncio.ensure_future(read("?wait=20"))
+        waiting = asyncio.ensure_future(read("?wait=60"))
         while not sandbox._deliveries._listening:
             await asyncio.sleep(0)
         wamid = await send(http, sandbox, SENT)
         assert [one["seq"] for one in (await waiting)["deliveries"]] == [1]
-        quiet = await read("?wait=20&until=quiet")
+        quiet = await read("?wait=60&until=quiet")
         assert (quiet["updates_waiting"], quiet["last_seq"]) == (0, 1)
         [shown] = quiet["deliveries"]
         assert (shown["kind"], shown["attempts"], shown["last_status"], shown["state"]) == (
@@ -879,10 +880,13 @@ def test_a_sandbox_in_a_thread_delivers_too() -> None:
 
 
 def _post_in_a_thread(receiver: Receiver) -> None:
-    with serve_in_thread(settings_for(receiver)) as sandbox, httpx.Client(trust_env=False, headers=TOKEN) as http:
+    with (
+        serve_in_thread(settings_for(receiver)) as sandbox,
+        httpx.Client(trust_env=False, headers=TOKEN, timeout=60) as http,
+    ):
         body = {"messaging_product": "whatsapp", "to": READ, "type": "text", "text": {"body": "x"}}
         assert http.post(sandbox.messages_url, json=body).status_code == 200
-        seen = http.get(f"{sandbox.url}/sandbox/deliveries?wait=20&until=quiet").json()
+        seen = http.get(f"{sandbox.url}/sandbox/deliveries?wait=60&until=quiet").json()
         assert seen["updates_waiting"] == 0
         assert {delivery.state for delivery in sandbox.deliveries} == {"delivered"}
 
@@ -903,5 +907,5 @@ async def test_a_process_delivers_and_ends_on_a_signal_although_its_receiver_han
             await receiver.until(lambda: len(receiver.arrivals) == 1)
             assert receiver.arrivals[0].is_signed_with(where["app_secret"])
             process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(process.wait, 20) == 0
+            assert await asyncio.to_thread(process.wait, 60) == 0
             assert process.stderr.read() == ""

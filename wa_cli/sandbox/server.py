@@ -15,6 +15,7 @@ import random
 import socket
 import struct
 from collections import deque
+from contextlib import suppress
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, assert_never
 from urllib.parse import parse_qsl
@@ -108,6 +109,7 @@ class Sandbox:
         self._runner: web.ServerRunner | None = None
         self._listener: _Listener | None = None
         self._waiting: list[asyncio.Future[None]] = []
+        self._held_answers: set[asyncio.Event] = set()
         self._url = ""
         self._deliveries = Deliveries(lambda: self._settings, self.now, self._describe_rung)
         self._bell = Bell()
@@ -175,8 +177,8 @@ class Sandbox:
     def apply(self, settings: SandboxSettings) -> None:
         """Behave by other settings from the next post on; `replace(sandbox.settings, ...)` makes them.
 
-        A changed limit starts from empty, a changed seed draws anew.  Raises: UsageError for a change that
-        needs a restart.
+        A changed limit starts from empty, a changed seed draws anew, a changed latency holds for the answers that
+        wait already, too.  Raises: UsageError for a change that needs a restart.
         """
         check_settings(settings)
         before = self._settings
@@ -201,6 +203,8 @@ class Sandbox:
             self._begin_limits()
         if settings.token_expires_after != before.token_expires_after:
             self._authorised = 0
+        for held in self._held_answers:
+            held.set()
         self._read_settings()
         self._deliveries.go_on()
 
@@ -666,8 +670,18 @@ class Sandbox:
         listener.gone.pop(request.protocol, None)
 
     async def _wait_latency(self) -> None:
-        if self._settings.latency_ms:
-            await asyncio.sleep(self._settings.latency_ms / 1000)
+        if not self._settings.latency_ms:
+            return
+        loop = asyncio.get_running_loop()
+        began, changed = loop.time(), asyncio.Event()
+        self._held_answers.add(changed)
+        try:
+            while (left := began + self._settings.latency_ms / 1000 - loop.time()) > 0:
+                changed.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), left)
+        finally:
+            self._held_answers.discard(changed)
 
     def _json(self, body: bytes, version: str, *, status: int = 200) -> web.Response:
         trace = draw_trace_id()

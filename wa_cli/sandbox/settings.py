@@ -113,7 +113,7 @@ class SandboxSettings:
     strict_templates: names the account does not own meet 132001.
     magic: whether endings such as 9408 mean something.
     chaos: spelling of a fault to its probability; drawn from `seed`.
-    latency_ms: every answer of the messages endpoint waits this long.
+    latency_ms: every answer of the messages endpoint waits this long; a change holds for those that wait already.
     keepalive_seconds: how long an idle connection stays open.
     ledger_keep: entries held in memory, None for all.
     clock: epoch seconds; clock_offset_seconds is added to it, so that hours can pass at once.
