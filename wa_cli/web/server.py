@@ -152,10 +152,11 @@ class WebServer:
 
     def stop(self) -> None:
         """Take no more requests; finish those that were begun.  Returns at once."""
-        self._server.should_exit = True
+        # The worker first: once no new connection is taken, none of its posts begins any more.
         if self._loop is not None:
             with suppress(RuntimeError):  # it has ended already
                 self._loop.call_soon_threadsafe(self._web.stop)
+        self._server.should_exit = True
 
     def wait(self) -> None:
         """Until it has ended, by a stop or by trouble of its own, which is raised."""
