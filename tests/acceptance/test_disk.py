@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
-from rig import Household, Sandbox
+from rig import HELD, Household, Sandbox, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,18 +118,18 @@ def test_a_daemon_on_a_disk_that_fills_up_posts_nothing_until_there_is_space(
 ) -> None:
     """Promise P6; rows 14, 20: nothing in flight, nothing posted; it goes on by itself."""
     home = make_tight()
-    home.queue(4, "--delay", "800")
+    home.queue(3, "--delay", "5000")
     daemon = home.daemon()
-    home.sandbox.wait_for_posts(1)
-    home.wait_for_states(sent=1, queued=3)
+    home.wait_for_states(sent=1, queued=2)
     disk.fill()
     daemon.wait_for_line("nothing is sent until it answers again")
-    posts = len(home.sandbox.entries())
-    time.sleep(2.0)  # a negative claim: by now the rest would have left
-    assert len(home.sandbox.entries()) == posts == 1
+    ((due_at_ms,),) = home.read("SELECT max(due_at) FROM message")
+    until(lambda: time.time() * 1000 > due_at_ms, "both of the rest to be due")
+    time.sleep(2.0)  # a negative claim: by now they would have left
+    assert len(home.sandbox.entries()) == 1
     disk.free()
     daemon.wait_for_line("store: answers again")
-    home.wait_for_states(sent=4)
+    home.wait_for_states(sent=3)
     home.audit().assert_sound()
 
 
@@ -137,11 +137,12 @@ def test_a_result_that_finds_the_disk_full_is_kept_and_recorded_later(
     disk: SmallDisk, make_tight: Callable[..., Household]
 ) -> None:
     """Promises P3, P6; row 15: meanwhile nothing else is posted."""
-    home = make_tight("--latency-ms", "700", WA_CONCURRENCY="2", MAX_SENDS_PER_SECOND_PER_INSTANCE="0")
+    home = make_tight(*HELD, WA_CONCURRENCY="2", MAX_SENDS_PER_SECOND_PER_INSTANCE="0")
     home.queue(6)
     daemon = home.daemon()
     home.sandbox.wait_for_posts(2)
     disk.fill()
+    home.sandbox.answer()
     daemon.wait_for_line("nothing is sent until it answers again")
     time.sleep(1.5)  # a negative claim: both slots are free, and stay so
     assert len(home.sandbox.entries()) == 2
@@ -156,14 +157,15 @@ def test_a_daemon_that_ends_with_results_it_could_not_record_leaves_them_unknown
     end: signal.Signals, disk: SmallDisk, make_tight: Callable[..., Household]
 ) -> None:
     """Promises P4, P6; rows 4, 15: one unknown for each post in flight; SIGTERM waits a little, then says exit 9."""
-    home = make_tight("--latency-ms", "500", WA_CONCURRENCY="2", WA_READ_TIMEOUT_MS="1000")
+    home = make_tight(*HELD, WA_CONCURRENCY="2")
     home.queue(5)
     daemon = home.daemon()
     home.sandbox.wait_for_posts(2)
     disk.fill()
+    home.sandbox.answer()
     daemon.wait_for_line("nothing is sent until it answers again")
     daemon.signal(end)
-    ran = daemon.wait(timeout=20.0)
+    ran = daemon.wait()
     assert ran.exit == (9 if end is signal.SIGTERM else -end), ran.err
     disk.free()
     assert home.wa("drain").exit == 0

@@ -75,7 +75,7 @@ def run_and_kill(tmp_path: Path, script: str, *, after_lines: int) -> list[str]:
             lines.append(line)
             if len(lines) == after_lines:
                 process.send_signal(signal.SIGKILL)
-        process.wait(30)
+        process.wait(60)
         assert process.returncode in (-signal.SIGKILL, 0)
     return [line.rstrip("\n") for line in lines if line.endswith("\n")]
 
