@@ -107,6 +107,11 @@ class RawServer:
         await asyncio.sleep(0)  # an aborted transport closes its socket one turn later
         await asyncio.sleep(0)
 
+    async def wait_until_closed(self) -> None:
+        """Until no connection is left: what was closed here has reached the other side."""
+        while self._tasks:
+            await asyncio.sleep(0)
+
     async def _run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None

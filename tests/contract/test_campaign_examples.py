@@ -49,7 +49,7 @@ def run_to_its_end(office: Office, campaign: Campaign) -> None:
 
 def assert_platform_takes_all(office: Office) -> None:
     """Every post again, to the sandbox, whose checks are Meta's."""
-    with serve_in_thread() as sandbox, httpx.Client(trust_env=False) as client:
+    with serve_in_thread() as sandbox, httpx.Client(trust_env=False, timeout=60) as client:
         for posted in office.world.transport.posts:
             answer = client.post(
                 sandbox.messages_url,

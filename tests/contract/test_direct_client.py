@@ -166,7 +166,7 @@ def test_an_idle_connection_is_closed_after_its_time() -> None:
         async with RawServer(serve) as server:
             poster = Poster(connections=1, keepalive_seconds=0.05)
             assert isinstance(await post(poster, server), Answer)
-            await asyncio.wait_for(ended.wait(), 10.0)
+            await asyncio.wait_for(ended.wait(), 60.0)
             assert isinstance(await post(poster, server), Answer)
             assert server.connections == 2
             await poster.close()
@@ -214,7 +214,7 @@ def test_a_connection_that_was_closed_while_the_loop_stood_still_is_not_written_
                 connection.sendall(format_answer(b"%d" % number))
                 answered.set()
                 if number == 0:
-                    close_first.wait(10.0)
+                    close_first.wait(60.0)
                 else:
                     connection.recv(1)
             closed.set()
@@ -226,7 +226,7 @@ def test_a_connection_that_was_closed_while_the_loop_stood_still_is_not_written_
             assert isinstance(answer, Answer)
             assert answer.body == b"%d" % number
             close_first.set()
-            closed.wait(10.0)  # the loop stands still meanwhile
+            closed.wait(60.0)  # the loop stands still meanwhile
             time.sleep(0.02)
         await poster.close()
 
@@ -234,7 +234,7 @@ def test_a_connection_that_was_closed_while_the_loop_stood_still_is_not_written_
         server = threading.Thread(target=serve, args=(listener,))
         server.start()
         asyncio.run(main(listener.getsockname()[1]))
-        server.join(10.0)
+        server.join(60.0)
 
 
 def test_who_waits_for_a_connection_gets_the_next_free_one_also_when_another_gives_up() -> None:
@@ -289,9 +289,9 @@ def test_each_post_has_a_deadline_of_its_own() -> None:
             outcome = await task
             assert isinstance(outcome, PostFailed)
             assert outcome.code == "no_answer_in_time"
-            assert asyncio.get_running_loop().time() - began >= 0.5 + number * 0.1 - 0.01
+            assert asyncio.get_running_loop().time() - began >= 3.0 + number * 0.1 - 0.01
 
-    run(script, scenario, connections=4, read_timeout_seconds=0.5)
+    run(script, scenario, connections=4, read_timeout_seconds=3.0)
 
 
 def test_an_encrypted_connection_is_kept_and_closed_in_bounded_time() -> None:
@@ -302,7 +302,7 @@ def test_an_encrypted_connection_is_kept_and_closed_in_bounded_time() -> None:
                 answer = await poster.post(f"https://localhost:{server.port}/", headers={}, body=b"{}")
                 assert isinstance(answer, Answer)
             assert server.connections == 1
-            await asyncio.wait_for(poster.close(), 5.0)
+            await asyncio.wait_for(poster.close(), 30.0)
             answer = await poster.post(f"https://localhost:{server.port}/", headers={}, body=b"{}")
             assert isinstance(answer, Answer)
             await poster.close()

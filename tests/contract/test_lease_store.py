@@ -88,7 +88,7 @@ class OtherProcess:
         assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.stdout.close()
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=60)
 
 
 @pytest.fixture

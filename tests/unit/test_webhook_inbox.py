@@ -34,7 +34,7 @@ class Shelf:
     def append(self, arrived: Sequence[NewWebhook]) -> list[int]:
         self.threads.add(threading.get_ident())
         self.entered.release()
-        assert self.gate.wait(30)
+        assert self.gate.wait(120)
         if self.troubles:
             raise self.troubles.pop(0)
         first = len(self.kept) + 1
@@ -60,7 +60,7 @@ def accept(inbox: WebhookInbox, body: bytes = b"{}") -> Coroutine[Any, Any, int]
 
 async def until_inside(shelf: Shelf) -> None:
     """Wait for a commit to have begun."""
-    assert await asyncio.to_thread(shelf.entered.acquire, timeout=30)
+    assert await asyncio.to_thread(shelf.entered.acquire, timeout=120)
 
 
 def test_an_answer_names_the_row_and_comes_after_the_commit() -> None:
