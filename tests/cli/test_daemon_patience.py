@@ -88,11 +88,11 @@ def test_an_alarm_rings_in_time_though_the_wall_clock_is_set_back_meanwhile() ->
             _alarm_of(scheduler)(1.0, rang.set)
             await asyncio.sleep(0.1)
             wall.move_to(wall() - timedelta(hours=2))
-            await asyncio.wait_for(rang.wait(), 10)
+            await asyncio.wait_for(rang.wait(), 60)
         scheduler.shutdown(wait=False)
         return asyncio.get_running_loop().time() - began
 
-    assert 1.0 <= asyncio.run(wait()) < 5.0
+    assert 0.9 < asyncio.run(wait()) < 60  # two hours are 7,200
 
 
 def test_an_alarm_that_was_taken_back_does_not_ring() -> None:

@@ -21,7 +21,7 @@ def run_demo(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
         env=clean_environment(folder),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
 
@@ -59,7 +59,7 @@ def test_the_demo_leaves_no_file_behind(tmp_path: Path) -> None:
         env={**clean_environment(tmp_path), "TMPDIR": str(temporary)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=True,
     )
     assert json.loads(done.stdout)["adds_up"] is True

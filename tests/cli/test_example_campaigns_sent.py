@@ -52,7 +52,7 @@ def change(wa: Wa, name: str, *changes: tuple[str, str]) -> None:
 
 
 def drain_to_its_end(wa: Wa, name: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while time.monotonic() < deadline:
         assert wa("drain", "--max-runtime", "30s").exit == 0
         listed = {row["campaign"]: row for row in wa("campaign", "list", "--json").json()["campaigns"]}

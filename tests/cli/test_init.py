@@ -194,7 +194,7 @@ def test_a_terminal_is_asked_for_what_is_missing_and_the_token_is_not_echoed(wa:
                 break
             if answers and answers[0][0] in screen and screen.endswith(": "):
                 os.write(outer, f"{answers.pop(0)[1]}\n".encode())
-        assert asking.wait(10) == 0
+        assert asking.wait(60) == 0
     os.close(outer)
     assert not answers
     assert TOKEN not in screen

@@ -23,7 +23,7 @@ def account(wa: Wa, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHATSAPP_ACCESS_TOKEN", "a-token")
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(120)
 @pytest.mark.usefixtures("account")
 def test_a_wait_beside_a_daemon_ends_when_the_instance_is_paused(wa: Wa, app: App) -> None:
     """Promise P7.  Without an end of its own it would ask the daemon again and again."""

@@ -29,7 +29,7 @@ def make_api(tmp_path: Path) -> Iterator[Callable[..., Api]]:
         looking = open_app(read, create=True)
         server = WebServer(open_app(read, create=False), open_socket("127.0.0.1", 0), drain=drain_in_loop)
         server.start()
-        client = httpx.Client(base_url=server.url, trust_env=False, timeout=30.0)
+        client = httpx.Client(base_url=server.url, trust_env=False, timeout=60.0)
         made.append(Api(app=looking, server=server, client=client))
         return made[-1]
 

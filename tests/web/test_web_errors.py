@@ -97,7 +97,7 @@ def test_a_body_of_another_kind_is_415(api: Api) -> None:
 def test_a_body_over_the_cap_is_refused_before_it_is_read(api: Api) -> None:
     """Fault 73: announced, and in chunks that announce nothing."""
     head = f"POST {SEND} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.key()}\r\nContent-Type: application/json\r\n"
-    with socket.create_connection(api.server.address, timeout=30) as connection:
+    with socket.create_connection(api.server.address, timeout=60) as connection:
         connection.sendall(f"{head}Content-Length: 50000000\r\n\r\n".encode())
         assert connection.recv(65536).startswith(b"HTTP/1.1 413")
     answer = api.post(SEND, content=iter([b"x" * 1_000_000] * 11), headers={"Content-Type": "application/json"})
@@ -108,7 +108,7 @@ def test_a_body_that_does_not_come_is_408(api: Api, monkeypatch: pytest.MonkeyPa
     """Fault 73: a slow body holds nobody up."""
     monkeypatch.setattr(reading, "BODY_SECONDS", 0.2)
     head = f"POST {SEND} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.key()}\r\nContent-Type: application/json\r\n"
-    with socket.create_connection(api.server.address, timeout=30) as connection:
+    with socket.create_connection(api.server.address, timeout=60) as connection:
         connection.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
         assert connection.recv(65536).startswith(b"HTTP/1.1 408")
 

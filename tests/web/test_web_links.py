@@ -13,7 +13,6 @@ from tests.cli.stored import enqueue
 from wa_cli.domain.click import AGAIN_MS, Clicks
 from wa_cli.domain.link import make_token
 from wa_cli.errors import StorageFull
-from wa_cli.store.sqlite.database import BUSY_TIMEOUT_MS
 from wa_cli.web import clicks
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class Links:
 
     def counts(self, *expected: int) -> Clicks:
         """The counts, once they are what is expected; clicks are written down after their answers."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             found = self.api.app.links.count_clicks(1)
             if (found.people, found.clicks, found.previews) == expected or time.monotonic() > deadline:
@@ -188,27 +187,31 @@ def test_a_fetch_for_a_preview_is_led_on_and_is_nobodys_click(api: Api) -> None:
     assert links.counts(1, 1, 2) == Clicks(people=1, clicks=1, previews=2)
 
 
-def test_one_who_taps_twice_has_clicked_once(api: Api) -> None:
+def test_one_who_taps_twice_has_clicked_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Issue 5, point 10."""
+    assert AGAIN_MS < 60_000
+    for place in ("wa_cli.web.clicks", "wa_cli.store.sqlite.links"):
+        monkeypatch.setattr(f"{place}.AGAIN_MS", 600_000)  # however slowly the taps come here
     links = Links(api)
     for _tap in range(5):
         assert links.click(links.ada).status_code == 302
     links.click(links.ben)
     assert links.counts(2, 2, 0) == Clicks(people=2, clicks=2)
-    assert AGAIN_MS < 60_000
 
 
 # --- trouble ---
 
 
-def test_a_busy_store_keeps_nobody_waiting(api: Api) -> None:
+def test_a_busy_store_keeps_nobody_waiting(make_api: Callable[..., Api], monkeypatch: pytest.MonkeyPatch) -> None:
     """Issue 5, point 10: the answer comes while another process holds the file, and the click when it lets go."""
+    monkeypatch.setattr("wa_cli.store.sqlite.database.BUSY_TIMEOUT_MS", 200_000)  # whoever waits, waits long
+    api = make_api()
     links = Links(api)
     with api.app.database.write():
         began = time.monotonic()
         assert links.click(links.ada).status_code == 302
         assert links.click(links.ben).status_code == 302
-        assert time.monotonic() - began < BUSY_TIMEOUT_MS / 1000 - 1
+        assert time.monotonic() - began < 50
     assert links.counts(2, 2, 0) == Clicks(people=2, clicks=2)
 
 
@@ -277,8 +280,9 @@ def test_the_log_holds_no_token_and_no_address(api: Api, caplog: pytest.LogCaptu
     links.click(links.ada, method="HEAD")
     api.client.get(f"/r/{token}x")
     links.counts(1, 1, 0)
+    while "GET /r/… 404" not in caplog.text:  # a line is written after the answer that it tells of
+        time.sleep(0.005)
     assert "GET /r/… 302" in caplog.text
-    assert "GET /r/… 404" in caplog.text
     own = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("wa"))
     assert token not in own
     assert "shop.example.com" not in own

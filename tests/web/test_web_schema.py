@@ -62,7 +62,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     looking = open_app(read, create=True)
     server = WebServer(open_app(read, create=False), open_socket("127.0.0.1", 0), drain=drain_in_loop)
     server.start()
-    api = Api(app=looking, server=server, client=httpx.Client(base_url=server.url, trust_env=False, timeout=30.0))
+    api = Api(app=looking, server=server, client=httpx.Client(base_url=server.url, trust_env=False, timeout=60.0))
     api.subgroup("vip", ADA, BEN)
     send(looking, ADA, outcome=DEAD)
     yield api

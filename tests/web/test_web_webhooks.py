@@ -84,7 +84,7 @@ def kept(api: Api) -> int:
     return int(api.value("SELECT count(*) FROM webhook_logs"))
 
 
-def until(claim: Callable[[], Any], *, seconds: float = 30.0) -> Any:
+def until(claim: Callable[[], Any], *, seconds: float = 60.0) -> Any:
     ends = time.monotonic() + seconds
     while not (answer := claim()):
         assert time.monotonic() < ends, "not in time"
@@ -233,7 +233,7 @@ def test_a_body_over_the_cap_is_413_and_not_kept(api: Api) -> None:
         "POST", PATH, key=None, content=iter([b"x" * 1_000_000] * 5), headers={"X-Hub-Signature-256": EMPTY_SIGNATURE}
     )
     assert chunks.status_code == 413
-    with socket.create_connection(api.server.address, timeout=30) as connection:
+    with socket.create_connection(api.server.address, timeout=60) as connection:
         head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nX-Hub-Signature-256: {EMPTY_SIGNATURE}\r\n"
         connection.sendall(f"{head}Content-Length: 50000000\r\n\r\n".encode())
         assert connection.recv(65536).startswith(b"HTTP/1.1 413")
@@ -242,8 +242,8 @@ def test_a_body_over_the_cap_is_413_and_not_kept(api: Api) -> None:
 
 def test_a_body_that_does_not_come_is_408(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault 73: slow, while others are served."""
-    monkeypatch.setattr(webhooks, "WEBHOOK_SECONDS", 0.2)
-    with socket.create_connection(api.server.address, timeout=30) as connection:
+    monkeypatch.setattr(webhooks, "WEBHOOK_SECONDS", 2.0)
+    with socket.create_connection(api.server.address, timeout=60) as connection:
         head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nX-Hub-Signature-256: {EMPTY_SIGNATURE}\r\n"
         connection.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
         assert post(api, EMPTY).status_code == 200
@@ -273,7 +273,7 @@ def test_many_half_bodies_at_once_do_not_fill_the_memory(
     api = make_api(WHATSAPP_APP_SECRET=SECRET)
     head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nX-Hub-Signature-256: {EMPTY_SIGNATURE}\r\n"
     half = f"{head}Content-Length: 2000000\r\n\r\n".encode() + b"x" * 900_000
-    with socket.create_connection(api.server.address, timeout=30) as connection:
+    with socket.create_connection(api.server.address, timeout=60) as connection:
         connection.sendall(half)
         until(lambda: budget.held >= 900_000)  # before that a whole body could still win, and the half one be refused
         assert error_of(post(api, b"y" * 200_000))["code"] == "crowded"
@@ -284,14 +284,16 @@ def test_many_half_bodies_at_once_do_not_fill_the_memory(
 
 def test_a_head_that_does_not_end_is_cut_off(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault 73: the first byte of each request starts the clock, on a new connection and on one that is kept."""
-    monkeypatch.setattr("wa_cli.web.server.HEAD_SECONDS", 0.2)
+    monkeypatch.setattr("wa_cli.web.server.HEAD_SECONDS", 2.0)
     for first in (b"", f"GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode()):
-        with socket.create_connection(api.server.address, timeout=30) as connection:
+        with socket.create_connection(api.server.address, timeout=60) as connection:
             if first:
                 connection.sendall(first)
                 answer = b""
                 while not answer.endswith(b"}}"):
-                    answer += connection.recv(65536)
+                    part = connection.recv(65536)
+                    assert part, answer
+                    answer += part
                 assert answer.startswith(b"HTTP/1.1 403")
             connection.sendall(b"GET / HTTP/1.1\r\nX-Slow: ")
             assert connection.recv(65536) == b""
@@ -324,7 +326,7 @@ def test_the_same_event_a_hundred_times_at_once_has_one_effect(api: Api) -> None
     """Faults 69, 70: in any order, too."""
     message_id, tag = sent_message(api)
     bodies = [body_of(status(tag, word)) for word in ("read", "delivered", "sent", "read")] * 25
-    with ThreadPoolExecutor(10) as pool, httpx.Client(base_url=api.server.url, trust_env=False) as client:
+    with ThreadPoolExecutor(10) as pool, httpx.Client(base_url=api.server.url, trust_env=False, timeout=60) as client:
 
         def one(body: bytes) -> int:
             return client.post(PATH, content=body, headers={"X-Hub-Signature-256": sign(body)}).status_code
