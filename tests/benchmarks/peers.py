@@ -121,7 +121,7 @@ def redis_server() -> Iterator[int]:
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     pin(SERVER_CORE, process.pid)
     try:
-        give_up_at = time.monotonic() + 10
+        give_up_at = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -270,7 +270,7 @@ def measure_memory(bench: Bench) -> Iterator[Figure]:
                 server.take_arrivals()
                 with daemon(copy, server.url) as pid:
                     arrived = 0
-                    give_up_at = time.monotonic() + 60
+                    give_up_at = time.monotonic() + 120
                     while arrived < sent and time.monotonic() < give_up_at:
                         time.sleep(0.05)
                         arrived += len(server.take_arrivals())
