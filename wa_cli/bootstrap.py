@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from wa_cli import cuts
 from wa_cli.domain.pacing import PROFILES
@@ -17,7 +17,7 @@ from wa_cli.store.sqlite.owners import Owner
 if TYPE_CHECKING:
     import sqlite3
     from collections import Counter
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from wa_cli.config import Settings
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from wa_cli.ports import ContentRules, Instance, Problem, Transport, WebhookReader
     from wa_cli.provider import Account, Gateway, Provider
     from wa_cli.services.events import EventTerms
+    from wa_cli.services.groups import Preflight
     from wa_cli.services.webhooks import ReadSums
     from wa_cli.store.sqlite.api_keys import SqliteApiKeys
     from wa_cli.store.sqlite.applying import SqliteApplying
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.erasure import SqliteErasure
     from wa_cli.store.sqlite.failures import SqliteFailures
     from wa_cli.store.sqlite.figures import SqliteFigures
+    from wa_cli.store.sqlite.groups import SqliteGroups
     from wa_cli.store.sqlite.instances import SqliteInstances
     from wa_cli.store.sqlite.intake import SqliteIntake
     from wa_cli.store.sqlite.leases import SqliteLeases
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.totals import SqliteTotals
     from wa_cli.store.sqlite.upkeep import SqliteUpkeep
     from wa_cli.store.sqlite.webhooks import SqliteWebhooks
+
+T = TypeVar("T")
 
 DEFAULT_INSTANCE: Final = "default"
 # What an account of the Cloud API is made of, and the settings that say it for `default`.
@@ -483,6 +487,44 @@ class App:
         """What steers the linked device of the instance.  Raises: UsageError when it has none, or no account."""
         self.check_account(instance)
         return self.provider(instance).open_gateway(self.account(instance))
+
+    def ask_gateway(self, instance: Instance, work: Callable[[Gateway], Awaitable[T]], *, seconds: float) -> T:
+        """What the work returns, done on the instance's gateway.
+
+        Raises: what `gateway` and the gateway itself do; Temporary (code `gateway_down`) when the time is over.
+        """
+        from wa_cli.services.gateways import ask
+
+        return ask(lambda: self.gateway(instance), work, seconds=seconds)
+
+    @cached_property
+    def groups(self) -> SqliteGroups:
+        from wa_cli.store.sqlite.groups import SqliteGroups
+
+        return SqliteGroups(self.database)
+
+    def look_at_groups(
+        self, instance: Instance, addresses: Sequence[str], *, asks: bool = True, is_dry_run: bool = False
+    ) -> Preflight | None:
+        """What is known of groups before they are written to; None where there is none, or no gateway behind.
+
+        asks: whether the gateway is asked about what is not known.
+        """
+        if not addresses or not self.provider(instance).capabilities.groups:
+            return None
+        from wa_cli.services.groups import look_at_groups
+
+        return look_at_groups(
+            addresses,
+            self.groups,
+            partial(self.ask_gateway, instance) if asks else None,
+            instance_id=instance.id,
+            instance=instance.name,
+            own_address=instance.address,
+            reads_members=self.provider(instance).capabilities.lists_group_members,
+            is_dry_run=is_dry_run,
+            now_ms=self.clock.wall_ms(),
+        )
 
     def webhook_reader(self, instance: Instance) -> WebhookReader:
         """What reads the webhooks of the instance's provider.  Without a secret no body is genuine to it."""

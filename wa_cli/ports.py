@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from wa_cli.domain.connection import Connection, ConnectionState, Restriction
+    from wa_cli.domain.connection import Connection, ConnectionState, GroupInfo, Restriction
     from wa_cli.domain.consent import Change
     from wa_cli.domain.contact import ConsentRow
     from wa_cli.domain.event import Event, InboundEvent, Person, StatusEvent
+    from wa_cli.domain.group import KnownGroup
     from wa_cli.domain.message import Content, OnUnknown, State
     from wa_cli.domain.outcome import Outcome
     from wa_cli.domain.pacing import Limits
@@ -719,6 +720,27 @@ class Instances(Protocol):
 
     def read_events(self, instance_id: int, *, since_ms: int, kind: str | None = None) -> list[InstanceEvent]:
         """Its events since then, oldest first."""
+        ...
+
+
+# --- groups ----------------------------------------------------------------------------------------------------------
+
+
+class Groups(Protocol):
+    """The groups of each instance, as they were seen last."""
+
+    def list_all(self, instance_id: int) -> list[KnownGroup]:
+        """By name; those that the instance is no longer in, too."""
+        ...
+
+    def find(self, instance_id: int, addresses: Sequence[str]) -> dict[str, KnownGroup]: ...
+
+    def save_list(self, instance_id: int, groups: Sequence[GroupInfo], *, now_ms: int) -> None:
+        """Remember the whole list of an instance: it is in none of the others."""
+        ...
+
+    def save(self, instance_id: int, address: str, info: GroupInfo | None, *, now_ms: int) -> None:
+        """Remember one group; None: the instance is not in it."""
         ...
 
 

@@ -85,6 +85,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
         "K",
     ),
     "instance remove": ("club",),
+    "instance groups": ("default",),
     "instance list": (),
     "instance show": (),
     "instance status": (),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from wa_cli.cli.groups import Match, Refresh, import_groups
 from wa_cli.cli.importing import (
     NotAllGood,
     Refusals,
@@ -210,7 +211,15 @@ def remove(context: typer.Context, name: Name, recipients: Recipients) -> None:
 def import_file(
     context: typer.Context,
     name: Name,
-    file: Annotated[str, typer.Argument(help="CSV, or one recipient a line; - reads stdin.", metavar="FILE")],
+    file: Annotated[
+        str | None, typer.Argument(help="CSV, or one recipient a line; - reads stdin.", metavar="FILE")
+    ] = None,
+    from_instance: Annotated[
+        str | None, typer.Option("--from-instance", metavar="NAME", help="The groups of this instance, not a file.")
+    ] = None,
+    match: Match = None,
+    refresh: Refresh = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show which groups would be added.")] = False,
     make: Annotated[bool, typer.Option("--create", help="Make the subgroup if there is none of that name.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="All rows or none.")] = False,
     encoding: Annotated[
@@ -221,16 +230,45 @@ def import_file(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file of --errors.")] = False,
 ) -> None:
-    """Add the recipients of a file, in its order.
+    """Add recipients of a file, or an instance's groups.
 
-    Its other columns become attributes. A row that cannot be read is reported with its line and reason, the others
-    go in (exit 3; exit 2 when no row can be read). An import that was interrupted keeps what it had read, and the
-    same command adds the rest. Somebody who is a member already keeps their place; what the file says about them is
-    merged into their attributes.
+    A file goes in in its order; its other columns become attributes. A row that cannot be read is reported with its
+    line and reason, the others go in (exit 3; exit 2 when no row can be read). An import that was interrupted keeps
+    what it had read, and the same command adds the rest. Somebody who is a member already keeps their place; what
+    the file says about them is merged into their attributes. With --from-instance the groups come from a linked
+    device, with their names; those that are in it already are skipped.
 
     Example: wa subgroup import vip people.csv
+
+    Example: wa subgroup import choirs --create --from-instance main --match 'choir*'
     """
     session = session_of(context)
+    if from_instance is not None:
+        if file is not None or strict or encoding is not None or errors is not None or force:
+            raise UsageError(
+                "--from-instance takes no file and none of its flags",
+                hint=f"`wa subgroup import {_typed(name)} --from-instance {from_instance}`",
+            )
+        import_groups(
+            session,
+            name,
+            instance_name=from_instance,
+            match=match,
+            refresh=refresh,
+            make=make,
+            is_dry_run=dry_run,
+        )
+        return
+    if file is None:
+        raise UsageError(
+            "say where the members come from",
+            hint=f"`wa subgroup import {_typed(name)} people.csv`, or --from-instance NAME for its groups",
+        )
+    if match is not None or refresh or dry_run:
+        raise UsageError(
+            "--match, --refresh and --dry-run go with --from-instance",
+            hint="`wa subgroup import --help` shows both ways",
+        )
     from wa_cli.domain.subgroup import Joined, check_subgroup_name
     from wa_cli.services.subgroups import import_as_read, import_whole
     from wa_cli.sources.recipients import read_recipients

@@ -56,6 +56,13 @@ READ_MEMBERS: Final = """
     ORDER BY member.id LIMIT ?
 """
 
+# The groups of one subgroup, each looked up as in LIST_ALL.
+LIST_GROUPS: Final = """
+    SELECT address FROM contact CROSS JOIN member
+        ON member.subgroup_id = ? AND member.contact_id = contact.id
+    WHERE contact.kind = 'group' ORDER BY member.id
+"""
+
 # Messages that a subgroup's sends have queued and that still wait.
 COUNT_WAITING: Final = """
     SELECT count(*) FROM batch CROSS JOIN message
@@ -237,6 +244,21 @@ class SqliteSubgroups:
             connection.execute(ENTER_STAGED, (subgroup_id,))
             connection.execute("DROP TABLE temp.staged")
         return Counter({Joined.ADDED: staged - there, Joined.ALREADY_THERE: there - updated, Joined.UPDATED: updated})
+
+    def find_members(self, subgroup_id: int, addresses: Sequence[str]) -> set[str]:
+        """Those of these addresses that are members."""
+        found: set[str] = set()
+        with self._database.read() as connection:
+            for some in _slices(addresses):
+                rows = connection.execute(_find_members(len(some)), (subgroup_id, *some))
+                found.update(address for address, _member_id in rows)
+        return found
+
+    def list_groups(self, subgroup_id: int) -> list[str]:
+        """The addresses of the groups among the members."""
+        with self._database.read() as connection:
+            rows = connection.execute(LIST_GROUPS, (subgroup_id,)).fetchall()
+        return [address for (address,) in rows]
 
     def remove_members(self, subgroup_id: int, addresses: Sequence[str]) -> set[str]:
         """Take these out, in one transaction.  Returns the addresses that were members."""

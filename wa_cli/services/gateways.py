@@ -1,0 +1,61 @@
+"""Asking a gateway something from a door that waits for the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+from wa_cli.domain.connection import NEEDS_A_PERSON, ConnectionState
+from wa_cli.errors import NeedsPerson, Temporary
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from wa_cli.provider import Gateway
+
+T = TypeVar("T")
+
+
+def ask(open_gateway: Callable[[], Gateway], work: Callable[[Gateway], Awaitable[T]], *, seconds: float) -> T:
+    """What the work returns, done on a gateway that is opened for it alone.
+
+    seconds: for all of it.  Raises: what the gateway does; Temporary (code `gateway_down`) when the time is over.
+    """
+    return asyncio.run(ask_within(open_gateway, work, seconds=seconds))
+
+
+async def ask_within(
+    open_gateway: Callable[[], Gateway], work: Callable[[Gateway], Awaitable[T]], *, seconds: float
+) -> T:
+    """The same for a door that has an event loop."""
+    gateway = open_gateway()
+    try:
+        async with asyncio.timeout(seconds):
+            return await work(gateway)
+    except TimeoutError as error:
+        raise Temporary(
+            f"the gateway has not answered within {seconds:g} s",
+            hint="look whether it runs, then try again",
+            code="gateway_down",
+        ) from error
+    finally:
+        await gateway.close()
+
+
+async def check_ready(gateway: Gateway, *, instance: str) -> None:
+    """Raises: NeedsPerson where the device waits for somebody, Temporary where it is not connected for now."""
+    connection = await gateway.look()
+    if connection.state is ConnectionState.READY:
+        return
+    words = connection.reason or f"its state is {connection.state.value}"
+    if connection.state in NEEDS_A_PERSON:
+        raise NeedsPerson(
+            f"'{instance}' is not paired with a phone: {words}",
+            hint=f"`wa instance pair {instance}` shows the QR code to scan",
+            code="instance_not_ready",
+        )
+    raise Temporary(
+        f"'{instance}' is not connected: {words}",
+        hint=f"`wa instance show {instance}` says how it stands; try again when it is ready",
+        code="instance_not_ready",
+    )
