@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 # The stored name, and the module whose PROVIDER it is.
 MODULES: Final[Mapping[str, str]] = {
     "cloud_api": "wa_cli.transports.cloud_api.provider",
+    "gowa": "wa_cli.transports.gowa.provider",
 }
 # What people type after --transport, and the stored name.
 WORDS: Final[Mapping[str, str]] = {
     "cloud": "cloud_api",
+    "gowa": "gowa",
 }
 
 
