@@ -470,7 +470,21 @@ class App:
 
     def rules(self, instance: Instance) -> ContentRules:
         """What the instance's transport accepts."""
-        return self.provider(instance).rules()
+        from wa_cli.services.kinds import KindRules
+
+        return KindRules(self.provider(instance), lambda kind: self._find_others(instance, kind))
+
+    def _find_others(self, instance: Instance, kind: str) -> list[str]:
+        """The names of the other instances that can send a kind of message, or `FILES`."""
+        from wa_cli.services.kinds import FILES
+
+        found = []
+        for other in self.instances.list_all():
+            if other.id != instance.id:
+                capabilities = self.provider(other).capabilities
+                if capabilities.takes_files if kind == FILES else kind in capabilities.kinds:
+                    found.append(other.name)
+        return found
 
     def read_payload(self, instance: Instance, kind: str, payload: Mapping[str, Any]) -> Content:
         """What a message says that a caller has written in the words of Meta's Cloud API (row Q2)."""

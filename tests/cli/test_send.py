@@ -230,7 +230,7 @@ def test_a_batch_with_one_message_too_long_queues_the_others(wa: Wa) -> None:
         (("Hello", "--key", "a", "--again"), "exclude each other"),
         (("Hello", "--key", ""), "--key must be"),
         (("Hello", "--max-attempts", "0"), "--max-attempts"),
-        (("Hello", "--type", "poll"), "--type is 'poll'"),
+        (("Hello", "--type", "poll"), "--type poll needs --option"),
         (("--type", "image"), "needs --media"),
         (("--media", "http://example.org/a.jpg"), "https"),
         (("--media", "https://example.org/a.mp3", "--caption", "la"), "caption"),

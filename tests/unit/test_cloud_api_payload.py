@@ -158,7 +158,7 @@ TEMPLATE = {"name": "t", "language": {"code": "en"}}
         ("text", {"text": {"body": "a"}, "type": "image"}, "its type is not 'text'"),
         ("text", {"text": {"body": ["a"]}}, "text: body is no text"),
         ("text", {"text": {"body": "a", "preview_url": "yes"}}, "preview_url is neither"),
-        ("reaction", {"reaction": {}}, "type 'reaction' cannot be sent"),
+        ("poll", {"poll": {}}, "type 'poll' cannot be sent"),
         ("image", {"image": {"id": "1"}}, "image: link is missing"),
         ("template", {"template": {"name": "t"}}, "language is missing"),
         ("template", {"template": {"name": "t", "language": 5}}, "code is no text"),

@@ -11,9 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wa_cli.domain.message import (
+    CONTENT_TYPES,
+    Buttons,
+    ContactCard,
     Content,
+    ListMenu,
+    ListRow,
+    ListSection,
+    LocalFile,
+    Location,
     Media,
     MediaKind,
+    Poll,
+    Reaction,
+    ReplyButton,
     Template,
     TemplateButton,
     TemplateHeader,
@@ -44,7 +55,30 @@ TEMPLATES = st.builds(
         max_size=3,
     ).map(tuple),
 )
+ROWS = st.lists(st.builds(ListRow, id=WORDS, title=WORDS, description=SOME_WORDS), max_size=3).map(tuple)
+FRAME = {"body": WORDS, "header": SOME_WORDS, "footer": SOME_WORDS}
+OTHERS = st.one_of(
+    st.builds(
+        Media,
+        kind=st.sampled_from(list(MediaKind)),
+        caption=SOME_WORDS,
+        filename=SOME_WORDS,
+        file=st.builds(LocalFile, digest=WORDS, mime_type=WORDS, size=st.integers(1, 10**9)),
+    ),
+    st.builds(Location, latitude=WORDS, longitude=WORDS, name=SOME_WORDS, address=SOME_WORDS),
+    st.builds(ContactCard, name=WORDS, phone=WORDS, organization=SOME_WORDS),
+    st.builds(Poll, question=WORDS, options=st.lists(WORDS, max_size=4).map(tuple), max_answers=st.integers(0, 12)),
+    st.builds(Reaction, message_id=WORDS, emoji=WORDS),
+    st.builds(Buttons, buttons=st.lists(st.builds(ReplyButton, id=WORDS, title=WORDS), max_size=3).map(tuple), **FRAME),
+    st.builds(
+        ListMenu,
+        button=WORDS,
+        sections=st.lists(st.builds(ListSection, title=SOME_WORDS, rows=ROWS), max_size=3).map(tuple),
+        **FRAME,
+    ),
+)
 CONTENTS = st.one_of(
+    OTHERS,
     st.builds(Text, body=WORDS, preview_url=st.booleans()),
     st.builds(Media, kind=st.sampled_from(list(MediaKind)), link=WORDS, caption=SOME_WORDS, filename=SOME_WORDS),
     TEMPLATES,
@@ -53,7 +87,11 @@ CONTENTS = st.one_of(
 
 @given(content=CONTENTS)
 def test_what_was_written_is_read_back_unchanged(content: Content) -> None:
-    assert decode_content(encode_content(content)) == content
+    """Issue 6, point 3: every kind, and always in the same bytes."""
+    encoded = encode_content(content)
+    assert decode_content(encoded) == content
+    assert encoded == json.dumps(json.loads(encoded), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    assert content_type(content) in CONTENT_TYPES
 
 
 @given(one=CONTENTS, other=CONTENTS)

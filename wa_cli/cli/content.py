@@ -4,47 +4,157 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from wa_cli.domain.message import TemplateButton, TemplateHeader, TemplateParameter
+from wa_cli.domain.message import (
+    ContactCard,
+    ListRow,
+    ListSection,
+    Location,
+    Poll,
+    Reaction,
+    ReplyButton,
+    TemplateButton,
+    TemplateHeader,
+    TemplateParameter,
+)
 from wa_cli.errors import UsageError
-from wa_cli.services.content import build_content
+from wa_cli.services.content import ContentWords, Menu, find_reaction_target
 
 if TYPE_CHECKING:
-    from wa_cli.domain.message import Content
-    from wa_cli.ports import ContentRules
+    from collections.abc import Collection, Mapping
+
+    from wa_cli.bootstrap import App
+    from wa_cli.ports import Instance
 
 
-def read_content(
-    rules: ContentRules,
-    *,
-    text: str | None,
-    kind: str | None,
-    media: str | None,
-    caption: str | None,
-    filename: str | None,
-    template: str | None,
-    language: str,
-    param: list[str] | None,
-    header: str | None,
-    button: list[str] | None,
-    link_preview: bool,
-) -> Content:
-    """The content that the flags describe, checked against the platform's limits."""
-    return build_content(
-        rules,
-        text=_read_text(text) if text is not None else None,
-        kind=kind,
-        media=media,
-        caption=caption,
-        filename=filename,
-        template=template,
-        language=language,
-        parameters=_read_params(param or []),
-        header=_read_header(header),
-        buttons=tuple(_read_button(word) for word in button or []),
-        link_preview=link_preview,
+def read_words(flags: Mapping[str, Any], *, region: str | None) -> ContentWords:
+    """The parts of the message that the flags describe.
+
+    flags: of `wa send`, by parameter.  region: of numbers without a country code.
+    """
+    text = _read_text(flags["text"]) if flags["text"] is not None else None
+    poll = _read_poll(flags, text)
+    return ContentWords(
+        text=None if poll is not None and flags["question"] is None else text,
+        kind=flags["kind"],
+        media=flags["media"],
+        caption=flags["caption"],
+        filename=flags["filename"],
+        template=flags["template"],
+        language=flags["language"],
+        parameters=_read_params(flags["param"] or []),
+        header=_read_header(flags["header"]),
+        buttons=tuple(_read_button(word) for word in flags["button"] or []),
+        link_preview=flags["link_preview"],
+        location=_read_location(flags),
+        contact=_read_contact(flags, region),
+        poll=poll,
+        reply_buttons=tuple(_read_reply_button(word) for word in flags["reply_button"] or []),
+        menu=_read_menu(flags["menu"]) if flags["menu"] is not None else None,
+        footer=flags["footer"],
     )
+
+
+def read_reaction(
+    app: App, instance: Instance, target: str | None, emoji: str | None, *, addresses: Collection[str]
+) -> Reaction:
+    """The reaction that two flags describe.  addresses: whom it is sent to."""
+    if target is None or emoji is None:
+        missing = "--to-message ID" if target is None else "--emoji"
+        raise UsageError(f"a reaction needs {missing}", hint="for example --to-message m42 --emoji 👍")
+    return Reaction(message_id=find_reaction_target(app.messages, target, addresses, instance), emoji=emoji)
+
+
+def _read_location(flags: Mapping[str, Any]) -> Location | None:
+    latitude, longitude = flags["latitude"], flags["longitude"]
+    if latitude is None and longitude is None:
+        for flag, name in (("place_name", "--name"), ("address", "--address")):
+            if flags[flag] is not None:
+                raise UsageError(f"{name} belongs to a location", hint="add --latitude and --longitude")
+        return None
+    if latitude is None or longitude is None:
+        raise UsageError(
+            f"a location needs {'--latitude' if latitude is None else '--longitude'} too",
+            hint="for example --latitude 25.2048 --longitude 55.2708",
+        )
+    return Location(latitude=latitude, longitude=longitude, name=flags["place_name"], address=flags["address"])
+
+
+def _read_contact(flags: Mapping[str, Any], region: str | None) -> ContactCard | None:
+    name, phone = flags["contact_name"], flags["contact_phone"]
+    if name is None and phone is None and flags["contact_org"] is None:
+        return None
+    if name is None or phone is None:
+        raise UsageError(
+            f"a contact card needs {'--contact-name' if name is None else '--contact-phone'} too",
+            hint='for example --contact-name "Ada" --contact-phone +6581234567',
+        )
+    return ContactCard(name=name, phone=read_phone(phone, region=region), organization=flags["contact_org"])
+
+
+def read_phone(word: str, *, region: str | None) -> str:
+    """A number on a contact card, as E.164."""
+    from wa_cli.domain.recipient import RecipientKind, parse_recipient
+
+    found = parse_recipient(word, default_region=region)
+    if found.kind is not RecipientKind.PERSON:
+        raise UsageError(f"'{word}' is no number", hint="a contact card holds a number such as +6581234567")
+    return found.address
+
+
+def _read_poll(flags: Mapping[str, Any], text: str | None) -> Poll | None:
+    options = flags["option"] or []
+    question = flags["question"] if flags["question"] is not None else text
+    if not options:
+        for flag in ("question", "max_answers"):
+            if flags[flag] is not None:
+                raise UsageError(
+                    f"--{flag.replace('_', '-')} belongs to a poll", hint="add its answers: --option Yes --option No"
+                )
+        return None
+    if question is None:
+        raise UsageError("the poll asks nothing", hint="add --question TEXT")
+    most = flags["max_answers"]
+    return Poll(question=question, options=tuple(options), max_answers=1 if most is None else most)
+
+
+def _read_reply_button(word: str) -> ReplyButton:
+    identity, equals, title = word.partition("=")
+    if not equals:
+        raise UsageError(f"--reply-button is '{word}'", hint="ID=TITLE, for example yes=Yes")
+    return ReplyButton(id=identity, title=title)
+
+
+def _read_menu(file: str) -> Menu:
+    """The list in a JSON file: {"button", "sections": [{"title", "rows": [{"id", "title", "description"}]}]}."""
+    import json
+    from pathlib import Path
+
+    hint = 'for example {"button": "Choose", "sections": [{"rows": [{"id": "a", "title": "A"}]}]}'
+    try:
+        shape = json.loads(sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UsageError(
+            f"--list cannot read {file}: {(error.strerror or 'unknown reason').lower()}", hint=hint
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"--list {file} is not JSON in UTF-8", hint=hint) from error
+    try:
+        if extra := sorted(set(shape) - {"button", "sections"}):
+            raise UsageError(f"--list {file}: '{extra[0]}' is no part of a list", hint=hint)
+        sections = tuple(
+            ListSection(title=part.get("title"), rows=tuple(ListRow(**row) for row in part["rows"]))
+            for part in shape["sections"]
+        )
+        menu = Menu(button=shape["button"], sections=sections)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"--list {file} does not describe a list", hint=hint) from error
+    words = [menu.button, *(section.title for section in sections)]
+    words += [word for section in sections for row in section.rows for word in (row.id, row.title, row.description)]
+    if not all(word is None or isinstance(word, str) for word in words):
+        raise UsageError(f"--list {file} holds something that is no text", hint=hint)
+    return menu
 
 
 def _read_text(text: str) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from wa_cli.cli.grouped import Grouped
 from wa_cli.cli.session import Session, clean_text, session_of
+from wa_cli.domain.message import CONTENT_TYPES
 from wa_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +31,14 @@ ASK_ABOVE: Final = 50
 BAD_ROWS_SHOWN: Final = 20
 RESULTS_SHOWN: Final = 5
 
+# What the options of one message are grouped under in the help.
+A_FILE: Final = "A file"
+A_TEMPLATE: Final = "A template"
+A_PLACE: Final = "A location"
+A_CONTACT: Final = "A contact card"
+CHOICES: Final = "Polls, buttons, lists"
+A_REACTION: Final = "A reaction"
+
 app = typer.Typer(no_args_is_help=True, help="Queue messages: for a subgroup, for recipients, or from a file.")
 
 At = Annotated[str | None, typer.Option("--at", metavar="TIME", help="When: 18:30, 'tomorrow 9am', 'in 2h30m', ISO.")]
@@ -36,23 +46,121 @@ Delay = Annotated[
     str | None, typer.Option("--delay", metavar="MS|auto", help="Milliseconds between two messages. [default: 2000]")
 ]
 Kind = Annotated[
-    str | None, typer.Option("--type", metavar="KIND", help="text, image, video, document, audio, sticker, template.")
+    str | None,
+    typer.Option("--type", metavar="KIND", help=f"Found from the rest unless given: {', '.join(CONTENT_TYPES)}."),
 ]
-MediaLink = Annotated[str | None, typer.Option("--media", metavar="URL", help="Public https link of a file.")]
-Caption = Annotated[str | None, typer.Option("--caption", metavar="TEXT", help="Words under the file.")]
-Filename = Annotated[str | None, typer.Option("--filename", metavar="NAME", help="Name shown for a document.")]
-TemplateName = Annotated[str | None, typer.Option("--template", metavar="NAME", help="An approved template.")]
-Language = Annotated[str, typer.Option("--language", metavar="CODE", help="The template's language.")]
+MediaLink = Annotated[
+    str | None, typer.Option("--media", metavar="URL", help="Public https link of a file.", rich_help_panel=A_FILE)
+]
+Caption = Annotated[
+    str | None, typer.Option("--caption", metavar="TEXT", help="Words under the file.", rich_help_panel=A_FILE)
+]
+Filename = Annotated[
+    str | None, typer.Option("--filename", metavar="NAME", help="Name shown for a document.", rich_help_panel=A_FILE)
+]
+TemplateName = Annotated[
+    str | None, typer.Option("--template", metavar="NAME", help="An approved template.", rich_help_panel=A_TEMPLATE)
+]
+Language = Annotated[
+    str, typer.Option("--language", metavar="CODE", help="The template's language.", rich_help_panel=A_TEMPLATE)
+]
 Param = Annotated[
     list[str] | None,
-    typer.Option("--param", metavar="[NAME=]VALUE", help="A value for the template's body, in order or by name."),
+    typer.Option(
+        "--param",
+        metavar="[NAME=]VALUE",
+        help="A value for the template's body, in order or by name.",
+        rich_help_panel=A_TEMPLATE,
+    ),
 ]
 Header = Annotated[
-    str | None, typer.Option("--header", metavar="KIND=VALUE", help="Template header: text, image, video or document.")
+    str | None,
+    typer.Option(
+        "--header",
+        metavar="KIND=VALUE",
+        help="Header: text, image, video or document; above buttons and lists text alone.",
+        rich_help_panel=A_TEMPLATE,
+    ),
 ]
 Button = Annotated[
     list[str] | None,
-    typer.Option("--button", metavar="INDEX[:KIND]=VALUE", help="A template button's value; KIND is url by default."),
+    typer.Option(
+        "--button",
+        metavar="INDEX[:KIND]=VALUE",
+        help="A template button's value; KIND is url by default.",
+        rich_help_panel=A_TEMPLATE,
+    ),
+]
+Latitude = Annotated[
+    str | None, typer.Option("--latitude", metavar="DEGREES", help="Such as 25.2048.", rich_help_panel=A_PLACE)
+]
+Longitude = Annotated[
+    str | None, typer.Option("--longitude", metavar="DEGREES", help="Such as 55.2708.", rich_help_panel=A_PLACE)
+]
+PlaceName = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="What the place is called.", rich_help_panel=A_PLACE)
+]
+PlaceAddress = Annotated[
+    str | None, typer.Option("--address", metavar="TEXT", help="The place's address.", rich_help_panel=A_PLACE)
+]
+ContactName = Annotated[
+    str | None, typer.Option("--contact-name", metavar="NAME", help="Whose card it is.", rich_help_panel=A_CONTACT)
+]
+ContactPhone = Annotated[
+    str | None, typer.Option("--contact-phone", metavar="NUMBER", help="Their number.", rich_help_panel=A_CONTACT)
+]
+ContactOrganization = Annotated[
+    str | None, typer.Option("--contact-org", metavar="NAME", help="Where they work.", rich_help_panel=A_CONTACT)
+]
+Question = Annotated[
+    str | None,
+    typer.Option(
+        "--question", metavar="TEXT", help="What a poll asks; the text does as well.", rich_help_panel=CHOICES
+    ),
+]
+PollOption = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="TEXT", help="An answer of a poll; give each.", rich_help_panel=CHOICES),
+]
+MaxAnswers = Annotated[
+    int | None,
+    typer.Option(
+        "--max-answers",
+        metavar="N",
+        min=0,
+        help="Answers a person may give; 0: any. [default: 1]",
+        rich_help_panel=CHOICES,
+    ),
+]
+ReplyWords = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reply-button",
+        metavar="ID=TITLE",
+        help="A button that answers; give each, 3 at most.",
+        rich_help_panel=CHOICES,
+    ),
+]
+ListFile = Annotated[
+    str | None,
+    typer.Option("--list", metavar="FILE", help="A list to choose from, as JSON; - is stdin.", rich_help_panel=CHOICES),
+]
+Footer = Annotated[
+    str | None,
+    typer.Option("--footer", metavar="TEXT", help="Small words under buttons or a list.", rich_help_panel=CHOICES),
+]
+ToMessage = Annotated[
+    str | None,
+    typer.Option(
+        "--to-message",
+        metavar="ID",
+        help="The message to react to: m42, or the platform's id.",
+        rich_help_panel=A_REACTION,
+    ),
+]
+Emoji = Annotated[
+    str | None,
+    typer.Option("--emoji", metavar="EMOJI", help='The reaction; "" takes it back.', rich_help_panel=A_REACTION),
 ]
 LinkPreview = Annotated[bool, typer.Option("--link-preview", help="Let WhatsApp preview the first link.")]
 InstanceName = Annotated[str | None, typer.Option("--instance", metavar="NAME", help="The instance that sends.")]
@@ -79,7 +187,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen;
 Wait = Annotated[bool, typer.Option("--wait", help="Send now and stay until every message has an outcome.")]
 
 
-@app.command("subgroup")
+@app.command("subgroup", cls=Grouped)
 def subgroup(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The subgroup.")],
@@ -96,6 +204,19 @@ def subgroup(
     header: Header = None,
     button: Button = None,
     link_preview: LinkPreview = False,
+    latitude: Latitude = None,
+    longitude: Longitude = None,
+    place_name: PlaceName = None,
+    address: PlaceAddress = None,
+    contact_name: ContactName = None,
+    contact_phone: ContactPhone = None,
+    contact_org: ContactOrganization = None,
+    question: Question = None,
+    option: PollOption = None,
+    max_answers: MaxAnswers = None,
+    reply_button: ReplyWords = None,
+    menu: ListFile = None,
+    footer: Footer = None,
     instance: InstanceName = None,
     key: Key = None,
     again: Again = False,
@@ -111,14 +232,12 @@ def subgroup(
     Example: wa send subgroup vip "Doors open at six" --delay 3000
     """
     call = _Call(session_of(context), instance, is_dry_run=dry_run)
-    from wa_cli.cli.content import read_content
+    from wa_cli.cli.content import read_words
+    from wa_cli.services.content import build_content
     from wa_cli.services.orders import OrderWords, lines_to_subgroup
 
     found = call.app.subgroups.find(name)
-    content = read_content(
-        call.rules, text=text, kind=kind, media=media, caption=caption, filename=filename, template=template,
-        language=language, param=param, header=header, button=button, link_preview=link_preview,
-    )  # fmt: skip
+    content = build_content(call.rules, read_words(context.params, region=call.region))
     lines = lines_to_subgroup(call.app.subgroups, found, content, call.rules)
     words = OrderWords(
         at=at, delay=delay, key=key, again=again, max_attempts=max_attempts, expires=expires, on_unknown=on_unknown,
@@ -127,7 +246,7 @@ def subgroup(
     call.send(call.order("subgroup", words, subgroup=found), lines, target=f"to subgroup {found.name}", sample=content)
 
 
-@app.command("to")
+@app.command("to", cls=Grouped)
 def to(
     context: typer.Context,
     recipients: Annotated[
@@ -148,6 +267,21 @@ def to(
     header: Header = None,
     button: Button = None,
     link_preview: LinkPreview = False,
+    latitude: Latitude = None,
+    longitude: Longitude = None,
+    place_name: PlaceName = None,
+    address: PlaceAddress = None,
+    contact_name: ContactName = None,
+    contact_phone: ContactPhone = None,
+    contact_org: ContactOrganization = None,
+    question: Question = None,
+    option: PollOption = None,
+    max_answers: MaxAnswers = None,
+    reply_button: ReplyWords = None,
+    menu: ListFile = None,
+    footer: Footer = None,
+    to_message: ToMessage = None,
+    emoji: Emoji = None,
     instance: InstanceName = None,
     key: Key = None,
     again: Again = False,
@@ -163,24 +297,25 @@ def to(
     Example: wa send to +6581234567 --text "Your order is ready"
     """
     call = _Call(session_of(context), instance, is_dry_run=dry_run)
-    from wa_cli.cli.content import read_content
+    from wa_cli.cli.content import read_reaction, read_words
     from wa_cli.domain.recipient import Recipient, parse_recipient
+    from wa_cli.services.content import build_content
     from wa_cli.services.orders import OrderWords, lines_to_recipients
 
-    content = read_content(
-        call.rules, text=text, kind=kind, media=media, caption=caption, filename=filename, template=template,
-        language=language, param=param, header=header, button=button, link_preview=link_preview,
-    )  # fmt: skip
+    said = read_words(context.params, region=call.region)
     good: dict[str, Recipient] = {}
     for word in recipients:
         try:
-            recipient = parse_recipient(word, default_region=call.session.settings.default_region())
+            recipient = parse_recipient(word, default_region=call.region)
         except UsageError as error:
             call.refuse(word, error.message, error.hint)
         else:
             good.setdefault(recipient.address, recipient)
     if not good:
         raise call.nothing_good()
+    if to_message is not None or emoji is not None:
+        said = replace(said, reaction=read_reaction(call.app, call.instance, to_message, emoji, addresses=good))
+    content = build_content(call.rules, said)
     words = OrderWords(
         at=at, delay=delay, key=key, again=again, max_attempts=max_attempts, expires=expires, on_unknown=on_unknown,
         immediate=immediate, is_waited_for=wait, is_dry_run=dry_run,
@@ -226,7 +361,7 @@ def batch(
     from wa_cli.sources.batch import read_batch
     from wa_cli.sources.recipients import BadRow
 
-    region = call.session.settings.default_region()
+    region = call.region
     with rewindable(file) as open_source:
 
         def good_pairs() -> Iterator[Pair]:
@@ -290,6 +425,7 @@ class _Call:
         self.app: App = session.open_app(create=True) if not is_dry_run else session.open_dry_app()
         self.instance: Instance = self.app.find_instance(instance)
         self.rules = self.app.rules(self.instance)
+        self.region = session.settings.default_region()
         self.now_ms = self.app.clock.wall_ms()
         self.refusals: list[_Refusal] = []
         self.refused = 0

@@ -233,6 +233,14 @@ def count_units(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
+def describe_bytes(size: int) -> str:
+    """A size in the largest unit that keeps it above one, such as 5 MB."""
+    for unit, name in ((1024 * 1024, "MB"), (1024, "KB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}".replace(".0 ", " ")
+    return f"{size} bytes"
+
+
 def content_type(content: Content) -> str:
     """One of CONTENT_TYPES: what listings call the type of a message."""
     match content:

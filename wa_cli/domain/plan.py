@@ -7,9 +7,20 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
-from wa_cli.domain.message import Media, Template, Text, content_summary
+from wa_cli.domain.message import (
+    Buttons,
+    ContactCard,
+    ListMenu,
+    Location,
+    Media,
+    Poll,
+    Reaction,
+    Template,
+    Text,
+    content_summary,
+)
 from wa_cli.domain.pacing import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from wa_cli.domain.template import fill_template
 
@@ -168,7 +179,8 @@ def show_content(content: Content, stored: StoredTemplate | None = None) -> str:
         case Text():
             return content.body
         case Media():
-            return "\n".join(filter(None, (content.link, content.caption)))
+            file = f"{content.filename or 'a file'} ({content.kind})" if content.file else content.link
+            return "\n".join(filter(None, (file, content.caption)))
         case Template():
             if stored is None:
                 parts = [content_summary(content)]
@@ -178,8 +190,35 @@ def show_content(content: Content, stored: StoredTemplate | None = None) -> str:
                 parts.append(f"{content.header.kind}: {content.header.value}")
             parts += [f"button {button.index}: {button.value}" for button in content.buttons]
             return "\n".join(parts)
+        case Location():
+            return "\n".join(filter(None, (content.name, content.address, f"{content.latitude}, {content.longitude}")))
+        case ContactCard():
+            return "\n".join(filter(None, (content.name, content.organization, content.phone)))
+        case Poll():
+            few = {0: "any number of answers", 1: "one answer"}
+            return "\n".join(
+                [
+                    content.question,
+                    *(f"( ) {option}" for option in content.options),
+                    few.get(content.max_answers, f"up to {content.max_answers} answers"),
+                ]
+            )
+        case Reaction():
+            return f"{content_summary(content)} to {content.message_id}"
+        case Buttons():
+            return _show_frame(content, [f"[{button.title}]" for button in content.buttons])
+        case ListMenu():
+            lines = [f"[{content.button}]"]
+            for section in content.sections:
+                lines += [section.title] if section.title else []
+                lines += [" - ".join(filter(None, (f"( ) {row.title}", row.description))) for row in section.rows]
+            return _show_frame(content, lines)
         case _:
-            return content_summary(content)
+            assert_never(content)
+
+
+def _show_frame(content: Buttons | ListMenu, choices: list[str]) -> str:
+    return "\n".join(filter(None, (content.header, content.body, *choices, content.footer)))
 
 
 class Timetable:

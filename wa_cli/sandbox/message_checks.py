@@ -64,8 +64,10 @@ def read_type(body: dict[str, Any]) -> str | None:
 
 
 def read_content(body: dict[str, Any], kind: str | None) -> str | None:
-    """What the ledger remembers of a body: text, caption or link or media id, template name."""
+    """What the ledger remembers of a body: text, caption or link or media id, template name, place, name, emoji."""
     part = body.get(kind) if kind else None
+    if kind == "contacts" and isinstance(part, list) and part and isinstance(part[0], dict):
+        part = part[0].get("name")
     if not isinstance(part, dict):
         return None
     if kind == "text":
@@ -74,6 +76,15 @@ def read_content(body: dict[str, Any], kind: str | None) -> str | None:
         words = part.get("name")
     elif kind in MEDIA_TYPES:
         words = part.get("caption") or part.get("link") or part.get("id")
+    elif kind == "contacts":
+        words = part.get("formatted_name")
+    elif kind == "location":
+        words = part.get("name") or f"{part.get('latitude')},{part.get('longitude')}"
+    elif kind == "reaction":
+        words = part.get("emoji")
+    elif kind == "interactive":
+        holder = part.get("body")
+        words = holder.get("text") if isinstance(holder, dict) else None
     else:
         return None
     return words if isinstance(words, str) else None
@@ -157,6 +168,8 @@ def _check_media(media: dict[str, Any], kind: str) -> None:
         if kind not in CAPTIONED_TYPES:
             raise _invalid(f"{kind} cannot have a caption")
         _words(media, "caption", f"{kind}.caption", CAPTION_LIMIT)
+    if kind == "audio" and not isinstance(media.get("voice", False), bool):
+        raise _invalid("audio.voice must be true or false")
     if kind == "document" and media.get("filename") is not None and not isinstance(media["filename"], str):
         raise _invalid("document.filename must be text")
 

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 from wa_cli.domain.message import TemplateButton, TemplateHeader, TemplateParameter, Text, format_batch_id
 from wa_cli.domain.recipient import parse_recipient
 from wa_cli.errors import UsageError
-from wa_cli.services.content import build_content
+from wa_cli.services.content import ContentWords, build_content
 from wa_cli.services.documents import call_document, enqueued_document
 from wa_cli.services.enqueue import check_content, enqueue, hash_request
 from wa_cli.services.orders import (
@@ -179,8 +179,7 @@ def read_options(asked: Options, *, caller: Caller, key: str | None, campaign: s
 def read_words(asked: Words, rules: ContentRules) -> Content:
     """What the message says.  Raises: UsageError as the command line does."""
     parameters = asked.parameters or []
-    return build_content(
-        rules,
+    words = ContentWords(
         text=only_one("", body=asked.body, message=asked.message, text=asked.text),
         kind=asked.type,
         media=asked.media,
@@ -198,6 +197,7 @@ def read_words(asked: Words, rules: ContentRules) -> Content:
         ),
         link_preview=asked.link_preview,
     )
+    return build_content(rules, words)
 
 
 def only_one(place: str, **given: str | None) -> str | None:

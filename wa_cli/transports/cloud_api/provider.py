@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from wa_cli.domain.message import CONTENT_TYPES
 from wa_cli.errors import UsageError
 from wa_cli.provider import KEY, URL, WEBHOOK_SECRET, AccountSetting, Capabilities
 
@@ -31,7 +32,7 @@ class CloudApiProvider:
         AccountSetting(name=VERIFY_TOKEN, meaning="answers Meta's check", is_secret=True, is_optional=True),
     )
     capabilities = Capabilities(
-        kinds=frozenset({"text", "template", "image", "video", "document", "audio", "sticker"}),
+        kinds=frozenset(CONTENT_TYPES) - {"poll"},
         has_window=True,
         signed_webhooks=True,
         takes_files=False,

@@ -5,9 +5,30 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, assert_never
 
-from wa_cli.domain.message import Media, MediaKind, Template, Text, content_type
+from wa_cli.domain.message import (
+    Buttons,
+    ContactCard,
+    ListMenu,
+    Location,
+    Media,
+    MediaKind,
+    Poll,
+    Reaction,
+    Template,
+    Text,
+)
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.ports import Problem
+from wa_cli.transports.cloud_api.kind_rules import (
+    check_buttons,
+    check_card,
+    check_file,
+    check_list,
+    check_location,
+    check_reaction,
+    check_voice_link,
+    with_article,
+)
 from wa_cli.transports.content_checks import check_length, check_letters, check_link, check_not_blank
 
 if TYPE_CHECKING:
@@ -32,7 +53,7 @@ _BROKEN_VALUE = re.compile(r"[\r\n\t\v\f\x85\u2028\u2029]| {5,}")
 
 
 class CloudApiRules:
-    """The limits of a send call: text, media by public link, filled templates, people only."""
+    """The limits of a send call: everything but polls, and people only."""
 
     def find_problem(self, content: Content) -> Problem | None:
         """The first thing the Cloud API would refuse in this content, or None."""
@@ -43,11 +64,23 @@ class CloudApiRules:
                 return _check_media(content)
             case Template():
                 return _check_template(content)
-            case _:
+            case Location():
+                return check_location(content)
+            case ContactCard():
+                return check_card(content)
+            case Reaction():
+                return check_reaction(content)
+            case Buttons():
+                return check_buttons(content)
+            case ListMenu():
+                return check_list(content)
+            case Poll():
                 return Problem(
-                    message=f"the Cloud API cannot send a message of type {content_type(content)}",
-                    hint="write it as text, or send through an instance of a gateway",
+                    message="the Cloud API has no polls",
+                    hint="ask with buttons or a list, or send it through an instance of a gateway",
                 )
+            case _:
+                assert_never(content)
 
     def needs_window(self, content: Content) -> bool:
         """Everything but a template: code 131047 refuses it once a person has not written for a day."""
@@ -77,11 +110,16 @@ def _check_text(content: Text) -> Problem | None:
 
 def _check_media(content: Media) -> Problem | None:
     kind = content.kind
-    problem = check_link("the media link", content.link)
+    if content.file is not None:
+        problem = check_file(kind, content.file)
+    else:
+        problem = check_link("the media link", content.link)
+        if problem is None and kind is MediaKind.VOICE:
+            problem = check_voice_link(content.link)
     if problem is None and content.caption is not None:
-        if kind in (MediaKind.AUDIO, MediaKind.STICKER):
+        if kind in (MediaKind.AUDIO, MediaKind.VOICE, MediaKind.STICKER):
             return Problem(
-                message=f"{_with_article(kind)} cannot have a caption",
+                message=f"{with_article(kind)} cannot have a caption",
                 hint="leave out --caption, or send the words as a message of their own",
             )
         problem = check_letters("the caption", content.caption) or check_length(
@@ -90,7 +128,7 @@ def _check_media(content: Media) -> Problem | None:
     if problem is None and content.filename is not None:
         if kind is not MediaKind.DOCUMENT:
             return Problem(
-                message=f"{_with_article(kind)} cannot have a file name, only a document can",
+                message=f"{with_article(kind)} cannot have a file name, only a document can",
                 hint="leave the file name out, or send it with --type document",
             )
         problem = (
@@ -209,13 +247,3 @@ def _check_value(what: str, value: str, limit: int) -> Problem | None:
             hint="keep each value on one line",
         )
     return problem or check_length(what, value, limit)
-
-
-def _with_article(kind: MediaKind) -> str:
-    return {
-        MediaKind.IMAGE: "an image",
-        MediaKind.VIDEO: "a video",
-        MediaKind.DOCUMENT: "a document",
-        MediaKind.AUDIO: "an audio message",
-        MediaKind.STICKER: "a sticker",
-    }[kind]
