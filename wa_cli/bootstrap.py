@@ -207,7 +207,7 @@ class App:
             if values.get(BUSINESS_ACCOUNT):
                 accounts[instance.id] = values[BUSINESS_ACCOUNT]
         return EventTerms(
-            install=self.database.read_install(),
+            install=self.install,
             policy=self.retry_policy(),
             numbers=numbers,
             accounts=accounts,
@@ -382,6 +382,18 @@ class App:
 
         return SqliteUpkeep(self.database)
 
+    @cached_property
+    def install(self) -> str:
+        """The random name of this database, part of every tag."""
+        return self.database.read_install()
+
+    def list_senders(self) -> list[Instance]:
+        """Every instance that has what it needs to send.  Raises: UsageError when there is none."""
+        senders = [one for one in self.instances.list_all() if not self.find_missing(one)]
+        if not senders:
+            self.check_account()
+        return senders
+
     def provider(self, instance: Instance) -> Provider:
         """What the instance's transport can do, and what opens it."""
         from wa_cli.transports.providers import find_provider
@@ -398,7 +410,7 @@ class App:
             instance_id=instance.id,
             instance=instance.name,
             values={name: value for name, value in values.items() if value},
-            install=self.database.read_install(),
+            install=self.install,
             concurrency=self.concurrency() or 256,
             read_timeout_seconds=self.settings.count("WA_READ_TIMEOUT_MS") / 1000,
         )

@@ -67,7 +67,7 @@ def test_a_daemon_that_finds_the_file_busy_says_so_once_and_tries_again(app: App
     level = logger.level
     logger.setLevel(logging.INFO)
     try:
-        code, holder = asyncio.run(run_daemon(app, app.find_instance()))
+        code, holder = asyncio.run(run_daemon(app, [app.find_instance()]))
     finally:
         logger.removeHandler(lines)
         logger.setLevel(level)
@@ -85,7 +85,7 @@ def test_an_alarm_rings_in_time_though_the_wall_clock_is_set_back_meanwhile() ->
         rang = asyncio.Event()
         began = asyncio.get_running_loop().time()
         with freeze_time(real_asyncio=True) as wall:
-            _alarm_of(scheduler)(1.0, rang.set)
+            _alarm_of(scheduler, "one")(1.0, rang.set)
             await asyncio.sleep(0.1)
             wall.move_to(wall() - timedelta(hours=2))
             await asyncio.wait_for(rang.wait(), 60)
@@ -100,7 +100,7 @@ def test_an_alarm_that_was_taken_back_does_not_ring() -> None:
         scheduler = _new_scheduler()
         scheduler.start()
         rang = asyncio.Event()
-        _alarm_of(scheduler)(1.0, rang.set)()
+        _alarm_of(scheduler, "one")(1.0, rang.set)()
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(rang.wait(), 1.5)
         scheduler.shutdown(wait=False)

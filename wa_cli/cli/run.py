@@ -17,22 +17,28 @@ if TYPE_CHECKING:
 def run(
     context: typer.Context,
     log_json: LogJsonOption = False,
-    instance: Annotated[str | None, typer.Option("--instance", metavar="NAME", help="The instance that sends.")] = None,
+    instance: Annotated[
+        list[str] | None, typer.Option("--instance", metavar="NAME", help="Send for this one alone. Repeatable.")
+    ] = None,
     serve: Annotated[bool, typer.Option("--serve", help="Take webhooks and calls of the HTTP API, too.")] = False,
     host: HostOption = HOST,
     port: PortOption = PORT,
 ) -> None:
-    """Send messages as they become due, until stopped. Ctrl-C or SIGTERM finishes what is in flight."""
+    """Send messages as they become due, for every instance, until stopped.
+
+    Ctrl-C or SIGTERM finishes what is in flight.
+    """
     session = session_of(context)
     app = session.open_app(create=True)
     start_logging(
         as_json=log_json,
         is_verbose=session.verbose,
         is_quiet=session.quiet,
-        secrets=session.settings.secrets(),
+        secrets=app.secrets(),
     )
-    chosen = app.find_instance(instance)
-    app.check_account()
+    chosen = [app.instances.find(name) for name in instance] if instance else None
+    for one in chosen or app.list_senders():
+        app.check_account(one)
 
     from wa_cli.daemon.loops import run_in_loop
     from wa_cli.daemon.service import run_daemon
@@ -45,9 +51,10 @@ def run(
     from wa_cli.cli.serve import Door
 
     # Another daemon very likely has the port as well: say that it runs, not that the port is taken.
-    holder = app.leases.find_holder(chosen.id, now_ms=app.clock.wall_ms())
-    if holder is not None and holder.role == "daemon":
-        _finish(session, 0, holder)
+    now_ms = app.clock.wall_ms()
+    holders = [app.leases.find_holder(one.id, now_ms=now_ms) for one in chosen or app.list_senders()]
+    if holders[0] is not None and all(holder is not None and holder.role == "daemon" for holder in holders):
+        _finish(session, 0, holders[0])
         return
     beside = open_app(session.settings, create=False)
     try:

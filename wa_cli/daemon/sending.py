@@ -9,7 +9,7 @@ import random
 import signal
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from wa_cli.daemon.loops import ring_later
 from wa_cli.errors import Temporary, WaError
@@ -98,7 +98,9 @@ async def open_sender(
 ) -> AsyncIterator[Sender | Holder]:
     """Take the instance's lease and build its loop, or say who holds it.  The lease is given back at the end."""
     loop = asyncio.get_running_loop()
-    transport = app.transport(instance)
+    account = await loop.run_in_executor(executor, app.account, instance)
+    app.check_account(instance)
+    transport = app.provider(instance).open_transport(account)
     thresholds = gc.get_threshold()
     gc.set_threshold(COLLECT_AFTER, *thresholds[1:])
     try:
@@ -111,7 +113,6 @@ async def open_sender(
         try:
             # Taking the lease has turned what a dead holder left into unknowns: their receipts may have come.
             await loop.run_in_executor(executor, app.look_after_receipts)
-            install = await loop.run_in_executor(executor, app.database.read_install)
             yield Sender(
                 lease=answer,
                 transport=transport,
@@ -121,9 +122,9 @@ async def open_sender(
                     clock=app.clock,
                     executor=executor,
                     lease=answer,
-                    limits=app.limits(),
+                    limits=app.limits(instance),
                     policy=app.retry_policy(),
-                    install=install,
+                    install=account.install,
                     jitter=random.random,
                     concurrency=app.concurrency(),
                     only_batch=only_batch,
@@ -140,8 +141,16 @@ async def open_sender(
         await transport.close()
 
 
-async def watch_file(app: App, sending: SendLoop, *, executor: Executor) -> None:
-    """Wake a send loop soon after another process has committed something.  Runs until cancelled."""
+class Woken(Protocol):
+    """What is told that the file has changed: a send loop, or several as one."""
+
+    def wake(self) -> None: ...
+
+    def looks_within(self, ms: float) -> bool: ...
+
+
+async def watch_file(app: App, sending: Woken, *, executor: Executor) -> None:
+    """Wake what sends soon after another process has committed something.  Runs until cancelled."""
     loop = asyncio.get_running_loop()
     reader = await loop.run_in_executor(executor, app.open_reader)
     try:
@@ -165,7 +174,7 @@ async def watch_file(app: App, sending: SendLoop, *, executor: Executor) -> None
         reader.close()
 
 
-def _next_touch(sending: SendLoop, is_untouched: Callable[[], bool]) -> asyncio.Future[None]:
+def _next_touch(sending: Woken, is_untouched: Callable[[], bool]) -> asyncio.Future[None]:
     """Done when the file may hold something new that the loop does not come to see by itself.
 
     A chain of timers: a coroutine that sleeps between its looks would cost a third more, all day long.

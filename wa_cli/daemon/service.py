@@ -8,34 +8,27 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
 from wa_cli.daemon.campaigning import campaigns_looked_after
+from wa_cli.daemon.fleet import Fleet
 from wa_cli.daemon.loops import ring_later
-from wa_cli.daemon.sending import (
-    Interrupts,
-    look_after_queue,
-    new_writer_thread,
-    open_sender,
-    watch_file,
-)
+from wa_cli.daemon.sending import Interrupts, look_after_queue, new_writer_thread, watch_file
 from wa_cli.domain.message import State, format_message_id
 from wa_cli.domain.recipient import mask_address
-from wa_cli.errors import StorageBroken, Temporary, WaError
-from wa_cli.ports import Holder
-from wa_cli.services.dispatch import LeaseLost, SendLoop
+from wa_cli.errors import StorageBroken, WaError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
+    from contextlib import AsyncExitStack
 
     from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
     from wa_cli.bootstrap import App
-    from wa_cli.ports import Instance, Record, Sums
+    from wa_cli.ports import Holder, Instance, Record, Sums
 
 log = logging.getLogger("wa.daemon")
 
 # Nearer alarms are left to asyncio's own timer: a job costs four times as much, and 80 messages a second set 80.
 SHORTEST_JOB_SECONDS: Final = 1.0
-LEASE_RETRY_SECONDS: Final = 1.0
 # Jobs go by the wall clock.  When that is set back, asyncio's timer rings in their place, this much after their time.
 BACKSTOP_SECONDS: Final = 0.25
 
@@ -48,10 +41,13 @@ class Companion(Protocol):
     def stop(self) -> None: ...
 
 
-async def run_daemon(app: App, instance: Instance, *, beside: Companion | None = None) -> tuple[int, Holder | None]:
-    """Send for the instance until a signal comes.  beside: started first, and stopped with the first signal.
+async def run_daemon(
+    app: App, instances: Sequence[Instance] | None = None, *, beside: Companion | None = None
+) -> tuple[int, Holder | None]:
+    """Send until a signal comes: for these instances, or for all, also those that are added meanwhile.
 
-    Returns the exit code, and who holds the lease if another daemon already runs.
+    beside: started first, and stopped with the first signal.
+    Returns the exit code, and who holds the leases if another daemon already runs.
     Raises: StorageBroken when the database cannot be trusted any more; StorageError or Temporary when it was told to
     stop while the store took no outcomes, so that some are unknown now.
     """
@@ -72,66 +68,48 @@ async def run_daemon(app: App, instance: Instance, *, beside: Companion | None =
         except WaError as error:
             log.warning("upkeep: %s", error.message)
 
-    has_said_waiting = False
-    trouble = ""
+    async def begin(stack: AsyncExitStack) -> None:
+        scheduler.add_job(upkeep, "interval", seconds=upkeep_seconds, id="upkeep")
+        scheduler.start()
+        await upkeep()
+        await stack.enter_async_context(campaigns_looked_after(app))
+
+    fleet = Fleet(
+        app,
+        names=frozenset(one.name for one in instances) if instances is not None else None,
+        executor=executor,
+        alarm_of=lambda instance: _alarm_of(scheduler, f"next-due-{instance.id}"),
+        on_first_lease=begin,
+        on_progress=log_record,
+    )
+    interrupts.call_on_first(fleet.stop)
     try:
-        while True:
-            try:
-                async with open_sender(
-                    app, instance, role="daemon", executor=executor, on_progress=log_record, alarm=_alarm_of(scheduler)
-                ) as sender:
-                    if isinstance(sender, Holder):
-                        if sender.role == "daemon":
-                            return 0, sender
-                        if not has_said_waiting:
-                            log.info("%s is sending (pid %d); waiting for it to finish", sender.role, sender.pid)
-                            has_said_waiting = True
-                    else:
-                        log.info("sending for '%s', epoch %d", instance.name, sender.lease.epoch)
-                        trouble = ""
-                        if not scheduler.running:
-                            scheduler.add_job(upkeep, "interval", seconds=upkeep_seconds, id="upkeep")
-                            scheduler.start()
-                        await upkeep()
-                        interrupts.call_on_first(sender.loop.stop)
-                        try:
-                            await _send(app, sender.loop, executor=executor)
-                            log.info("stopped: %s", _describe_sums(sender.loop.sums))
-                            return 0, None
-                        except LeaseLost as error:
-                            log.warning("%s", error.message)
-            except Temporary as error:  # the file is busy, or the clock is behind: both pass
-                if interrupts.received is not None:
-                    raise
-                if error.code != trouble:
-                    log.warning("%s; trying again", error.message)
-                trouble = error.code
-            if interrupts.received is not None:
-                return 0, None
-            await asyncio.sleep(LEASE_RETRY_SECONDS)
+        holder = await _run_watched(app, fleet, executor=executor)
+        if holder is None:
+            log.info("stopped: %s", _describe_sums(fleet.sums))
+        return 0, holder
     finally:
         if scheduler.running:
             scheduler.shutdown(wait=False)
         executor.shutdown(wait=True)
 
 
-def _describe_sums(sums: Sums) -> str:
-    counts = {"failed": sums.failed, "to be retried": sums.retrying, "unknown": sums.unknown, "skipped": sums.skipped}
-    return ", ".join([f"{sums.sent} sent", *(f"{count} {name}" for name, count in counts.items() if count)])
-
-
-async def _send(app: App, loop: SendLoop, *, executor: Executor) -> None:
-    watcher = asyncio.create_task(watch_file(app, loop, executor=executor))
-    watcher.add_done_callback(lambda task: None if task.cancelled() else loop.stop())
+async def _run_watched(app: App, fleet: Fleet, *, executor: Executor) -> Holder | None:
+    """The fleet, told of what others write."""
+    watcher = asyncio.create_task(watch_file(app, fleet, executor=executor))
+    watcher.add_done_callback(lambda task: None if task.cancelled() else fleet.stop())
     try:
-        async with campaigns_looked_after(app):
-            await loop.run(until_idle=False)
+        holder = await fleet.run()
     finally:
         watcher.cancel()
     if watcher.done() and not watcher.cancelled():
         watcher.result()  # the file could not be watched any more: say why
-    if loop.trouble is not None:
-        raise loop.trouble
+    return holder
+
+
+def _describe_sums(sums: Sums) -> str:
+    counts = {"failed": sums.failed, "to be retried": sums.retrying, "unknown": sums.unknown, "skipped": sums.skipped}
+    return ", ".join([f"{sums.sent} sent", *(f"{count} {name}" for name, count in counts.items() if count)])
 
 
 def _new_scheduler() -> AsyncIOScheduler:
@@ -143,8 +121,11 @@ def _new_scheduler() -> AsyncIOScheduler:
     )
 
 
-def _alarm_of(scheduler: AsyncIOScheduler) -> Callable[[float, Callable[[], None]], Callable[[], None]]:
-    """The daemon's alarm: a date job for what is a second away or more, asyncio's timer for the rest."""
+def _alarm_of(scheduler: AsyncIOScheduler, name: str) -> Callable[[float, Callable[[], None]], Callable[[], None]]:
+    """An alarm of the daemon's: a date job for what is a second away or more, asyncio's timer for the rest.
+
+    name: of its jobs, one at a time.
+    """
 
     def set_alarm(seconds: float, ring: Callable[[], None]) -> Callable[[], None]:
         if seconds < SHORTEST_JOB_SECONDS:
@@ -154,7 +135,7 @@ def _alarm_of(scheduler: AsyncIOScheduler) -> Callable[[float, Callable[[], None
         async def fire() -> None:
             ring()
 
-        job = scheduler.add_job(fire, "date", run_date=at, id="next-due", replace_existing=True)
+        job = scheduler.add_job(fire, "date", run_date=at, id=name, replace_existing=True)
         backstop = asyncio.get_running_loop().call_later(seconds + BACKSTOP_SECONDS, ring)
 
         def cancel() -> None:
