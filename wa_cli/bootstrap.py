@@ -138,7 +138,7 @@ class App:
         from wa_cli.services.webhooks import read_waiting
 
         now_ms, terms = self.clock.wall_ms(), self.read_event_terms()
-        return read_waiting(
+        sums = read_waiting(
             self.webhooks,
             self.find_webhook_readers(),
             partial(self.settle_events, terms=terms, now_ms=now_ms),
@@ -146,6 +146,11 @@ class App:
             now_ms=now_ms,
             limit=limit,
         )
+        if terms.linked and sums.effects["unmatched"]:
+            from wa_cli.services.receipts import FRESH_MS
+
+            self.look_after_receipts(posts_of_ms=FRESH_MS)
+        return sums
 
     def replay_webhooks(self, only: Sequence[int], *, came_from_provider: bool) -> tuple[ReadSums, dict[str, int]]:
         """Read these webhooks, which wait.  Returns the sums and what has changed.
@@ -233,9 +238,13 @@ class App:
             self.look_after_receipts()
         return buried
 
-    def look_after_receipts(self) -> int:
-        """Upkeep: apply the receipts that waited for a record or a match.  Returns how many."""
-        from wa_cli.services.receipts import look_after
+    def look_after_receipts(self, *, posts_of_ms: int | None = None) -> int:
+        """Upkeep: apply the receipts that waited for a record or a match.  Returns how many.
+
+        posts_of_ms: how far back to look for posts that a receipt without a tag is of; None for as far as it makes
+        sense.
+        """
+        from wa_cli.services.receipts import MATCHED_FOR_MS, look_after
         from wa_cli.store.sqlite.events import open_event_turn
 
         return look_after(
@@ -243,6 +252,7 @@ class App:
             lambda: open_event_turn(self.database),
             policy=self.retry_policy(),
             now_ms=self.clock.wall_ms(),
+            posts_of_ms=MATCHED_FOR_MS if posts_of_ms is None else posts_of_ms,
         )
 
     @cached_property

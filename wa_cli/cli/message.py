@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Single messages: where they stand, why, and cancelling them.")
 
+# Of a group of a thousand people.
+MEMBERS_SHOWN: Final = 20
+
 MessageIdArgument = Annotated[str, typer.Argument(metavar="ID", help="A message id like m42.")]
 
 
@@ -115,7 +118,7 @@ def _parse_standing(word: str | None) -> Standing | None:
 @app.command("show")
 def show(context: typer.Context, message_id: MessageIdArgument) -> None:
     """Show one message with its attempts."""
-    from wa_cli.domain.explanation import explain_receipt
+    from wa_cli.domain.explanation import explain_participants, explain_receipt, show_participant
     from wa_cli.domain.message import parse_message_id
 
     session = session_of(context)
@@ -142,10 +145,21 @@ def show(context: typer.Context, message_id: MessageIdArgument) -> None:
         (f"attempt {attempt.n}", f"{_exact(attempt.started_at_ms, zone)}  {describe_attempt(history, attempt, zone)}")
         for attempt in history.attempts
     ]
+    in_group = explain_participants(history)
+    if in_group is not None:
+        fields.append(("group", in_group))
+        fields += [
+            ("member", f"{_exact(one.at_ms, zone)[:-4]}  {show_participant(one.participant)} {one.status}")
+            for one in history.participants[:MEMBERS_SHOWN]
+        ]
     fields += [
-        ("receipt", f"{_exact(receipt.at_ms, zone)[:-4]}  {explain_receipt(receipt)}") for receipt in history.receipts
+        ("receipt", f"{_exact(receipt.at_ms, zone)[:-4]}  {explain_receipt(receipt)}")
+        for receipt in history.receipts
+        if not receipt.participant
     ]
     session.show_fields(fields)
+    if len(history.participants) > MEMBERS_SHOWN:
+        session.say(f"{len(history.participants) - MEMBERS_SHOWN:,} members more; --json shows all")
     session.hint(f"`wa message explain m{row.id}` says why")
 
 
@@ -385,10 +399,21 @@ def history_document(history: History) -> dict[str, Any]:
                 "at": format_time(receipt.at_ms),
                 "received_at": format_time(receipt.received_at_ms),
                 "rule": receipt.rule,
+                "participant": receipt.participant or None,
                 "error_code": receipt.error_code,
                 "details": receipt.details,
             }
             for receipt in history.receipts
+        ],
+        "group_size": history.group_size,
+        "participants": [
+            {
+                "participant": one.participant,
+                "receipt": one.status.value,
+                "at": format_time(one.at_ms),
+                "error_code": one.error_code,
+            }
+            for one in history.participants
         ],
         "decisions": [
             {"at": format_time(decision.at_ms), "rule": decision.rule, "details": decision.details}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
 from wa_cli.domain.message import OnUnknown, format_batch_id, format_message_id
-from wa_cli.domain.receipt import Standing
+from wa_cli.domain.receipt import ARRIVALS, Receipt, Standing
+from wa_cli.domain.recipient import mask_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -221,7 +223,27 @@ def explain_receipt(receipt: ReceiptRow) -> str:
     """What WhatsApp said about a post, and what that did."""
     why = ": ".join(part for part in (receipt.error_code, receipt.details) if part)
     words = RECEIPT_WORDS.get(receipt.rule, receipt.rule)
-    return ", ".join(part for part in (f"WhatsApp says {receipt.status}", why, words) if part)
+    who = f" for {show_participant(receipt.participant)}" if receipt.participant else ""
+    return ", ".join(part for part in (f"WhatsApp says {receipt.status}{who}", why, words) if part)
+
+
+def show_participant(participant: str) -> str:
+    """A member of a group for people: the number masked, or the end of the id of somebody who hides it."""
+    if participant.startswith("erased:"):
+        return "somebody erased"
+    return mask_address(participant) if participant.startswith("+") else f"…{participant[-4:]}"
+
+
+def explain_participants(history: History) -> str | None:
+    """How far a message has come in its group, counted by members, or None where no receipt has named one."""
+    found = history.participants
+    if not found:
+        return None
+    counts = Counter(receipt.status for receipt in found)
+    reached = sum(counts[status] for status in ARRIVALS)
+    others = f" of {history.group_size - 1}" if history.group_size and history.group_size > len(found) else ""
+    parts = ", ".join(f"{counts[status]} {status}" for status in Receipt if counts[status])
+    return f"reached {reached}{others}: {parts}"
 
 
 def explain_next(history: History, around: Surroundings) -> NextStep:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wa_cli.domain.receipt import Receipt, Standing, derive_standing
+from wa_cli.domain.receipt import Receipt, Standing, derive_standing, further
 
 if TYPE_CHECKING:
     from wa_cli.domain.message import Content, OnUnknown, State
@@ -83,6 +83,7 @@ class ReceiptRow:
     """What WhatsApp said about one post.  at_ms: by its clock, in whole seconds; received_at_ms: by ours.
 
     rule: what became of it: `applied`, `behind`, `noted` or `parked`.
+    participant: the member of a group that it is of, "" otherwise.
     """
 
     attempt_id: int
@@ -93,6 +94,7 @@ class ReceiptRow:
     provider_message_id: str
     error_code: str | None
     details: str | None
+    participant: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +143,11 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """Everything that is stored about one message.  encoded: the stored words, for the idempotency key."""
+    """Everything that is stored about one message.
+
+    encoded: the stored words, for the idempotency key.  group_size: of the group that it went to, ourselves included,
+    where that is known.
+    """
 
     message: MessageRow
     encoded: str
@@ -149,6 +155,7 @@ class History:
     attempts: tuple[AttemptRow, ...]
     decisions: tuple[DecisionRow, ...]
     receipts: tuple[ReceiptRow, ...] = ()
+    group_size: int | None = None
 
     @property
     def is_proven_duplicate(self) -> bool:
@@ -161,6 +168,17 @@ class History:
         known = [attempt.provider_message_id for attempt in self.attempts]
         known += [receipt.provider_message_id for receipt in self.receipts]
         return tuple(dict.fromkeys(one for one in known if one))
+
+    @property
+    def participants(self) -> tuple[ReceiptRow, ...]:
+        """How far it has come for each member of a group that a receipt was of, in the order they were heard of."""
+        furthest: dict[str, ReceiptRow] = {}
+        for receipt in self.receipts:
+            if receipt.participant:
+                known = furthest.get(receipt.participant)
+                if known is None or further(known.status, receipt.status) is not known.status:
+                    furthest[receipt.participant] = receipt
+        return tuple(furthest.values())
 
     def refused_later(self, attempt: AttemptRow) -> ReceiptRow | None:
         """What said that a post failed after it was accepted, or None where that was not so."""

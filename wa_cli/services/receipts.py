@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # A failure that is older says nothing any more about whether the instance may send now.
 EFFECT_LASTS_MS: Final = 3_600_000
 PARKED_A_TURN: Final = 500
+# Gateways give no tag back for most kinds, and their first receipts come within seconds: looked for at once.
+FRESH_MS: Final = 600_000
 # Receipts that carry no tag of ours are held against the posts of two days, and kept for one.
 MATCHED_FOR_MS: Final = 172_800_000
 UNMATCHED_KEPT_MS: Final = 86_400_000
@@ -105,9 +107,13 @@ def look_after(
     *,
     policy: RetryPolicy,
     now_ms: int,
+    posts_of_ms: int = MATCHED_FOR_MS,
 ) -> int:
-    """Upkeep: apply what was parked for a sender that died, and match what came without a tag.  Returns how many."""
-    receipts.match_by_id(since_ms=now_ms - MATCHED_FOR_MS)
+    """Upkeep: apply what was parked for a sender that died, and match what came without a tag.  Returns how many.
+
+    posts_of_ms: how far back the posts go that receipts without a tag are held against.
+    """
+    receipts.match_by_id(since_ms=now_ms - posts_of_ms)
     applied = 0
     if receipts.has_parked():
         with open_turn() as turn:

@@ -45,7 +45,7 @@ READ_ATTEMPTS: Final = """
 """
 
 READ_RECEIPTS: Final = """
-    SELECT attempt_id, status, at, received_at, rule, provider_message_id, error_code, details FROM receipt
+    SELECT attempt_id, status, at, received_at, rule, provider_message_id, error_code, details, participant FROM receipt
     WHERE attempt_id IN (SELECT id FROM attempt WHERE message_id = ?) ORDER BY at, id
 """
 
@@ -163,9 +163,11 @@ class SqliteMessages:
                         provider_message_id=row[5],
                         error_code=row[6],
                         details=row[7],
+                        participant=row[8],
                     )
                     for row in connection.execute(READ_RECEIPTS, (message_id,))
                 ),
+                group_size=_read_group_size(connection, message),
             )
 
     # --- taking out of the queue ---
@@ -382,6 +384,13 @@ def _read_attempts(connection: sqlite3.Connection, message_id: int, *, install: 
             details=row[8],
             provider_message_id=row[9],
         )
+
+
+def _read_group_size(connection: sqlite3.Connection, message: MessageRow) -> int | None:
+    row = connection.execute(
+        "SELECT size FROM group_chat WHERE instance_id = ? AND address = ?", (message.instance_id, message.address)
+    ).fetchone()
+    return row[0] if row is not None else None
 
 
 def _read_origin(connection: sqlite3.Connection, message: MessageRow) -> Origin:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final
 
+from wa_cli.domain.connection import Restriction, RestrictionScope
 from wa_cli.domain.event import StatusEvent
 from wa_cli.domain.message import OnUnknown, State, Template, decode_content
 from wa_cli.domain.outcome import Consequence, ErrorClass, Rejected
@@ -29,14 +31,14 @@ FIND_POST: Final = f"SELECT {POSTED} WHERE a.id = ?"
 
 ADD_RECEIPT: Final = """
     INSERT INTO receipt (attempt_id, status, participant, provider_message_id, at, received_at, rule,
-        error_class, error_code, details, wait_seconds, max_attempts, consequence)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+        error_class, error_code, details, wait_seconds, max_attempts, consequence, restriction)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
 
 # Parked ones whose post has been recorded, or whose sender has died.
 READ_PARKED: Final = """
     SELECT r.id, r.status, r.participant, r.provider_message_id, r.at, r.error_class, r.error_code, r.details,
-        r.wait_seconds, r.max_attempts, r.consequence, r.attempt_id
+        r.wait_seconds, r.max_attempts, r.consequence, r.attempt_id, r.restriction
     FROM receipt AS r JOIN attempt AS a ON a.id = r.attempt_id JOIN message AS m ON m.id = a.message_id
     WHERE r.rule = 'parked' AND m.state <> 'sending' ORDER BY r.id LIMIT ?
 """
@@ -116,7 +118,7 @@ class SqliteReceiptTurn:
                 now_ms,
                 rule,
                 *(
-                    (None,) * 6
+                    (None,) * 7
                     if refusal is None
                     else (
                         refusal.error_class,
@@ -125,6 +127,7 @@ class SqliteReceiptTurn:
                         refusal.wait_seconds,
                         refusal.max_attempts,
                         refusal.consequence,
+                        _write_restriction(refusal.restriction),
                     )
                 ),
             ),
@@ -288,6 +291,19 @@ def _posted(row: tuple[Any, ...]) -> Posted:
     )
 
 
+def _write_restriction(restriction: Restriction | None) -> str | None:
+    if restriction is None:
+        return None
+    return json.dumps([restriction.reason, restriction.scope.value, restriction.until_ms])
+
+
+def _read_restriction(code: str, written: str | None) -> Restriction | None:
+    if written is None:
+        return None
+    reason, scope, until_ms = json.loads(written)
+    return Restriction(code=code, reason=reason, scope=RestrictionScope(scope), until_ms=until_ms)
+
+
 def _event(row: tuple[Any, ...]) -> StatusEvent:
     """A parked receipt as it came.  Its number and tag have done their work."""
     refusal = None
@@ -300,6 +316,7 @@ def _event(row: tuple[Any, ...]) -> StatusEvent:
             wait_seconds=row[8],
             max_attempts=row[9],
             consequence=Consequence(row[10]) if row[10] else None,
+            restriction=_read_restriction(row[6], row[12]),
         )
     return StatusEvent(
         number_id="",

@@ -664,6 +664,8 @@ VERSION_4: Final = (
     # How many messages in a row a person has been sent without an answer, where a limit asks for it.
     "ALTER TABLE conversation ADD COLUMN unanswered INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE webhook_logs ADD COLUMN instance_id INTEGER",
+    # With a receipt that says so: (reason, scope, until) as JSON, for one that waits for the record of its post.
+    "ALTER TABLE receipt ADD COLUMN restriction TEXT",
     # A waiting message may be given to another instance: the counts go with it.
     """
     CREATE TRIGGER tally_move AFTER UPDATE OF instance_id ON message WHEN old.instance_id <> new.instance_id BEGIN
