@@ -540,13 +540,20 @@ class App:
         return SqliteGroups(self.database)
 
     def look_at_groups(
-        self, instance: Instance, addresses: Sequence[str], *, asks: bool = True, is_dry_run: bool = False
+        self,
+        instance: Instance,
+        list_addresses: Callable[[], Sequence[str]],
+        *,
+        asks: bool = True,
+        counts_members: bool = True,
+        is_dry_run: bool = False,
     ) -> Preflight | None:
         """What is known of groups before they are written to; None where there is none, or no gateway behind.
 
-        asks: whether the gateway is asked about what is not known.
+        asks: whether the gateway is asked about what is not known.  counts_members: find out who is in several of them,
+        where the gateway tells.  is_dry_run: remember nothing of its answer.
         """
-        if not addresses or not self.provider(instance).capabilities.groups:
+        if not self.provider(instance).capabilities.groups or not (addresses := list_addresses()):
             return None
         from wa_cli.services.groups import look_at_groups
 
@@ -557,7 +564,7 @@ class App:
             instance_id=instance.id,
             instance=instance.name,
             own_address=instance.address,
-            reads_members=self.provider(instance).capabilities.lists_group_members,
+            reads_members=counts_members and self.provider(instance).capabilities.lists_group_members,
             is_dry_run=is_dry_run,
             now_ms=self.clock.wall_ms(),
         )

@@ -119,3 +119,97 @@ def test_an_import_of_groups_that_cannot_be_meant_changes_nothing(
     refused = wa("subgroup", "import", *words, "--json")
     assert (refused.exit, refused.error()["code"]) == (2, code)
     assert wa("subgroup", "list", "--json").json()["count"] == 0
+
+
+# --- before a send ---
+
+
+@pytest.fixture
+def choirs(wa: Wa, device: Device) -> Device:
+    """The two choirs and the news, in a subgroup; what was seen of them is an hour old."""
+    assert wa("subgroup", "import", "all", "--create", "--from-instance", "main").exit == 0
+    return device
+
+
+def grow_old(app: App) -> None:
+    with app.database.write() as connection:
+        connection.execute("UPDATE group_chat SET seen_at = seen_at - 3600000")
+
+
+def test_a_send_to_groups_skips_those_that_cannot_be_written_to_with_the_reason(
+    wa: Wa, app: App, choirs: Device
+) -> None:
+    """Issue 6, point 4; promise P13: every group is accounted for."""
+    grow_old(app)
+    del choirs.groups[GROUP_2]
+    sent = wa("send", "subgroup", "all", "Doors open at six", "--instance", "main", "--json")
+    assert sent.exit == 3, sent.err
+    document = sent.json()
+    assert {one["recipient"]: (one["outcome"], one.get("reason")) for one in document["messages"]} == {
+        GROUP_1: ("queued", None),
+        GROUP_2: ("skipped", "not_in_group"),
+        GROUP_3: ("skipped", "may_not_post"),
+    }
+    assert document["skipped_by_reason"] == {"not_in_group": 1, "may_not_post": 1}
+    assert document["preflight"] == {
+        "groups": 3, "checked": 3, "unreachable": 2, "members": 3, "in_several": None, "problem": None,
+    }  # fmt: skip
+    shown = wa("message", "explain", document["messages"][0]["id"])
+    assert "the instance is not in this group" in shown.out
+    (stats,) = (wa("status", "--json").json()["stats"],)
+    assert (stats["queued"], stats["skipped"]) == (1, 2)
+
+
+def test_a_dry_run_shows_what_a_send_to_groups_would_do_and_remembers_nothing(wa: Wa, app: App, choirs: Device) -> None:
+    grow_old(app)
+    del choirs.groups[GROUP_2]
+    choirs.groups[GROUP_3] = linked.GroupInfo(
+        address=GROUP_3, name="News", size=2, may_post=True, participants=(OWN, ANN)
+    )
+    before = app.groups.list_all(app.instances.find("main").id)
+    tried = wa("send", "subgroup", "all", "Doors open at six", "--instance", "main", "--dry-run")
+    assert tried.exit == 3, tried.err
+    assert "would queue 2 messages" in tried.out
+    assert "1 skipped (1 not in group)" in tried.out
+    assert "5 members in 2 groups; 1 person is in more than one of these groups" in tried.err
+    assert app.groups.list_all(app.instances.find("main").id) == before
+    assert wa("message", "list", "--json").json()["count"] == 0
+
+
+def test_what_was_seen_within_the_hour_is_believed_and_a_missing_group_is_asked_about_by_itself(
+    wa: Wa, app: App, choirs: Device
+) -> None:
+    choirs.asked.clear()
+    assert wa("send", "to", GROUP_1, "--text", "one", "--instance", "main").exit == 0
+    assert choirs.asked == []
+    late = choirs.add_group(4, "Choir Trier", OWN)
+    choirs.hidden.add(late)
+    sent = wa("send", "to", late, "--text", "two", "--instance", "main", "--json")
+    assert (sent.exit, sent.json()["preflight"]["checked"]) == (0, 1)
+    assert choirs.asked == ["look", "list_groups", f"read_group {late}"]
+
+
+@pytest.mark.parametrize("trouble", ["away", "unpaired"])
+def test_a_gateway_that_cannot_be_asked_stops_no_send_but_says_that_nothing_was_checked(
+    trouble: str, wa: Wa, app: App, choirs: Device
+) -> None:
+    grow_old(app)
+    choirs.is_reachable = trouble != "away"
+    choirs.state = linked.ConnectionState.NEEDS_QR
+    sent = wa("send", "to", GROUP_1, GROUP_2, "--text", "one", "--instance", "main", "--json")
+    assert (sent.exit, sent.json()["queued"]) == (0, 2)
+    assert sent.json()["preflight"]["checked"] == 0
+    assert "2 of 2 groups were not checked" in sent.err
+
+
+def test_people_are_sent_to_without_asking_the_gateway(wa: Wa, choirs: Device) -> None:
+    choirs.asked.clear()
+    assert wa("send", "to", ANN, "--text", "one", "--instance", "main").exit == 0
+    assert choirs.asked == []
+
+
+def test_a_file_of_messages_knows_its_groups(wa: Wa, choirs: Device) -> None:
+    wa.write("rows.csv", f"group_id,message\n{GROUP_1},one\n{GROUP_3},two\n{GROUP_1},three\n")
+    sent = wa("send", "batch", "rows.csv", "--instance", "main", "--json")
+    assert (sent.exit, sent.json()["queued"], sent.json()["skipped_by_reason"]) == (3, 2, {"may_not_post": 1})
+    assert sent.json()["preflight"]["groups"] == 2

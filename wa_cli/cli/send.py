@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.subgroup import Subgroup
     from wa_cli.ports import Enqueued, Instance
     from wa_cli.services.enqueue import SendOrder, Tally
+    from wa_cli.services.groups import Preflight
     from wa_cli.services.orders import Lines, OrderWords
     from wa_cli.sources.recipients import BadRow
 
@@ -357,7 +358,7 @@ def batch(
     from wa_cli.cli.spool import rewindable
     from wa_cli.domain.message import Text
     from wa_cli.services.enqueue import hash_request
-    from wa_cli.services.orders import Lines, OrderWords, Pair, line_of_pair, parts_of_pair
+    from wa_cli.services.orders import Lines, OrderWords, Pair, groups_among, line_of_pair, parts_of_pair
     from wa_cli.sources.batch import read_batch
     from wa_cli.sources.recipients import BadRow
 
@@ -379,11 +380,13 @@ def batch(
         yield_bad: Callable[[BadRow], None] = call.refuse_row
         size = 0
         sample: Content | None = None
+        groups: dict[str, None] = {}
 
         def parts() -> Iterator[str]:
             nonlocal size, sample
             for pair in good_pairs():
                 size += 1
+                groups.update(dict.fromkeys(groups_among([pair.recipient])))
                 sample = sample or Text(body=pair.text)
                 yield from parts_of_pair(pair)
 
@@ -400,6 +403,7 @@ def batch(
             read=lambda: (line_of_pair(pair, call.rules) for pair in good_pairs()),
             request_hash=request_hash,
             are_unique=False,
+            groups=lambda: list(groups),
         )
         call.send(
             call.order("file", words),
@@ -429,6 +433,7 @@ class _Call:
         self.now_ms = self.app.clock.wall_ms()
         self.refusals: list[_Refusal] = []
         self.refused = 0
+        self.preflight: Preflight | None = None
 
     def refuse(self, text: str, reason: str, hint: str | None) -> None:
         self._note(_Refusal(line=None, text=text, reason=reason))
@@ -476,6 +481,7 @@ class _Call:
         from wa_cli.cli.spool import JsonSpool
         from wa_cli.services.enqueue import choose_delay_ms
 
+        lines = self._look_at_groups(lines)
         size = lines.size
         delay_ms = choose_delay_ms(order, size)
         self._hint_about_delay(order, size, delay_ms)
@@ -487,6 +493,17 @@ class _Call:
             code = self._queue_and_report(order, lines, target=target, spool=spool)
         if code:
             raise typer.Exit(code)
+
+    def _look_at_groups(self, lines: Lines) -> Lines:
+        """Say what is known of the groups among the recipients; those that cannot be written to will be skipped."""
+        self.preflight = self.app.look_at_groups(self.instance, lines.groups, is_dry_run=self.is_dry_run)
+        if self.preflight is None:
+            return lines
+        if (warning := self.preflight.find_warning()) is not None:
+            self.session.warn(warning)
+        if not self.session.json and (words := self.preflight.describe()) is not None:
+            self.session.say(words)
+        return self.preflight.skip_unreachable(lines)
 
     def _queue_and_report(self, order: SendOrder, lines: Lines, *, target: str, spool: JsonSpool | None) -> int:
         from wa_cli.services.documents import enqueued_document
@@ -608,12 +625,14 @@ class _Call:
             session.say("dry run: nothing was written, nothing was sent")
 
     def _report_json(self, order: SendOrder, tally: Tally, spool: JsonSpool, *, waited: Waited | None) -> None:
-        from wa_cli.services.documents import call_document
+        from wa_cli.services.documents import call_document, preflight_document
 
         fields: dict[str, Any] = {
             **call_document(order, tally, refused=self.refused),
             "refusals": [{"line": one.line, "text": one.text, "reason": one.reason} for one in self.refusals],
         }
+        if self.preflight is not None:
+            fields["preflight"] = preflight_document(self.preflight)
         if waited is not None:
             fields["waited"] = waited.counts
         spool.write_to_stdout(fields)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.history import MessageRow
     from wa_cli.ports import Enqueued
     from wa_cli.services.enqueue import SendOrder, Tally
+    from wa_cli.services.groups import Preflight
     from wa_cli.services.instances import InstanceReport, LimitInForce
     from wa_cli.services.resend import ResendOrder, Resent
 
@@ -122,6 +123,21 @@ def call_document(order: SendOrder, tally: Tally, *, refused: int) -> dict[str, 
         "delay_ms": tally.delay_ms,
         "dry_run": order.is_dry_run,
         "start_at": format_time(order.start_at_ms),
+    }
+
+
+def preflight_document(preflight: Preflight) -> dict[str, Any]:
+    """What was known of the groups of a call before anything was queued for them.
+
+    members: of those that can be written to, added up; null where no size is known.
+    """
+    return {
+        "groups": preflight.groups,
+        "checked": preflight.checked,
+        "unreachable": len(preflight.obstacles),
+        "members": preflight.people if preflight.sized else None,
+        "in_several": preflight.in_several,
+        "problem": preflight.problem,
     }
 
 

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from wa_cli.domain.group import MAY_NOT_POST, NOT_IN_GROUP
 from wa_cli.domain.message import OnUnknown, encode_content
 from wa_cli.domain.pacing import PRIORITY_NORMAL, PRIORITY_URGENT
 from wa_cli.domain.recipient import RecipientKind
@@ -27,6 +28,8 @@ LONGEST_KEY: Final = 255
 
 # Why the intake skips people who could be reached.
 SAFETY_RULES: Final = ("opted_out", "window_closed")
+# Why the platform could not deliver, as far as that is known before.
+OBSTACLES: Final = (NOT_IN_GROUP, MAY_NOT_POST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +220,7 @@ def enqueue(
             tally.by_state[result.state] = tally.by_state.get(result.state, 0) + 1
         else:
             tally.skipped += 1
-            reason = result.reason if result.reason in SAFETY_RULES else "unreachable"
+            reason = result.reason if result.reason in (*SAFETY_RULES, *OBSTACLES) else "unreachable"
             tally.by_reason[reason] = tally.by_reason.get(reason, 0) + 1
         if report:
             report(result)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
-from wa_cli.domain.group import count_in_several, find_obstacle
+from wa_cli.domain.group import NOT_IN_GROUP, count_in_several, find_obstacle
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.errors import WaError
 from wa_cli.services.gateways import check_ready
@@ -124,6 +124,11 @@ class Preflight:
     sized: int = 0
     in_several: int | None = None
     problem: str | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether asking the gateway could bring nothing new."""
+        return self.checked == self.groups and NOT_IN_GROUP not in self.obstacles.values()
 
     def find_warning(self) -> str | None:
         """What to say of groups that nobody has looked at, or None."""

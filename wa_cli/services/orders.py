@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from wa_cli.domain.message import OnUnknown, Text, encode_content
+from wa_cli.domain.recipient import RecipientKind
 from wa_cli.domain.window import WindowPolicy
 from wa_cli.errors import UsageError
 from wa_cli.services.enqueue import SendOrder, describe_target, hash_request, line_for, lines_for_members
@@ -45,12 +46,16 @@ class OrderWords:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lines:
-    """The messages of a call.  read: gives them from the first, as often as it is called."""
+    """The messages of a call.
+
+    read: gives them from the first, as often as it is called.  groups: the groups among their recipients.
+    """
 
     size: int
     read: Callable[[], Iterable[NewMessage]]
     request_hash: bytes
     are_unique: bool
+    groups: Callable[[], Sequence[str]] = tuple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,8 @@ class Pair:
 
 class Members(Protocol):
     def iterate_members(self, subgroup_id: int) -> Iterable[tuple[int, str, str, str | None]]: ...
+
+    def list_groups(self, subgroup_id: int) -> Sequence[str]: ...
 
 
 def read_order(
@@ -151,6 +158,7 @@ def lines_to_subgroup(members: Members, subgroup: Subgroup, content: Content, ru
         read=lambda: lines_for_members(members.iterate_members(subgroup.id), content, rules),
         request_hash=hash_request("subgroup", target),
         are_unique=True,
+        groups=lambda: members.list_groups(subgroup.id),
     )
 
 
@@ -171,6 +179,7 @@ def lines_to_recipients(recipients: Collection[Recipient], content: Content, rul
         read=lambda: (line_for(one.address, one.kind, content, rules) for one in recipients),
         request_hash=hash_request("to", target),
         are_unique=True,
+        groups=lambda: groups_among(recipients),
     )
 
 
@@ -181,7 +190,13 @@ def lines_of_pairs(pairs: Sequence[Pair], rules: ContentRules) -> Lines:
         read=lambda: (line_of_pair(pair, rules) for pair in pairs),
         request_hash=hash_request("file", (part for pair in pairs for part in parts_of_pair(pair))),
         are_unique=False,
+        groups=lambda: groups_among(pair.recipient for pair in pairs),
     )
+
+
+def groups_among(recipients: Iterable[Recipient]) -> list[str]:
+    """The addresses of the groups, each once."""
+    return list(dict.fromkeys(one.address for one in recipients if one.kind is RecipientKind.GROUP))
 
 
 def line_of_pair(pair: Pair, rules: ContentRules) -> NewMessage:

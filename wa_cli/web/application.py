@@ -256,7 +256,10 @@ def _add_sending(application: FastAPI, web: Web) -> None:
         caller = await identify(request, web.store, Scope.SEND)
         key = read_idempotency_key(request)
         asked = await read_model(request, models.SendToSubgroup)
-        return await web.store.run(lambda app: send.send_to_subgroup(app, subgroup, asked, caller=caller, key=key))
+        return await send.queue_after_a_look(
+            web.store,
+            lambda app, looked: send.send_to_subgroup(app, subgroup, asked, caller=caller, key=key, looked=looked),
+        )
 
     @application.post(
         "/api/messages/send",
@@ -269,7 +272,9 @@ def _add_sending(application: FastAPI, web: Web) -> None:
         caller = await identify(request, web.store, Scope.SEND)
         key = read_idempotency_key(request)
         asked = await read_model(request, models.SendMessage)
-        return await web.store.run(lambda app: send.send_message(app, asked, caller=caller, key=key))
+        return await send.queue_after_a_look(
+            web.store, lambda app, looked: send.send_message(app, asked, caller=caller, key=key, looked=looked)
+        )
 
     @application.post(
         "/api/messages/batch",
@@ -282,7 +287,9 @@ def _add_sending(application: FastAPI, web: Web) -> None:
         caller = await identify(request, web.store, Scope.SEND)
         key = read_idempotency_key(request)
         asked = await read_model(request, models.SendBatch)
-        return await web.store.run(lambda app: send.send_batch(app, asked, caller=caller, key=key))
+        return await send.queue_after_a_look(
+            web.store, lambda app, looked: send.send_batch(app, asked, caller=caller, key=key, looked=looked)
+        )
 
     @application.post(
         "/api/campaigns/send",
@@ -295,7 +302,9 @@ def _add_sending(application: FastAPI, web: Web) -> None:
         caller = await identify(request, web.store, Scope.SEND)
         key = read_idempotency_key(request)
         asked = await read_model(request, models.SendCampaign)
-        return await web.store.run(lambda app: send.send_campaign(app, asked, caller=caller, key=key))
+        return await send.queue_after_a_look(
+            web.store, lambda app, looked: send.send_campaign(app, asked, caller=caller, key=key, looked=looked)
+        )
 
 
 def _add_failed(application: FastAPI, web: Web) -> None:

@@ -176,6 +176,17 @@ class Refusal(BaseModel):
     reason: str
 
 
+class Preflight(BaseModel):
+    """What was known of the groups of a call before anything was queued for them."""
+
+    groups: int
+    checked: int
+    unreachable: int
+    members: int | None
+    in_several: int | None
+    problem: str | None
+
+
 class SendAnswer(BaseModel):
     success: bool
     message: str
@@ -194,6 +205,7 @@ class SendAnswer(BaseModel):
     messages: list[Line]
     refusals: list[Refusal]
     warnings: list[str]
+    preflight: Preflight | None = None
 
 
 class MessageAnswer(Line):
@@ -205,6 +217,7 @@ class MessageAnswer(Line):
     queuePosition: int | None
     batch_id: str | None
     warnings: list[str]
+    preflight: Preflight | None = None
 
 
 class CampaignAnswer(SendAnswer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +12,7 @@ from wa_cli.domain.message import TemplateButton, TemplateHeader, TemplateParame
 from wa_cli.domain.recipient import parse_recipient
 from wa_cli.errors import UsageError
 from wa_cli.services.content import ContentWords, build_content
-from wa_cli.services.documents import call_document, enqueued_document
+from wa_cli.services.documents import call_document, enqueued_document, preflight_document
 from wa_cli.services.enqueue import check_content, enqueue, hash_request
 from wa_cli.services.orders import (
     OrderWords,
@@ -27,7 +28,7 @@ from wa_cli.web.errors import name_fields
 from wa_cli.web.reading import invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from wa_cli.bootstrap import App
     from wa_cli.domain.message import Content
@@ -35,9 +36,11 @@ if TYPE_CHECKING:
     from wa_cli.domain.subgroup import Subgroup
     from wa_cli.ports import ContentRules, Enqueued, Instance
     from wa_cli.services.enqueue import SendOrder, Tally
+    from wa_cli.services.groups import Preflight
     from wa_cli.services.orders import Lines
     from wa_cli.web.models import Addressed, Options, SendBatch, SendCampaign, SendMessage, SendToSubgroup, Words
     from wa_cli.web.reading import Caller
+    from wa_cli.web.store import StoreThread
 
 MEANINGS: Final[Mapping[str, str]] = {
     "immediate": "queued, with nothing ahead of it",
@@ -47,7 +50,9 @@ MEANINGS: Final[Mapping[str, str]] = {
 }
 
 
-def send_to_subgroup(app: App, name: str, asked: SendToSubgroup, *, caller: Caller, key: str | None) -> JSONResponse:
+def send_to_subgroup(
+    app: App, name: str, asked: SendToSubgroup, *, caller: Caller, key: str | None, looked: Looked | None = None
+) -> JSONResponse:
     """Rows R1, R2, R3 over HTTP."""
     instance = app.find_instance(asked.instance)
     rules = app.rules(instance)
@@ -59,11 +64,14 @@ def send_to_subgroup(app: App, name: str, asked: SendToSubgroup, *, caller: Call
         kind="subgroup",
         words=read_options(asked, caller=caller, key=key),
         subgroup=found,
+        looked=looked,
     )
     return answer_call(queued)
 
 
-def send_message(app: App, asked: SendMessage, *, caller: Caller, key: str | None) -> JSONResponse:
+def send_message(
+    app: App, asked: SendMessage, *, caller: Caller, key: str | None, looked: Looked | None = None
+) -> JSONResponse:
     """Rows S1, S3, T2: one message, with its outcome and its place in the queue."""
     instance = app.find_instance(asked.instance)
     rules = app.rules(instance)
@@ -75,6 +83,7 @@ def send_message(app: App, asked: SendMessage, *, caller: Caller, key: str | Non
         lines_to_recipients([recipient], content, rules),
         kind="to",
         words=read_options(asked, caller=caller, key=key),
+        looked=looked,
     )
     (result,) = queued.results
     outcome = result["outcome"]
@@ -94,7 +103,9 @@ def send_message(app: App, asked: SendMessage, *, caller: Caller, key: str | Non
     )
 
 
-def send_batch(app: App, asked: SendBatch, *, caller: Caller, key: str | None) -> JSONResponse:
+def send_batch(
+    app: App, asked: SendBatch, *, caller: Caller, key: str | None, looked: Looked | None = None
+) -> JSONResponse:
     """Rows S4, T3: each recipient with their own words.  A bad line never stops a good one (promise P12)."""
     instance = app.find_instance(asked.instance)
     rules = app.rules(instance)
@@ -119,11 +130,14 @@ def send_batch(app: App, asked: SendBatch, *, caller: Caller, key: str | None) -
         lines_of_pairs(pairs, rules),
         kind="file",
         words=read_options(asked, caller=caller, key=key),
+        looked=looked,
     )
     return answer_call(queued, refusals=refusals)
 
 
-def send_campaign(app: App, asked: SendCampaign, *, caller: Caller, key: str | None) -> JSONResponse:
+def send_campaign(
+    app: App, asked: SendCampaign, *, caller: Caller, key: str | None, looked: Looked | None = None
+) -> JSONResponse:
     """Rows Q2, Q9: the recipients of a campaign, each once, in the words of the platform."""
     instance = app.find_instance(asked.instance)
     rules = app.rules(instance)
@@ -151,6 +165,7 @@ def send_campaign(app: App, asked: SendCampaign, *, caller: Caller, key: str | N
         replace(lines, request_hash=hash_request("campaign", (campaign, lines.request_hash.hex()))),
         kind="to",
         words=read_options(asked, caller=caller, key=key, campaign=campaign),
+        looked=looked,
     )
     return answer_call(queued, refusals=refusals, campaignId=asked.campaignId, merged=merged)
 
@@ -232,6 +247,52 @@ class Queued:
     tally: Tally
     results: list[dict[str, Any]]
     warnings: list[str]
+    preflight: Preflight | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """Groups have been looked at for a call, whatever came of it."""
+
+    preflight: Preflight | None
+
+
+class LookFirst(Exception):
+    """No error: a call is for groups of which the store does not know enough; nothing of it has been queued."""
+
+    def __init__(self, instance: Instance, addresses: Sequence[str], *, is_dry_run: bool) -> None:
+        super().__init__()
+        self.instance = instance
+        self.addresses = addresses
+        self.is_dry_run = is_dry_run
+
+    def look(self, app: App) -> Looked:
+        """Ask the gateway, on an app of the calling thread's own."""
+        return Looked(
+            preflight=app.look_at_groups(
+                self.instance, lambda: self.addresses, counts_members=self.is_dry_run, is_dry_run=self.is_dry_run
+            )
+        )
+
+
+async def queue_after_a_look(store: StoreThread, work: Callable[[App, Looked | None], JSONResponse]) -> JSONResponse:
+    """What the work answers.
+
+    Where it has to know more of groups, their gateway is asked while others use the store.
+    """
+    try:
+        return await store.run(lambda app: work(app, None))
+    except LookFirst as first:
+        looked = await asyncio.to_thread(_look_beside, store.app, first)
+    return await store.run(lambda app: work(app, looked))
+
+
+def _look_beside(app: App, first: LookFirst) -> Looked:
+    own = app.open_again()
+    try:
+        return first.look(own)
+    finally:
+        own.close()
 
 
 def put_in(
@@ -242,8 +303,21 @@ def put_in(
     kind: str,
     words: OrderWords,
     subgroup: Subgroup | None = None,
+    looked: Looked | None = None,
 ) -> Queued:
-    """Queue the lines.  Raises: Refused when nobody of the call may be written to."""
+    """Queue the lines.
+
+    looked: at the groups among the recipients, or None to do with what is known of them.
+    Raises: Refused when nobody of the call may be written to; LookFirst when too little is known of its groups.
+    """
+    if looked is None:
+        preflight = app.look_at_groups(instance, lines.groups, asks=False)
+        if preflight is not None and (words.is_dry_run or not preflight.is_settled):
+            raise LookFirst(instance, lines.groups(), is_dry_run=words.is_dry_run)
+    else:
+        preflight = looked.preflight
+    if preflight is not None:
+        lines = preflight.skip_unreachable(lines)
     now_ms = app.clock.wall_ms()
     order, note = read_order(
         words, kind=kind, instance_id=instance.id, settings=app.settings, now_ms=now_ms, subgroup=subgroup
@@ -265,8 +339,9 @@ def put_in(
     )
     if (refusal := tally.find_refusal()) is not None:
         raise refusal
-    warnings = [words for words in (note, tally.find_warning()) if words is not None]
-    return Queued(order=order, tally=tally, results=results, warnings=warnings)
+    unchecked = preflight.find_warning() if preflight is not None else None
+    warnings = [words for words in (note, tally.find_warning(), unchecked) if words is not None]
+    return Queued(order=order, tally=tally, results=results, warnings=warnings, preflight=preflight)
 
 
 def answer_call(queued: Queued, *, refusals: list[dict[str, Any]] | None = None, **more: Any) -> JSONResponse:
@@ -289,6 +364,8 @@ def answer_call(queued: Queued, *, refusals: list[dict[str, Any]] | None = None,
 def _answer(queued: Queued, document: dict[str, Any]) -> JSONResponse:
     """202 when anything was queued, 200 when nothing had to be; a repeated key says that it was one."""
     order, tally = queued.order, queued.tally
+    if queued.preflight is not None:
+        document["preflight"] = preflight_document(queued.preflight)
     is_replay = order.key is not None and not tally.queued and tally.duplicates > 0
     return JSONResponse(
         {**document, "warnings": [name_fields(words) for words in queued.warnings]},
