@@ -28,7 +28,8 @@ from wa_cli.domain.receipt import Receipt
 from wa_cli.domain.retry import Stop
 from wa_cli.domain.webhook import LARGEST_BODY_BYTES
 from wa_cli.errors import UsageError
-from wa_cli.transports.cloud_api.webhook import MAX_DEPTH, MAX_EVENTS, CloudApiWebhooks
+from wa_cli.transports.bodies import MAX_DEPTH
+from wa_cli.transports.cloud_api.webhook import MAX_EVENTS, CloudApiWebhooks
 
 SECRET = "wa-test-secret"
 READER = CloudApiWebhooks(secrets=(SECRET,), verify_token="let me in")

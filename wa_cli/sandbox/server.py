@@ -51,6 +51,7 @@ from wa_cli.sandbox.settings import (
     is_loopback,
 )
 from wa_cli.sandbox.template_checks import find_template, find_template_error
+from wa_cli.sandbox.waha import Waha
 from wa_cli.sandbox.webhook_bodies import AcceptedMessage, Update, describe_pricing, describe_status
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Sandbox:
         self._bell = Bell()
         self.devices = Devices(lambda: self._settings, self.now, lambda: self._fate, self._bell)
         self.hooks = GatewayHooks(lambda: self._settings, self._bell)
-        self._gateways: tuple[PlayedGateway, ...] = ()
+        self._gateways: tuple[PlayedGateway, ...] = (Waha(self),)
         self._begin()
 
     @property

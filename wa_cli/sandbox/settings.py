@@ -136,6 +136,7 @@ class SandboxSettings:
     deliveries_keep: webhook deliveries held in memory; those still under way always are.
 
     gateway_key: what the gateways of linked devices want to be shown, "" for nothing.
+    waha_engine: whose answers the WAHA gives: GOWS, NOWEB, WEBJS or WPP.
     device_start_seconds: how long a device takes to connect.  device_scan_seconds: after so long its QR code is
         scanned by itself; None waits for somebody to do it.
     """
@@ -198,9 +199,12 @@ class SandboxSettings:
     webhook_extra_delay_seconds: float = 0.0
     deliveries_keep: int = 10_000
     gateway_key: str = ""
+    waha_engine: str = "GOWS"
     device_start_seconds: float = 0.0
     device_scan_seconds: float | None = None
 
+
+WAHA_ENGINES = ("GOWS", "NOWEB", "WEBJS", "WPP")
 
 # What nobody is shown.
 SECRETS = frozenset({"token", "app_secret", "verify_token", "gateway_key"})
@@ -275,6 +279,8 @@ def _check_webhooks(settings: SandboxSettings) -> None:
     ):
         if not least <= getattr(settings, name) <= most:
             raise UsageError(f"{name} is out of reach", hint=f"{least:g} to {most:g}")
+    if settings.waha_engine not in WAHA_ENGINES:
+        raise UsageError(f"WAHA has no engine {settings.waha_engine}", hint=f"one of: {', '.join(WAHA_ENGINES)}")
     if settings.device_scan_seconds is not None and not 0 <= settings.device_scan_seconds <= 86_400:
         raise UsageError("device_scan_seconds is out of reach", hint="0 to 86400, or leave it out")
 

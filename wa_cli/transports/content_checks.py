@@ -78,12 +78,12 @@ def check_link(what: str, link: str) -> Problem | None:
     if len(link.encode("utf-8")) > MAX_LINK_BYTES:
         over = len(link.encode("utf-8")) - MAX_LINK_BYTES
         return Problem(message=f"{what} is {over} bytes too long (at most {MAX_LINK_BYTES})", hint=hint)
-    if _is_private(host):
+    if is_private(host):
         return Problem(message=f"{what} points into a private network, where WhatsApp cannot fetch it", hint=hint)
     return None
 
 
-def _is_private(host: str) -> bool:
+def is_private(host: str) -> bool:
     """Whether a host is plainly not on the public internet, however it is spelt.  Looks nothing up (fault 76)."""
     import ipaddress
 

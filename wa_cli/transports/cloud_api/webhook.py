@@ -7,7 +7,6 @@ known is named and ignored, and no JSON at all makes this fail.
 from __future__ import annotations
 
 import hmac
-import json
 import math
 import re
 from typing import TYPE_CHECKING, Any, Final
@@ -24,8 +23,7 @@ from wa_cli.domain.event import (
 )
 from wa_cli.domain.receipt import Receipt
 from wa_cli.domain.retry import Stop
-from wa_cli.domain.webhook import LARGEST_BODY_BYTES
-from wa_cli.errors import UsageError
+from wa_cli.transports.bodies import parse_body, unreadable
 from wa_cli.transports.cloud_api.refusal import read_code, read_refusal
 from wa_cli.transports.masking import mask
 
@@ -34,8 +32,8 @@ if TYPE_CHECKING:
 
     from wa_cli.domain.event import Event
     from wa_cli.domain.outcome import Rejected
+    from wa_cli.errors import UsageError
 
-MAX_DEPTH: Final = 32  # the deepest body of Meta's has about twelve levels
 MAX_EVENTS: Final = 10_000  # ten times what Meta puts into one body
 MAX_WORDS: Final = 4_096  # of one inbound message, as WhatsApp limits it
 MAX_NAME: Final = 256
@@ -44,12 +42,6 @@ OBJECT: Final = "whatsapp_business_account"
 _SIGNATURE: Final = re.compile(r"sha256=([0-9a-f]{64})")
 _CHALLENGE: Final = re.compile(r"[A-Za-z0-9]{1,256}")
 _NO_DIGEST: Final = bytes(32)
-
-_STRINGS: Final = re.compile(
-    rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.S
-)  # an unfinished one too, so that no byte is read twice
-_TO_PARENTHESES: Final = bytes.maketrans(b"[]{}", b"()()")
-_NO_BRACKETS: Final = bytes(sign for sign in range(256) if sign not in b"[]{}")
 
 _ID: Final = re.compile(r"[\x21-\x7e]{1,512}")
 _TAG: Final = re.compile(r"[\x20-\x7e]{1,512}")
@@ -122,7 +114,7 @@ class CloudApiWebhooks:
         return challenge
 
     def read(self, body: bytes) -> list[Event]:
-        shape = _parse(body)
+        shape = parse_body(body, whose="Meta")
         if shape.get("object") != OBJECT:
             return [IgnoredEvent(what=f"object.{_word(shape.get('object'))}")]
         events: list[Event] = []
@@ -435,38 +427,8 @@ _FIELDS: Final[Mapping[str, Callable[[_Change], Iterator[Event]]]] = {
 # --- from JSON, whatever it is -------------------------------------------------------------------------------------
 
 
-def _parse(body: bytes) -> dict[str, Any]:
-    """The object that the body is.  Raises: UsageError."""
-    if len(body) > LARGEST_BODY_BYTES:
-        raise _unreadable(f"the body has {len(body):,} bytes, more than the {LARGEST_BODY_BYTES:,} of Meta's largest")
-    if _is_deeper_than(body, MAX_DEPTH):
-        raise _unreadable(f"the body is nested deeper than {MAX_DEPTH} levels, or its brackets do not match")
-    try:
-        shape = json.loads(body.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise _unreadable("the body is not JSON in UTF-8") from error
-    if not isinstance(shape, dict):
-        raise _unreadable("the body is JSON, but not an object")
-    return shape
-
-
-def _is_deeper_than(body: bytes, depth: int) -> bool:
-    """Whether brackets stand in more than so many levels, or do not match; found without parsing.
-
-    A body with few brackets cannot be deep: there the parser may say that they do not match.
-    """
-    if body.count(b"[") + body.count(b"{") <= depth:
-        return False
-    brackets = _STRINGS.sub(b"", body).translate(_TO_PARENTHESES, _NO_BRACKETS)
-    for _level in range(depth):
-        if not brackets:
-            return False
-        brackets = brackets.replace(b"()", b"")
-    return bool(brackets)
-
-
 def _unreadable(message: str) -> UsageError:
-    return UsageError(message, hint="only what Meta posts can be read here", code="webhook")
+    return unreadable(message, "Meta")
 
 
 def _list(value: Any) -> list[dict[str, Any]]:
