@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from wa_cli.config import Settings
     from wa_cli.domain.event import Event
     from wa_cli.domain.finding import Finding
+    from wa_cli.domain.ladder import LadderTerms
     from wa_cli.domain.link import Shortener
     from wa_cli.domain.message import Content
     from wa_cli.domain.pacing import Limits
@@ -567,6 +568,19 @@ class App:
             reads_members=counts_members and self.provider(instance).capabilities.lists_group_members,
             is_dry_run=is_dry_run,
             now_ms=self.clock.wall_ms(),
+        )
+
+    def ladder_terms(self, instance: Instance) -> LadderTerms:
+        """How the linked device of the instance may be restarted (row H11)."""
+        from wa_cli.domain.ladder import LadderTerms
+
+        settings = self.settings
+        return LadderTerms(
+            soft_timeout_ms=settings.count("SOFT_RESTART_TIMEOUT_MS"),
+            hard_timeout_ms=settings.count("HARD_RESTART_TIMEOUT_MS"),
+            restarts_at_most=settings.count("MAX_RESTARTS_PER_WINDOW"),
+            window_ms=settings.count("RESTART_WINDOW_MINUTES") * 60_000,
+            kinds=self.provider(instance).capabilities.restarts,
         )
 
     def webhook_reader(self, instance: Instance) -> WebhookReader:

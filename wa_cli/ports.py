@@ -660,8 +660,8 @@ class NewInstance:
 class InstanceEvent:
     """Something in the life of an instance.
 
-    kind: `state` (its word is a ConnectionState), `restart` (`soft` or `hard`), `restricted`, `released`, `paused`,
-    `resumed`, `added`, `removed`, `moved`.
+    kind: `state` (its word is a ConnectionState), `restart` (`start`, `soft` or `hard`), `restricted`, `released`,
+    `paused`, `resumed`, `added`, `removed`, `moved`.
     """
 
     at_ms: int
@@ -717,6 +717,15 @@ class Instances(Protocol):
         ...
 
     def note_event(self, instance_id: int, event: InstanceEvent) -> None: ...
+
+    def take_restart(
+        self, instance_id: int, *, word: str, details: str | None, at_most: int, window_ms: int, now_ms: int
+    ) -> bool:
+        """Note a restart that is about to be asked for.  False: as many fell into the window that ends now.
+
+        word: `start`, `soft` or `hard`.  On the disk before the restart: a crash in between costs one too few.
+        """
+        ...
 
     def read_events(self, instance_id: int, *, since_ms: int, kind: str | None = None) -> list[InstanceEvent]:
         """Its events since then, oldest first."""

@@ -52,6 +52,7 @@ class Connection:
 
     raw: its own word for the state.  reason: for people, masked, or None.  address: of the paired number in E.164.
     engine: what runs behind the gateway, where it says.  restriction: where it tells of one.
+    is_doubtful: an AUTH_FAILURE in a word that the gateway also has for lesser troubles: one restart tells.
     """
 
     state: ConnectionState
@@ -60,6 +61,7 @@ class Connection:
     address: str | None = None
     engine: str | None = None
     restriction: Restriction | None = None
+    is_doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -116,6 +116,10 @@ OWN_CODES: Final[Mapping[str, tuple[str, str | None]]] = {
     "account_disabled": ("Meta has disabled the account, or is about to", "open WhatsApp Manager and appeal"),
     "account_deleted": ("the business account is gone or no longer connected", "set up another account with `wa init`"),
     "lease_ran_out": ("its sender slept past its lease before the post began", None),
+    "too_many_restarts": (
+        "the linked device was lost again and again, and restarts did not help",
+        "look at the gateway and at the phone: `wa instance status` shows what it says",
+    ),
     "overslept": ("its sender slept between the start and the post", None),
 }
 

@@ -206,6 +206,19 @@ class SqliteInstances:
         with self._database.write() as connection:
             _note(connection, instance_id, event)
 
+    def take_restart(
+        self, instance_id: int, *, word: str, details: str | None, at_most: int, window_ms: int, now_ms: int
+    ) -> bool:
+        with self._database.write() as connection:
+            (taken,) = connection.execute(
+                "SELECT count(*) FROM instance_event WHERE instance_id = ? AND at >= ? AND kind = 'restart'",
+                (instance_id, now_ms - window_ms),
+            ).fetchone()
+            if taken >= at_most:
+                return False
+            _note(connection, instance_id, InstanceEvent(at_ms=now_ms, kind="restart", word=word, details=details))
+        return True
+
     def read_events(self, instance_id: int, *, since_ms: int, kind: str | None = None) -> list[InstanceEvent]:
         with self._database.read() as connection:
             rows = connection.execute(
