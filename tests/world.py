@@ -16,20 +16,24 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from wa_cli.domain.connection import ConnectionState
+from wa_cli.domain.event import InboundEvent, Person
 from wa_cli.domain.message import OnUnknown, State, Text, encode_content, parse_message_id
 from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, NotSent, Outcome, Rejected
 from wa_cli.domain.pacing import PRIORITY_BULK, Limits, lane_of
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.domain.retry import RetryPolicy
-from wa_cli.ports import Enqueued, Lease, NewMessage, Post, QueueTurn, Record
+from wa_cli.ports import Enqueued, Lease, NewInstance, NewMessage, Post, QueueTurn, Record
 from wa_cli.services.dispatch import SendLoop
 from wa_cli.services.enqueue import SendOrder, enqueue, hash_request
+from wa_cli.services.people import apply_inbound
 from wa_cli.store.sqlite.database import Database
 from wa_cli.store.sqlite.instances import SqliteInstances
 from wa_cli.store.sqlite.intake import SqliteIntake
 from wa_cli.store.sqlite.leases import SqliteLeases
 from wa_cli.store.sqlite.messages import SqliteMessages
 from wa_cli.store.sqlite.owners import Owner
+from wa_cli.store.sqlite.people import SqlitePeople
 from wa_cli.store.sqlite.queue import SqliteQueue
 from wa_cli.store.sqlite.upkeep import SqliteUpkeep
 
@@ -294,7 +298,7 @@ def line(
 ) -> NewMessage:
     return NewMessage(
         address=address(to) if isinstance(to, int) else to,
-        kind=RecipientKind.PERSON,
+        kind=RecipientKind.GROUP if isinstance(to, str) and to.endswith("@g.us") else RecipientKind.PERSON,
         encoded=encode_content(Text(body=body)),
         contact_id=contact_id,
         skip_reason=skip_reason,
@@ -358,12 +362,13 @@ class World:
         dry_run: bool = False,
         max_queue_size: int = 0,
         intake: SqliteIntake | None = None,
+        instance_id: int = 1,
     ) -> list[Enqueued]:
         """Queue the lines through the use case; what became of each, in order."""
         listed = list(lines)
         order = SendOrder(
             kind="file",
-            instance_id=1,
+            instance_id=instance_id,
             start_at_ms=self.now_ms + in_ms,
             delay_ms=delay_ms,
             is_immediate=immediate,
@@ -471,8 +476,34 @@ class World:
 
     # --- sending ---
 
-    def take_lease(self, role: str = "daemon") -> Lease:
-        lease = self.leases.acquire(1, role=role, now_ms=self.now_ms)
+    def add_instance(self, name: str, *, limits: dict[str, int] | None = None, is_linked: bool = True) -> int:
+        """Another number that sends; its id.  is_linked: its device is connected, and stays so."""
+        new = NewInstance(
+            name=name,
+            transport="waha" if is_linked else "cloud_api",
+            settings={},
+            secrets={},
+            profile=None,
+            limits=limits or {},
+            connection=ConnectionState.READY if is_linked else None,
+        )
+        return self.instances.add(new, now_ms=self.now_ms).id
+
+    def hear(self, to: int | str, *, ago_ms: int = 0, instance_id: int = 1) -> None:
+        """Somebody writes to a number of ours."""
+        event = InboundEvent(
+            number_id="1",
+            provider_message_id=f"in.{self.value('SELECT count(*) FROM inbound')}",
+            at_ms=self.now_ms - ago_ms,
+            person=Person(address=address(to) if isinstance(to, int) else to),
+            kind="text",
+            words="Thank you",
+        )
+        with SqlitePeople(self.database).turn() as turn:
+            apply_inbound(turn, event, instance_id=instance_id, now_ms=self.now_ms)
+
+    def take_lease(self, role: str = "daemon", *, instance_id: int = 1) -> Lease:
+        lease = self.leases.acquire(instance_id, role=role, now_ms=self.now_ms)
         assert isinstance(lease, Lease), lease
         return lease
 

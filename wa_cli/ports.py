@@ -545,15 +545,20 @@ class QueueTurn(Protocol):
 
     def read_state(self, message_id: int) -> State | None: ...
 
-    def knows(self, instance_id: int, contact_id: int) -> bool:
-        """Whether the person has ever written to the instance: writing to them opens no new chat."""
-        ...
-
     def start(self, rows: Sequence[Due], *, lease: Lease, now_ms: int, spaced_batches: Iterable[int]) -> list[int]:
         """Mark as sending, with one attempt row each.  Returns the attempt ids, in order."""
         ...
 
     def defer(self, row: Due, *, until_ms: int, rule: str, now_ms: int) -> None: ...
+
+    def defer_strangers(
+        self, instance_id: int, lane: int, *, known_since_ms: int, until_ms: int, rule: str, now_ms: int, limit: int
+    ) -> int:
+        """Put off, among the first `limit` due messages of a lane, those to people who have not written since then.
+
+        Groups are no strangers.  Returns how many were put off.
+        """
+        ...
 
     def drop(self, row: Due, *, state: State, rule: str, details: str | None, now_ms: int) -> None: ...
 
@@ -854,6 +859,10 @@ class PeopleTurn(Protocol):
 
         Found by the address, by another spelling of it that WhatsApp uses, then by the provider's id of the person.
         """
+        ...
+
+    def knows(self, instance_id: int, contact_id: int, *, since_ms: int) -> bool:
+        """Whether they have written to the instance since then, or are a group: writing to them opens no new chat."""
         ...
 
     def learn(self, contact_id: int, person: Person) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 from stored import ACCEPTED, ADA, BEN, EVA, UNREADABLE, enqueue, finish, send, start_all, take_lease
 
 from wa_cli.bootstrap import open_app
+from wa_cli.domain.connection import Restriction, RestrictionScope
 from wa_cli.domain.outcome import ErrorClass, Rejected
 from wa_cli.domain.pacing import Limits
-from wa_cli.domain.retry import Stop
+from wa_cli.domain.retry import Restrict, Stop
 from wa_cli.sandbox.runner import serve_in_thread
 from wa_cli.services.instances import PAUSE_PATIENCE_SECONDS, Paused, count_limited_recipients, explain_limits, pause
 
@@ -193,3 +195,40 @@ def test_recipients_that_have_to_wait_are_counted(limits: Limits, waiting: int) 
     """Row T7: activeRateLimits."""
     starts = [(1, 970_000), (2, 980_000), (2, 999_000)]
     assert count_limited_recipients(limits, starts, now_ms=1_000_000) == waiting
+
+
+# --- restrictions ---
+
+
+def restrict(app: App, *, scope: RestrictionScope, ends_in_ms: int | None) -> None:
+    now_ms = app.clock.wall_ms()
+    until_ms = None if ends_in_ms is None else now_ms + ends_in_ms
+    found = Restriction(code="463", reason="too many new chats", scope=scope, until_ms=until_ms)
+    app.instances.restrict(1, Restrict(restriction=found), now_ms=now_ms)
+
+
+def test_a_restriction_shows_what_waits_and_until_when(wa: Wa, app: App, sandbox: Sandbox) -> None:
+    """Issue 6, points 6 and 8."""
+    wa("send", "to", "+6591234567", "--text", "hi")
+    restrict(app, scope=RestrictionScope.EVERYTHING, ends_in_ms=3_600_000)
+    shown = wa("instance", "show", "--json").json()
+    assert (shown["state"], shown["restriction"]["scope"]) == ("restricted", "everything")
+    assert shown["restriction"]["until"] == shown["next_due_at"] is not None
+    assert "everything waits: too many new chats (code 463)" in wa("instance", "show").out
+    assert re.search(r"restricted .* for (59 min|1 h).* more: everything waits", " ".join(wa("status").out.split()))
+    drained = wa("drain", "--json").json()
+    assert (drained["sent"], drained["next_due_at"]) == (0, shown["next_due_at"])
+
+
+def test_resume_ends_a_restriction_early(wa: Wa, app: App, sandbox: Sandbox) -> None:
+    """Issue 6, point 6: where no end was stated a person has to say so."""
+    wa("send", "to", "+6591234567", "--text", "hi")
+    restrict(app, scope=RestrictionScope.NEW_PEOPLE, ends_in_ms=None)
+    assert "until somebody resumes" in " ".join(wa("status").out.split())
+    assert wa("drain", "--json").json()["sent"] == 0
+    result = wa("instance", "resume")
+    assert "is no longer restricted" in result.out
+    assert "may still hold it back" in result.err
+    assert wa("instance", "show", "--json").json()["restriction"] is None
+    assert wa("drain", "--json").json()["sent"] == 1
+    assert "was not paused" in wa("instance", "resume").out

@@ -24,6 +24,7 @@ from wa_cli.transports.cloud_api.error_table import (
 )
 
 RETRY, THROTTLE, PAIR, HOURS = ErrorClass.RETRY, ErrorClass.THROTTLE, ErrorClass.PAIR, ErrorClass.HOURS
+RESTRICTED = ErrorClass.RESTRICTED
 DEAD_R, DEAD_M, STOP = ErrorClass.DEAD_RECIPIENT, ErrorClass.DEAD_MESSAGE, ErrorClass.STOP
 
 # Written out a second time from the reference, by class, so that a slip in the table shows.
@@ -31,6 +32,7 @@ BY_CLASS = {
     RETRY: [1, 2, 131000, 131016, 131052, 131059, 133000, 133004, 134101, 135000, 139102, 139103, 2494100],
     THROTTLE: [4, 17, 32, 613, 80007, 130429, 131057, 131208],
     PAIR: [131056],
+    RESTRICTED: [131048],
     HOURS: [131049, 131214, 132015, 132069, 133016],
     DEAD_R: [
         130403, 130472, 130497, 131020, 131021, 131026, 131030, 131041, 131050, 131062, 131201, 131203, 131207,
@@ -43,7 +45,7 @@ BY_CLASS = {
         2388040, 2388047, 2388072, 2388073, 2388293, 2388299, 2593107, 2593108,
     ],
     STOP: [
-        0, 3, 10, 33, 104, 190, 368, 131005, 131031, 131037, 131042, 131044, 131045, 131048, 131063, 131064, 131215,
+        0, 3, 10, 33, 104, 190, 368, 131005, 131031, 131037, 131042, 131044, 131045, 131063, 131064, 131215,
         133005, 133006, 133008, 133009, 133010, 133015, 134011, 139200, 2388012, 2388091, 2388093, 2388103,
     ],
 }  # fmt: skip
@@ -77,8 +79,9 @@ def test_every_row_reads_as_one_line_and_a_stop_says_what_to_do() -> None:
         assert not rule.title.endswith(".")
         assert len(rule.title) <= 72
         assert rule.fix is None or (len(rule.fix) <= 110 and not rule.fix.endswith("."))
-        if rule.error_class is STOP:
+        if rule.error_class in (STOP, RESTRICTED):
             assert rule.fix, rule.code
+        assert (rule.error_class is RESTRICTED) == (rule.restricts is not None)
         if rule.error_class is HOURS:
             assert rule.wait_seconds
 

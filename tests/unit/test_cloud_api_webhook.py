@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from wa_cli.domain.connection import Restriction, RestrictionScope
 from wa_cli.domain.event import (
     AccountEvent,
     Event,
@@ -599,16 +600,51 @@ def account(event: Any, **fields: Any) -> Any:
     return read_one("account_update", {"event": event} | fields)
 
 
-def test_a_restricted_account_stops_and_says_why_and_until_when() -> None:
+def test_a_restricted_account_may_only_answer_until_the_stated_end() -> None:
+    """Issue 6, point 6: what Meta calls business-initiated waits, answers within the window go on."""
     restriction = {"restriction_type": "RESTRICTED_BIZ_INITIATED_MESSAGING", "expiration": 1_794_500_000}
     event = account("ACCOUNT_RESTRICTION", restriction_info=[restriction], violation_info={"violation_type": "SPAM"})
     reason = "Meta has restricted the account for SPAM, until 2026-11-12 16:13 UTC (RESTRICTED_BIZ_INITIATED_MESSAGING)"
     assert event == AccountEvent(
         account_id="102290129340398",
         at_ms=AT_MS,
-        stop=Stop(code="account_restricted", reason=reason, by="platform"),
+        stop=None,
         words=reason,
+        restriction=Restriction(
+            code="account_restricted",
+            reason=reason,
+            scope=RestrictionScope.OUTSIDE_WINDOW,
+            until_ms=1_794_500_000_000,
+        ),
     )
+
+
+@pytest.mark.parametrize(
+    ("kinds", "ends", "scope", "until_ms"),
+    [
+        (["BIZ"], [0], RestrictionScope.OUTSIDE_WINDOW, None),
+        (["BIZ", "CUSTOMER"], [1_794_500_000, 1_794_600_000], RestrictionScope.EVERYTHING, 1_794_600_000_000),
+        (["CUSTOMER"], [1_794_500_000], RestrictionScope.EVERYTHING, 1_794_500_000_000),
+    ],
+)
+def test_parts_of_a_restriction_come_to_the_widest_until_the_last_end(
+    kinds: list[str], ends: list[int], scope: RestrictionScope, until_ms: int | None
+) -> None:
+    """Issue 6, point 6."""
+    info = [
+        {"restriction_type": f"RESTRICTED_{kind}_INITIATED_MESSAGING"} | ({"expiration": end} if end else {})
+        for kind, end in zip(kinds, ends, strict=True)
+    ]
+    event = account("ACCOUNT_RESTRICTION", restriction_info=[*info, {"restriction_type": "ADD_PHONE_NUMBER"}])
+    assert event.stop is None
+    assert (event.restriction.scope, event.restriction.until_ms) == (scope, until_ms)
+
+
+def test_one_that_holds_everything_back_without_an_end_stops_until_a_person_acts() -> None:
+    """Fault 62."""
+    info = [{"restriction_type": "RESTRICTED_CUSTOMER_INITIATED_MESSAGING"}]
+    event = account("ACCOUNT_RESTRICTION", restriction_info=info)
+    assert (event.stop.code, event.restriction) == ("account_restricted", None)
 
 
 def test_a_restriction_that_does_not_touch_messages_stops_nothing() -> None:
@@ -812,7 +848,7 @@ def _check_storable(value: Any) -> None:
         value.encode()
     elif isinstance(value, int):
         assert -(2**63) <= value < 2**63
-    elif isinstance(value, Person | Rejected | Stop):
+    elif isinstance(value, Person | Rejected | Stop | Restriction):
         for name in value.__slots__:
             _check_storable(getattr(value, name))
 

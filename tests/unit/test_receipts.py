@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from world import World, accepted, ambiguous, line, open_world, rejected
 
+from wa_cli.domain.connection import Restriction, RestrictionScope
 from wa_cli.domain.event import AccountEvent, InboundEvent, Person, StatusEvent, TemplateEvent
 from wa_cli.domain.explanation import explain_receipt
 from wa_cli.domain.message import OnUnknown, State, Template, encode_content
@@ -535,6 +536,46 @@ def test_a_restricted_account_pauses_the_number_once(world: World) -> None:
     world.instances.resume(1, now_ms=world.clock.wall_ms())
     tell(world, event)
     assert world.instances.list_all()[0].paused_at_ms is None
+
+
+@pytest.mark.parametrize("scope", RestrictionScope)
+def test_an_account_that_is_restricted_for_a_time_is_held_back_until_then(
+    world: World, scope: RestrictionScope
+) -> None:
+    """Issue 6, point 6: whenever it is heard of, until its stated end."""
+    until_ms = world.now_ms + 24 * 60 * MINUTE
+    found = Restriction(code="account_restricted", reason="for spam", scope=scope, until_ms=until_ms)
+    at_ms = world.now_ms - 5 * 60 * MINUTE
+    tell(world, AccountEvent(account_id="9", at_ms=at_ms, stop=None, words="", restriction=found))
+    instance = world.instances.list_all()[0]
+    assert (instance.paused_at_ms, instance.restriction) == (None, found)
+    world.send_later("a")
+    world.drain()
+    assert world.transport.posts == []
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("is_tagged", [True, False])
+def test_a_late_refusal_holds_the_number_back_until_its_end(world: World, is_known: bool, is_tagged: bool) -> None:
+    """Issue 6, point 6: 463 in a receipt, of a post found by its id alone too; to somebody known it is wider."""
+    until_ms = world.now_ms + 6 * 60 * MINUTE
+    restriction = Restriction(code="463", reason="time-locked", scope=RestrictionScope.NEW_PEOPLE, until_ms=until_ms)
+    refusal = Rejected(
+        error_class=ErrorClass.RESTRICTED, code="463", details="time-locked", http_status=0, restriction=restriction
+    )
+    if is_known:
+        world.hear(1)
+    (message_id,) = world.send_later("a")
+    world.drain()
+    late = receipt(world, 1, Receipt.FAILED, refusal=refusal)
+    tell(world, late if is_tagged else replace(late, tag=None))
+    look_after(world)
+    held = world.instances.find("default").restriction
+    assert held is not None
+    scope = RestrictionScope.EVERYTHING if is_known else RestrictionScope.NEW_PEOPLE
+    assert (held.scope, held.until_ms) == (scope, until_ms)
+    row = world.row(message_id)
+    assert (row.state, row.due_at_ms, row.attempts) == (State.QUEUED, until_ms, 0)
 
 
 # --- people ----

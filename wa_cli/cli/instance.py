@@ -108,6 +108,10 @@ def _show_people(
     if instance.paused_at_ms is not None:
         by = "by hand" if instance.paused_by == "person" else "not by hand"
         lines.append(f"  paused     {format_time(instance.paused_at_ms)}, {by}")
+    if report.restriction is not None:
+        until_ms = report.restriction.until_ms
+        ends = f"until {format_time(until_ms)}" if until_ms is not None else "no end was stated"
+        lines.append(f"  restricted {ends}; `wa instance resume {instance.name}` ends it by hand")
     if instance.rests_until_ms > now_ms:
         lines.append(f"  rests      {describe_span(instance.rests_until_ms - now_ms)} more")
     holder = report.holder
@@ -165,12 +169,16 @@ def pause(
 
 @app.command("resume")
 def resume(context: typer.Context, name: Name = None) -> None:
-    """Go on sending after a pause or a rest, spaced as the limits allow."""
+    """Go on sending after a pause, a rest or a restriction, spaced as the limits allow."""
+    from wa_cli.domain.restriction import in_force
+
     session = session_of(context)
     app_ = session.open_app()
     instance = app_.find_instance(name)
     now_ms = app_.clock.wall_ms()
-    resumed = app_.instances.resume(instance.id, now_ms=now_ms)
+    restriction = in_force(instance.restriction, now_ms=now_ms)
+    released = app_.instances.release(instance.id, now_ms=now_ms) and restriction is not None
+    resumed = app_.instances.resume(instance.id, now_ms=now_ms) or released
     report = read_instance(app_, app_.find_instance(name), now_ms=now_ms)
     if session.json:
         session.show_json(instance_document(report) | {"resumed": resumed})
@@ -178,7 +186,10 @@ def resume(context: typer.Context, name: Name = None) -> None:
     if not resumed:
         session.show(clean_text(f"{instance.name} was not paused; nothing changed"))
         return
-    session.show(clean_text(f"{instance.name} is no longer paused: {_what_follows(report, now_ms=now_ms)}"))
+    freed = "restricted" if released and instance.paused_at_ms is None else "paused"
+    session.show(clean_text(f"{instance.name} is no longer {freed}: {_what_follows(report, now_ms=now_ms)}"))
+    if released:
+        session.warn("WhatsApp may still hold it back: the first refusal restricts it again, and may draw that out")
     if instance.paused_at_ms is not None and instance.paused_by != "person":
         session.warn(clean_text(f"it had been stopped: {instance.pause_reason}; unless that is mended it stops again"))
     if report.waiting and not report.holder:

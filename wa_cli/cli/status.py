@@ -328,6 +328,10 @@ def _instance_lines(report: Report, one: InstanceReport, width: int) -> list[str
         doing = f"for {describe_span(report.at_ms - one.instance.paused_at_ms)}, {one.waiting:,} waiting"
     elif one.instance.connection is not None and one.standing.value == one.instance.connection.value != "ready":
         doing = one.reason or ""
+    elif one.standing == "restricted" and one.restriction is not None:
+        until_ms = one.restriction.until_ms
+        end = f"for {describe_span(until_ms - report.at_ms)} more" if until_ms is not None else "until somebody resumes"
+        doing = f"{end}: {one.reason}"
     elif one.standing == "resting":
         doing = f"until {describe_span(one.instance.rests_until_ms - report.at_ms)} from now: {one.reason}"
     elif one.next_due_at_ms is None:

@@ -30,9 +30,14 @@ class RestartKind(StrEnum):
 
 
 class RestrictionScope(StrEnum):
-    """Which messages a restriction keeps back: those to people new to the number, or all of them."""
+    """Which messages a restriction keeps back.
+
+    NEW_PEOPLE: those to people who have never written to the number.  OUTSIDE_WINDOW: those to people who have not
+    written within 24 h (the Cloud API's business-initiated ones).  Groups are never new.
+    """
 
     NEW_PEOPLE = "new_people"
+    OUTSIDE_WINDOW = "outside_window"
     EVERYTHING = "everything"
 
 

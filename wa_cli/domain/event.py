@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wa_cli.domain.connection import Connection
+    from wa_cli.domain.connection import Connection, Restriction
     from wa_cli.domain.outcome import Rejected
     from wa_cli.domain.receipt import Receipt
     from wa_cli.domain.retry import Stop
@@ -102,12 +102,16 @@ class TemplateEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountEvent:
-    """The platform has restricted or released the account or one of its numbers.  stop: None when it was released."""
+    """The platform has restricted or released the account or one of its numbers.
+
+    stop: until a person acts.  restriction: of some messages, or with an end.  Both are None when it was released.
+    """
 
     account_id: str
     at_ms: int
     stop: Stop | None
     words: str
+    restriction: Restriction | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

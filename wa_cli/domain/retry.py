@@ -140,6 +140,13 @@ def judge(
             assert_never(outcome)
 
 
+def restriction_of(outcome: Rejected) -> Restriction:
+    """What a refusal of the class RESTRICTED says; where it says no more, strangers wait for a person."""
+    return outcome.restriction or Restriction(
+        code=outcome.code, reason=outcome.details, scope=RestrictionScope.NEW_PEOPLE
+    )
+
+
 def _judge_rejected(
     outcome: Rejected, *, attempts: int, refusals: int, max_attempts: int, policy: RetryPolicy, jitter: float
 ) -> Verdict:
@@ -190,15 +197,12 @@ def _judge_rejected(
                 effect=Down(state=state, reason=outcome.details, raw=outcome.code),
             )
         case ErrorClass.RESTRICTED:
-            restriction = outcome.restriction or Restriction(
-                code=outcome.code, reason=outcome.details, scope=RestrictionScope.NEW_PEOPLE
-            )
             return Verdict(
                 state=State.QUEUED,
                 rule="restricted",
                 counted=False,
                 refusals=refusals,
-                effect=Restrict(restriction=restriction),
+                effect=Restrict(restriction=restriction_of(outcome)),
             )
         case ErrorClass.DEAD_RECIPIENT | ErrorClass.DEAD_MESSAGE:
             return Verdict(state=State.FAILED, rule="permanent")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from wa_cli.cuts import cut
 from wa_cli.domain.connection import Restriction, RestrictionScope
 from wa_cli.domain.message import AttemptId, State, Template
-from wa_cli.domain.outcome import Accepted, Ambiguous, NotSent, Rejected
+from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, NotSent, Rejected
 from wa_cli.domain.pacing import (
     PRIORITY_BULK,
     SLOTS_AT_MOST,
@@ -31,7 +31,8 @@ from wa_cli.domain.pacing import (
     next_slots,
     priority_of,
 )
-from wa_cli.domain.retry import Effect, Rest, Restrict, RetryPolicy, Stop, judge
+from wa_cli.domain.restriction import in_force, known_since_ms, widen
+from wa_cli.domain.retry import Effect, Rest, Restrict, RetryPolicy, Stop, judge, restriction_of
 from wa_cli.errors import StorageBroken, StorageError, Temporary, WaError
 from wa_cli.ports import Finished, Post, Record, Sums
 from wa_cli.services.receipts import apply_consequence, apply_parked
@@ -67,8 +68,10 @@ CLOCKS_APART_MS: Final = 100.0
 # Messages of a template that is held without a known end are looked at again this often.
 TEMPLATE_LOOK_MS: Final = 3_600_000
 QUIET_LOOK_MS: Final = 3_600_000
-# And those that a restriction without a stated end keeps back; lifting it makes them due at once.
-RESTRICTION_LOOK_MS: Final = 3_600_000
+# And those that a restriction without a stated end keeps back, once a day; lifting it makes them due at once.
+RESTRICTION_LOOK_MS: Final = 86_400_000
+# Of one lane, looked at together when a restriction keeps strangers back; putting them off so costs an eighth each.
+STRANGERS_TOGETHER: Final = 2_000
 OPENINGS_REMEMBERED: Final = 1_000
 ROWS_PER_LOOK: Final = 100
 # Messages put off or dropped in one turn, of one lane and in all: a backlog of expired ones may not hold the store for
@@ -212,6 +215,7 @@ class SendLoop:
         self._slowed_at = float("-inf")
         self._opened_at = float("-inf")  # when the breaker last asked for a rest
         self._passed_over = 0
+        self._has_swept = False  # rows that were read are no longer due: they are read again
         self._held: dict[tuple[str, str], int | None] | None = None  # of this turn, once a template wants to leave
         self._held_runs: dict[int, bool] = {}  # of this turn, those that were asked about
         self._parked_runs: set[int] | None = None  # those that have parked messages; None before it has been read
@@ -506,13 +510,14 @@ class SendLoop:
                 expires_at_ms = standing.expires_at_ms
             rests_until_ms, rests_until = standing.rests_until_ms, self._rests_until(standing, now_ms=now_ms, now=now)
             is_paused = standing.stands_still
-            self._restriction = _in_force(standing.restriction, now_ms)
+            self._restriction = in_force(standing.restriction, now_ms=now_ms)
             self._leap = self._find_leap(now_ms, now) or self._leap
             if self._leap is not None and not is_paused:
                 store.apply_effect(lease.instance_id, self._leap, now_ms=now_ms)
                 is_paused = True
             if finished:
                 turn.records, effects = self._judge(finished, now_ms=now_ms)
+                effects += self._find_wider(store, turn.records, now_ms=now_ms)
                 store.record(turn.records, now_ms=now_ms)
                 self._follow_up(store, turn.records, now_ms=now_ms)
                 for effect in effects:
@@ -522,7 +527,8 @@ class SendLoop:
                         rests_until = max(rests_until, now + effect.seconds * 1000)
                         self._rest = (rests_until_ms, rests_until)
                     elif isinstance(effect, Restrict):
-                        self._restriction = _in_force(store.read_standing(lease.instance_id).restriction, now_ms)
+                        standing = store.read_standing(lease.instance_id)
+                        self._restriction = in_force(standing.restriction, now_ms=now_ms)
                     else:
                         is_paused = True
             is_paused = is_paused or self._holds_everything
@@ -572,6 +578,19 @@ class SendLoop:
         if store.receipts.has_parked():
             apply_parked(store, policy=self._policy, now_ms=now_ms)
 
+    def _find_wider(self, store: QueueTurn, records: Sequence[Record], *, now_ms: int) -> list[Effect]:
+        """Restrictions that have met somebody whom they were said to leave alone: nothing more is tried then."""
+        wider: list[Effect] = []
+        for record in records:
+            outcome = record.finished.outcome
+            if not isinstance(outcome, Rejected) or outcome.error_class is not ErrorClass.RESTRICTED:
+                continue
+            restriction = restriction_of(outcome)
+            since_ms, contact_id = known_since_ms(restriction, now_ms=now_ms), record.finished.contact_id
+            if since_ms is not None and store.people.knows(self._lease.instance_id, contact_id, since_ms=since_ms):
+                wider.append(Restrict(restriction=widen(restriction)))
+        return wider
+
     def _find_leap(self, now_ms: int, now: float) -> Stop | None:
         """A wall clock that leaps ahead makes much due at once that nobody meant to send now: ask first.
 
@@ -613,6 +632,8 @@ class SendLoop:
             verdict, its_effects = self._judged[one.attempt_id]
             effects += its_effects
             due_at_ms = now_ms + round(verdict.wait_seconds * 1000) if verdict.state is State.QUEUED else None
+            if isinstance(verdict.effect, Restrict):
+                due_at_ms = _put_off_until_ms(verdict.effect.restriction, now_ms=now_ms)
             if verdict.rule == "pair_limit":
                 now = self._clock.steady_ms()
                 self._note_limited(now + verdict.wait_seconds * 1000, now=now)
@@ -846,6 +867,9 @@ class SendLoop:
                     self._passed_over += 1
                     if self._passed_over >= most:
                         return
+                    if self._has_swept:
+                        self._has_swept = False
+                        break
                     continue
                 taken.add(row.message_id)
                 choice.rows.append((row, terms, content))
@@ -878,13 +902,7 @@ class SendLoop:
             if opens_at_ms > now_ms:
                 store.defer(row, until_ms=opens_at_ms, rule=rule, now_ms=now_ms)
                 return None
-        if (
-            self._restriction is not None
-            and row.kind == "person"
-            and not store.knows(self._lease.instance_id, row.contact_id)
-        ):
-            until_ms = self._restriction.until_ms or now_ms + RESTRICTION_LOOK_MS
-            store.defer(row, until_ms=until_ms, rule="restricted", now_ms=now_ms)
+        if self._restriction is not None and self._keeps_back(store, row, self._restriction, now_ms=now_ms):
             return None
         if row.has_opted_out:
             store.drop(row, state=State.SKIPPED, rule="opted_out", details=None, now_ms=now_ms)
@@ -923,6 +941,24 @@ class SendLoop:
             self._note_limited(allowed_at, now=now)
             return None
         return content
+
+    def _keeps_back(self, store: QueueTurn, row: Due, restriction: Restriction, *, now_ms: int) -> bool:
+        """Whether a restriction keeps this message back; then it has been put off, and with it others like it."""
+        since_ms = known_since_ms(restriction, now_ms=now_ms)
+        if since_ms is None or store.people.knows(self._lease.instance_id, row.contact_id, since_ms=since_ms):
+            return False  # what holds everything back is no matter of single messages
+        put_off = store.defer_strangers(
+            self._lease.instance_id,
+            row.lane,
+            known_since_ms=since_ms,
+            until_ms=_put_off_until_ms(restriction, now_ms=now_ms),
+            rule="restricted",
+            now_ms=now_ms,
+            limit=STRANGERS_TOGETHER,
+        )
+        self._passed_over += put_off * PASSED_OVER_PER_LANE // STRANGERS_TOGETHER
+        self._has_swept = True
+        return True
 
     def _opens_at_ms(self, quiet: str, now_ms: int) -> tuple[int, str]:
         """When messages with these quiet hours may leave, now or at the next opening, and the rule for waiting.
@@ -1040,9 +1076,9 @@ class SendLoop:
         return self._queue.settle_late(records, now_ms=now_ms)
 
 
-def _in_force(restriction: Restriction | None, now_ms: int) -> Restriction | None:
-    is_over = restriction is not None and restriction.until_ms is not None and restriction.until_ms <= now_ms
-    return None if is_over else restriction
+def _put_off_until_ms(restriction: Restriction, *, now_ms: int) -> int:
+    """When what a restriction keeps back is looked at again.  One that is over by now keeps nothing back."""
+    return max(restriction.until_ms, now_ms) if restriction.until_ms is not None else now_ms + RESTRICTION_LOOK_MS
 
 
 def _lane_limit_ends_at(windows: Windows, now: float) -> float:

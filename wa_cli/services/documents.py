@@ -172,8 +172,9 @@ def resent_document(order: ResendOrder, result: Resent) -> dict[str, Any]:
 
 
 def instance_document(report: InstanceReport) -> dict[str, Any]:
-    """One instance at one moment."""
+    """One instance at one moment.  restriction: of now, None where nothing is held back."""
     instance, holder = report.instance, report.holder
+    restriction = report.restriction
     return {
         "name": instance.name,
         "transport": instance.transport,
@@ -194,6 +195,14 @@ def instance_document(report: InstanceReport) -> dict[str, Any]:
         "paused_by": instance.paused_by,
         "pause_code": instance.pause_code,
         "rests_until": format_time(instance.rests_until_ms or None),
+        "restriction": {
+            "code": restriction.code,
+            "reason": restriction.reason,
+            "scope": restriction.scope.value,
+            "until": format_time(restriction.until_ms),
+        }
+        if restriction
+        else None,
     }
 
 

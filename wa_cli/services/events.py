@@ -16,6 +16,7 @@ from wa_cli.domain.event import (
     StatusEvent,
     TemplateEvent,
 )
+from wa_cli.domain.retry import Restrict
 from wa_cli.services.people import apply_inbound, apply_number_change, apply_preference
 from wa_cli.services.receipts import apply_parked, apply_status
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.retry import RetryPolicy
     from wa_cli.ports import PeopleTurn, ReceiptTurn
 
-# A restriction that is older says nothing any more about whether the instance may send now.
+# A restriction without an end that is older says nothing any more about whether the instance may send now.
 RESTRICTION_LASTS_MS = 3_600_000
 
 
@@ -90,9 +91,11 @@ def _settle_one(turn: EventTurn, event: Event, *, terms: EventTerms, now_ms: int
             return "template"
         case AccountEvent():
             is_news = turn.receipts.is_news(f"account:{event.account_id}", at_ms=event.at_ms)
-            if is_news and event.stop is not None and now_ms - event.at_ms < RESTRICTION_LASTS_MS:
+            effect = event.stop or (Restrict(restriction=event.restriction) if event.restriction else None)
+            has_end = event.restriction is not None and event.restriction.until_ms is not None
+            if is_news and effect is not None and (has_end or now_ms - event.at_ms < RESTRICTION_LASTS_MS):
                 for instance_id in terms.instances_of(event.account_id):
-                    turn.receipts.apply_effect(instance_id, event.stop, now_ms=now_ms)
+                    turn.receipts.apply_effect(instance_id, effect, now_ms=now_ms)
             return "account"
         case InboundEvent():
             wish = apply_inbound(

@@ -7,13 +7,15 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
-from wa_cli.domain.connection import ConnectionState
+from wa_cli.domain.connection import ConnectionState, RestrictionScope
 from wa_cli.domain.pacing import MINUTE_MS, Limits, Windows
+from wa_cli.domain.restriction import in_force
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from wa_cli.config import Settings
+    from wa_cli.domain.connection import Restriction
     from wa_cli.ports import Clock, Holder, Instance, Instances, Leases
 
 # How long `pause` waits for posts that had begun before it.
@@ -44,6 +46,7 @@ class InstanceReport:
     """One instance at one moment.
 
     reason: why it is not ready, or None.  next_due_at_ms: of its first waiting message.  holder: who sends for it.
+    restriction: in force now, beside whatever else keeps it from sending.
     """
 
     instance: Instance
@@ -53,6 +56,7 @@ class InstanceReport:
     sending: int
     next_due_at_ms: int | None
     holder: Holder | None
+    restriction: Restriction | None = None
 
 
 def judge_standing(instance: Instance, *, missing: Sequence[str] = (), now_ms: int) -> tuple[Standing, str | None]:
@@ -69,11 +73,19 @@ def judge_standing(instance: Instance, *, missing: Sequence[str] = (), now_ms: i
         return Standing(instance.connection), instance.connection_reason or WORDS[instance.connection]
     if is_restricted(instance, now_ms=now_ms):
         assert instance.restriction is not None
-        return Standing.RESTRICTED, f"{instance.restriction.reason} (code {instance.restriction.code})"
+        kept_back, code = KEPT_BACK[instance.restriction.scope], instance.restriction.code
+        return Standing.RESTRICTED, f"{kept_back}: {instance.restriction.reason} (code {code})"
     if instance.rests_until_ms > now_ms:
         return Standing.RESTING, instance.rest_reason or "resting"
     return Standing.READY, None
 
+
+# What waits while a number is restricted.
+KEPT_BACK: Final = {
+    RestrictionScope.NEW_PEOPLE: "people who have never written to it wait",
+    RestrictionScope.OUTSIDE_WINDOW: "people who have not written within 24 h wait",
+    RestrictionScope.EVERYTHING: "everything waits",
+}
 
 # What a state says where its gateway gives no reason.
 WORDS: Final = {
@@ -87,8 +99,7 @@ WORDS: Final = {
 
 def is_restricted(instance: Instance, *, now_ms: int) -> bool:
     """Whether the platform holds the number back at this moment."""
-    restriction = instance.restriction
-    return restriction is not None and (restriction.until_ms is None or restriction.until_ms > now_ms)
+    return in_force(instance.restriction, now_ms=now_ms) is not None
 
 
 class Depths(Protocol):
@@ -113,6 +124,7 @@ def read_instance(
         sending=sending,
         next_due_at_ms=due_times.next_due_at_ms(instance.id),
         holder=leases.find_holder(instance.id, now_ms=now_ms),
+        restriction=in_force(instance.restriction, now_ms=now_ms),
     )
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, Protocol, assert_never
 from wa_cli.domain.message import State
 from wa_cli.domain.outcome import Consequence, ErrorClass, Rejected
 from wa_cli.domain.receipt import Receipt, further
-from wa_cli.domain.retry import judge
+from wa_cli.domain.restriction import known_since_ms, widen
+from wa_cli.domain.retry import Restrict, judge
 from wa_cli.services.people import apply_refusal
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from wa_cli.domain.event import StatusEvent
-    from wa_cli.domain.retry import RetryPolicy
+    from wa_cli.domain.retry import Effect, RetryPolicy, Verdict
     from wa_cli.ports import PeopleTurn, Posted, Receipts, ReceiptTurn
 
 # A failure that is older says nothing any more about whether the instance may send now.
@@ -199,8 +200,8 @@ def _apply_failure(
         code=refusal.code,
         details=refusal.details,
     )
-    if verdict.effect is not None and now_ms - event.at_ms < EFFECT_LASTS_MS:
-        turn.apply_effect(posted.instance_id, verdict.effect, now_ms=now_ms)
+    if verdict.effect is not None:
+        _apply_effect(both, posted, verdict.effect, at_ms=event.at_ms, now_ms=now_ms)
     apply_consequence(
         both,
         refusal,
@@ -225,7 +226,7 @@ def _apply_failure(
         state=state,
         receipt=receipt,
         rule=verdict.rule,
-        due_at_ms=max(now_ms, event.at_ms + round(verdict.wait_seconds * 1000)),
+        due_at_ms=_due_again_ms(verdict, at_ms=event.at_ms, now_ms=now_ms),
         attempts=posted.attempts - (1 if posted.is_counted and not verdict.counted else 0),
         refusals=verdict.refusals,
         provider_message_id=None,
@@ -234,6 +235,23 @@ def _apply_failure(
         now_ms=now_ms,
     )
     return "applied"
+
+
+def _due_again_ms(verdict: Verdict, *, at_ms: int, now_ms: int) -> int:
+    until_ms = verdict.effect.restriction.until_ms if isinstance(verdict.effect, Restrict) else None
+    return max(now_ms, at_ms + round(verdict.wait_seconds * 1000), until_ms or 0)
+
+
+def _apply_effect(both: ReceiptsAndPeople, posted: Posted, effect: Effect, *, at_ms: int, now_ms: int) -> None:
+    """What a late refusal means for the whole instance, unless it is too old to say anything of the present."""
+    has_end = isinstance(effect, Restrict) and effect.restriction.until_ms is not None
+    if not has_end and now_ms - at_ms >= EFFECT_LASTS_MS:
+        return
+    if isinstance(effect, Restrict):
+        since_ms = known_since_ms(effect.restriction, now_ms=at_ms or now_ms)
+        if since_ms is not None and both.people.knows(posted.instance_id, posted.contact_id, since_ms=since_ms):
+            effect = Restrict(restriction=widen(effect.restriction))
+    both.receipts.apply_effect(posted.instance_id, effect, now_ms=now_ms)
 
 
 def apply_consequence(

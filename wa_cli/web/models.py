@@ -352,6 +352,15 @@ class Holder(BaseModel):
     since: Timestamp
 
 
+class RestrictionEntry(BaseModel):
+    """scope: `new_people`, `outside_window` or `everything`.  until: null where no end was stated."""
+
+    code: str
+    reason: str
+    scope: str
+    until: Timestamp | None
+
+
 class InstanceAnswer(BaseModel):
     instanceId: str
     name: str
@@ -367,6 +376,7 @@ class InstanceAnswer(BaseModel):
     paused_by: str | None
     pause_code: str | None
     rests_until: Timestamp | None
+    restriction: RestrictionEntry | None
     counters: InstanceCounters
     rateLimits: RateWindows
     limits: list[LimitEntry]

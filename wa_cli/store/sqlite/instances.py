@@ -176,7 +176,9 @@ class SqliteInstances:
                 "SELECT connection, connection_raw, connection_reason, address FROM instance WHERE id = ?",
                 (instance_id,),
             ).fetchone()
-        if before == (connection.state, connection.raw, connection.reason, connection.address or before[3]):
+        is_told = connection.restriction is not None
+        seen = (connection.state, connection.raw, connection.reason, connection.address or before[3])
+        if before == seen and not is_told:
             return False  # most looks find what the last one found: they cost no write
         with self._database.write() as writer:
             return note_connection(writer, instance_id, connection, now_ms=now_ms)
@@ -271,6 +273,8 @@ def note_connection(connection: sqlite3.Connection, instance_id: int, found: Con
         WHERE id = ?7""",
         (found.state, found.raw, found.reason, found.address, has_changed, now_ms, instance_id),
     )
+    if found.restriction is not None:
+        apply_restriction(connection, instance_id, found.restriction, now_ms=now_ms)
     if has_changed:
         _note(
             connection, instance_id, InstanceEvent(at_ms=now_ms, kind="state", word=found.state, details=found.reason)
@@ -283,33 +287,32 @@ def apply_restriction(
 ) -> bool:
     """Put a restriction in force inside the caller's transaction.  True: it is a new one.
 
-    One that says the same again, or ends earlier than the one in force, changes nothing.
+    One that is in force already can only be widened and drawn out; one that is over by now changes nothing.
     """
-    at, until, scope = connection.execute(
-        "SELECT restricted_at, restricted_until, restriction_scope FROM instance WHERE id = ?", (instance_id,)
+    from wa_cli.domain.restriction import combine, in_force
+
+    if in_force(restriction, now_ms=now_ms) is None:
+        return False
+    row = connection.execute(
+        """SELECT restricted_at, restricted_until, restriction_code, restriction_reason, restriction_scope
+        FROM instance WHERE id = ?""",
+        (instance_id,),
     ).fetchone()
-    is_in_force = at is not None and (until is None or until > now_ms)
-    if is_in_force and (scope == "everything" or scope == restriction.scope):
-        if until is None or (restriction.until_ms is not None and restriction.until_ms <= until):
-            return False
-        if restriction.until_ms is None:
-            return False  # a stated end is worth more than none
+    before = in_force(read_restriction(row), now_ms=now_ms)
+    after = restriction if before is None else combine(before, restriction)
+    if after == before:
+        return False
     connection.execute(
         """UPDATE instance SET restricted_at = ?, restricted_until = ?, restriction_code = ?, restriction_reason = ?,
             restriction_scope = ? WHERE id = ?""",
-        (
-            at if is_in_force else now_ms,
-            restriction.until_ms,
-            restriction.code,
-            restriction.reason,
-            restriction.scope,
-            instance_id,
-        ),
+        (now_ms if before is None else row[0], after.until_ms, after.code, after.reason, after.scope, instance_id),
     )
-    if not is_in_force:
-        event = InstanceEvent(at_ms=now_ms, kind="restricted", word=restriction.scope, details=restriction.reason)
-        _note(connection, instance_id, event)
-    return not is_in_force
+    _note(
+        connection,
+        instance_id,
+        InstanceEvent(at_ms=now_ms, kind="restricted", word=after.scope, details=after.reason),
+    )
+    return before is None
 
 
 def move_waiting(connection: sqlite3.Connection, instance_id: int, move_to: int) -> int:

@@ -89,9 +89,20 @@ class SqliteMessages:
         return int(row[0])
 
     def next_due_at_ms(self, instance_id: int) -> int | None:
-        """When the first waiting message of the instance is due, or None when none waits.  Held ones do not count."""
+        """When the first waiting message of the instance is due, or None when none waits.
+
+        Held ones do not count.  Where a restriction keeps everything back, its end; None where none is stated.
+        """
         with self._database.read() as connection:
-            return min((due_at for _lane, due_at in read_heads(connection, instance_id)), default=None)
+            due_at = min((due_at for _lane, due_at in read_heads(connection, instance_id)), default=None)
+            restricted_until = connection.execute(
+                """SELECT restricted_until FROM instance
+                WHERE id = ? AND restricted_at IS NOT NULL AND restriction_scope = 'everything'""",
+                (instance_id,),
+            ).fetchone()
+        if due_at is None or restricted_until is None:
+            return due_at
+        return None if restricted_until[0] is None else max(due_at, restricted_until[0])
 
     # --- reading ---
 

@@ -106,6 +106,12 @@ NOTE_TALK: Final = """
     ON CONFLICT DO UPDATE SET last_inbound_at = max(ifnull(last_inbound_at, excluded.last_inbound_at),
         excluded.last_inbound_at)
 """
+# A group is never a stranger: nobody opens a chat by writing to it.
+KNOWS: Final = """
+    SELECT kind = 'group' OR EXISTS (SELECT 1 FROM conversation
+        WHERE instance_id = ?1 AND contact_id = contact.id AND last_inbound_at > ?3)
+    FROM contact WHERE id = ?2
+"""
 NOTE_CLOSED: Final = """
     INSERT INTO conversation (instance_id, contact_id, closed_at) VALUES (?, ?, ?)
     ON CONFLICT DO UPDATE SET closed_at = max(ifnull(closed_at, excluded.closed_at), excluded.closed_at)
@@ -325,6 +331,10 @@ class SqlitePeopleTurn:
         self._connection = connection
 
     # --- who is it ---
+
+    def knows(self, instance_id: int, contact_id: int, *, since_ms: int) -> bool:
+        row = self._connection.execute(KNOWS, (instance_id, contact_id, since_ms)).fetchone()
+        return row is not None and row[0] == 1
 
     def resolve(self, person: Person, *, now_ms: int) -> int:
         contact_id = self._find_by_address(person.address) if person.address is not None else None

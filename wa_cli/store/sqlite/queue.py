@@ -61,6 +61,18 @@ DUE_ROWS: Final = """
     ORDER BY m.due_at, m.id LIMIT ?
 """
 
+# Of the first due rows of a lane, those to people who have not written to the instance: a restriction keeps all of them
+# back at once, so that a campaign to strangers does not stand before answers and groups in the same lane.
+LIST_STRANGERS: Final = """
+    SELECT first.id, first.reason FROM (
+        SELECT id, instance_id, contact_id, reason FROM message INDEXED BY message_due
+        WHERE state = 'queued' AND instance_id = ?1 AND lane = ?2 AND due_at <= ?3 ORDER BY due_at, id LIMIT ?4
+    ) AS first JOIN contact AS c ON c.id = first.contact_id
+    WHERE c.kind = 'person' AND NOT EXISTS (SELECT 1 FROM conversation AS v
+        WHERE v.instance_id = first.instance_id AND v.contact_id = first.contact_id AND v.last_inbound_at > ?5)
+"""
+DEFER_TOGETHER: Final = "UPDATE message SET due_at = ?, reason = ? WHERE id IN (SELECT value FROM json_each(?))"
+
 INSERT_ATTEMPT: Final = """
     INSERT INTO attempt (id, message_id, instance_id, contact_id, epoch, started_at) VALUES (?, ?, ?, ?, ?, ?)
 """
@@ -438,13 +450,6 @@ class SqliteTurn:
         row = self._connection.execute("SELECT state FROM message WHERE id = ?", (message_id,)).fetchone()
         return State(row[0]) if row else None
 
-    def knows(self, instance_id: int, contact_id: int) -> bool:
-        row = self._connection.execute(
-            "SELECT last_inbound_at FROM conversation WHERE instance_id = ? AND contact_id = ?",
-            (instance_id, contact_id),
-        ).fetchone()
-        return row is not None and row[0] is not None
-
     def start(self, rows: Sequence[Due], *, lease: Lease, now_ms: int, spaced_batches: Iterable[int]) -> list[int]:
         (last_id,) = self._connection.execute("SELECT ifnull(max(id), 0) FROM attempt").fetchone()
         attempt_ids = list(range(last_id + 1, last_id + 1 + len(rows)))
@@ -473,6 +478,17 @@ class SqliteTurn:
         )
         if row.reason != rule:  # said once, however often it has to wait
             self._connection.execute(INSERT_DECISION, (row.message_id, now_ms, rule, None))
+
+    def defer_strangers(
+        self, instance_id: int, lane: int, *, known_since_ms: int, until_ms: int, rule: str, now_ms: int, limit: int
+    ) -> int:
+        rows = self._connection.execute(LIST_STRANGERS, (instance_id, lane, now_ms, limit, known_since_ms)).fetchall()
+        ids = json.dumps([message_id for message_id, _reason in rows])
+        self._connection.execute(DEFER_TOGETHER, (until_ms, rule, ids))
+        self._connection.executemany(
+            INSERT_DECISION, [(message_id, now_ms, rule, None) for message_id, reason in rows if reason != rule]
+        )
+        return len(rows)
 
     def drop(self, row: Due, *, state: State, rule: str, details: str | None, now_ms: int) -> None:
         self._connection.execute(

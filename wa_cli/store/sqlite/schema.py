@@ -579,7 +579,10 @@ VERSION_4: Final = (
     "ALTER TABLE instance ADD COLUMN restricted_until INTEGER",  # NULL beside restricted_at: no end was stated
     "ALTER TABLE instance ADD COLUMN restriction_code TEXT",
     "ALTER TABLE instance ADD COLUMN restriction_reason TEXT",
-    "ALTER TABLE instance ADD COLUMN restriction_scope TEXT CHECK (restriction_scope IN ('new_people', 'everything'))",
+    """
+    ALTER TABLE instance ADD COLUMN restriction_scope TEXT CHECK (restriction_scope IN
+        ('new_people', 'outside_window', 'everything'))
+    """,
     "ALTER TABLE instance ADD COLUMN warm_up_since INTEGER",
     "ALTER TABLE instance ADD COLUMN removed_at INTEGER",
     """

@@ -15,6 +15,7 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from wa_cli.domain.connection import RestrictionScope
 from wa_cli.domain.outcome import Consequence, ErrorClass
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class ErrorRule:
     title: our words, one line.  fix: what the user should do, one line, or None when waiting is enough.
     wait_seconds: before the next attempt, or None for the queue's own back-off.
     max_attempts: the code's own cap, or None for the message's.  known: False for a code not in the table.
-    consequence: for the recipient or the template, beside this message.
+    consequence: for the recipient or the template, beside this message.  restricts: which other messages of the number
+    the platform holds back, with RESTRICTED.
     """
 
     code: int
@@ -54,10 +56,12 @@ class ErrorRule:
     fix: str | None = None
     known: bool = True
     consequence: Consequence | None = None
+    restricts: RestrictionScope | None = None
 
 
 _RETRY, _THROTTLE, _PAIR, _HOURS = ErrorClass.RETRY, ErrorClass.THROTTLE, ErrorClass.PAIR, ErrorClass.HOURS
 _DEAD_R, _DEAD_M, _STOP = ErrorClass.DEAD_RECIPIENT, ErrorClass.DEAD_MESSAGE, ErrorClass.STOP
+_RESTRICTED = ErrorClass.RESTRICTED
 
 _LOG_IN = "create a new token in Meta Business settings and set it as WHATSAPP_ACCESS_TOKEN"
 _RIGHTS = "give the system user the whatsapp_business_messaging permission on this number, then make a new token"
@@ -143,8 +147,11 @@ MESSAGING = dict(
         (
             131048,
             "too many people blocked or reported this number",
-            _STOP,
-            {"fix": "see its quality in WhatsApp Manager, wait some hours, write to fewer strangers"},
+            _RESTRICTED,
+            {
+                "fix": "see its quality in WhatsApp Manager, wait some hours, then `wa instance resume`",
+                "restricts": RestrictionScope.OUTSIDE_WINDOW,
+            },
         ),
         (131051, "this type of message is not supported", _DEAD_M, {"fix": "send it as another type"}),
         (

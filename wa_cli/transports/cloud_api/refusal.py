@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from wa_cli.domain.connection import Restriction
 from wa_cli.domain.outcome import ErrorClass, Rejected
 from wa_cli.transports.cloud_api.error_table import classify
 from wa_cli.transports.masking import MAX_DETAILS_CHARS, mask
@@ -57,6 +58,9 @@ def read_refusal(
     if subcode is not None:
         ending = f" [subcode {subcode}]{ending}"
     details = mask(words, secrets=secrets, limit=MAX_DETAILS_CHARS - len(ending))
+    restriction = None
+    if rule.restricts is not None:
+        restriction = Restriction(code=str(code), reason=(details or rule.title) + ending, scope=rule.restricts)
     return Rejected(
         error_class=rule.error_class,
         code=str(code),
@@ -65,6 +69,7 @@ def read_refusal(
         wait_seconds=rule.wait_seconds,
         max_attempts=rule.max_attempts,
         consequence=rule.consequence,
+        restriction=restriction,
     )
 
 

@@ -11,6 +11,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from wa_cli.domain.connection import Restriction, RestrictionScope
 from wa_cli.domain.event import (
     AccountEvent,
     IgnoredEvent,
@@ -363,13 +364,17 @@ def _read_account(change: _Change) -> Iterator[Event]:
     value = change.value
     event = _word(value.get("event"))
     stop: Stop | None = None
+    restriction: Restriction | None = None
     match event:
         case "ACCOUNT_RESTRICTION":
-            kinds = [_word(one.get("restriction_type")) for one in _list(value.get("restriction_info"))]
-            if kinds and not any("MESSAGING" in kind for kind in kinds):
+            infos = _list(value.get("restriction_info"))
+            touching = [one for one in infos if "MESSAGING" in _word(one.get("restriction_type"))]
+            if infos and not touching:
                 yield IgnoredEvent(what=f"account_update.{event}")
                 return
-            stop = Stop(code="account_restricted", reason=_describe_restriction(value, kinds))
+            restriction = _read_restriction(value, touching)
+            if restriction.scope is RestrictionScope.EVERYTHING and restriction.until_ms is None:
+                stop, restriction = Stop(code=restriction.code, reason=restriction.reason), None
         case "DISABLED_UPDATE":
             ban = _dict(value.get("ban_info"))
             state, when = _word(ban.get("waba_ban_state")), _describe_day(ban.get("waba_ban_date"))
@@ -393,14 +398,27 @@ def _read_account(change: _Change) -> Iterator[Event]:
         account_id=change.account_id,
         at_ms=change.at_ms,
         stop=stop,
-        words=stop.reason if stop else "Meta has released the account",
+        restriction=restriction,
+        words=stop.reason if stop else restriction.reason if restriction else "Meta has released the account",
     )
 
 
-def _describe_restriction(value: dict[str, Any], kinds: list[str]) -> str:
+def _read_restriction(value: dict[str, Any], infos: list[dict[str, Any]]) -> Restriction:
+    """What the parts of a restriction that touch messages come to: the widest, until the last end that is stated."""
+    kinds = [_word(one.get("restriction_type")) for one in infos]
+    ends_ms = max((_time(one.get("expiration")) for one in infos), default=0)
+    is_one_way = bool(kinds) and all("BIZ_INITIATED" in kind for kind in kinds)
+    return Restriction(
+        code="account_restricted",
+        reason=_describe_restriction(value, kinds, ends_ms),
+        scope=RestrictionScope.OUTSIDE_WINDOW if is_one_way else RestrictionScope.EVERYTHING,
+        until_ms=ends_ms or None,
+    )
+
+
+def _describe_restriction(value: dict[str, Any], kinds: list[str], ends_ms: int) -> str:
     from datetime import UTC, datetime
 
-    ends_ms = max((_time(one.get("expiration")) for one in _list(value.get("restriction_info"))), default=0)
     until = f", until {datetime.fromtimestamp(ends_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC" if ends_ms else ""
     violation = _word(_dict(value.get("violation_info")).get("violation_type"))
     because = f" for {violation}" if violation != "none" else ""
