@@ -183,6 +183,11 @@ class Sums:
     unknown: int = 0
     skipped: int = 0
 
+    def add(self, other: Sums) -> None:
+        """Count what another run did as well."""
+        for name in ("started", "sent", "failed", "retrying", "unknown", "skipped"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
 
 # --- webhooks --------------------------------------------------------------------------------------------------------
 

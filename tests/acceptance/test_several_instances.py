@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from rig import Household, Sandbox, number, until
+from rig import Household, Sandbox, audit, number, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,3 +116,42 @@ def test_a_stop_lets_every_instance_finish(house: Household, shop: Sandbox) -> N
     daemon.signal(signal.SIGTERM)
     assert daemon.wait().exit == 0
     assert house.states() == {"sent": 2}
+
+
+def test_a_drain_sends_for_every_instance_and_a_name_narrows_it(house: Household, shop: Sandbox) -> None:
+    """Issue 6, point 1; row H4."""
+    add_shop(house, shop)
+    for index, name in enumerate(("default", "shop", "shop")):
+        send(house, index, name)
+    narrow = house.wa("drain", "--instance", "default", "--json").json()
+    assert (narrow["sent"], narrow["remaining"]) == (1, 2)
+    assert house.wa("drain", "--json").json()["sent"] == 2
+    assert len(shop.accepted()) == 2
+    posts = [*house.sandbox.entries(), *shop.entries()]
+    audit(house.db, posts, acknowledged=house.acknowledged).assert_sound()
+
+
+def test_a_drain_counts_its_limit_over_all_instances(house: Household, shop: Sandbox) -> None:
+    """Row Q1."""
+    add_shop(house, shop)
+    for index in range(6):
+        send(house, index, "shop" if index % 2 else "default")
+    report = house.wa("drain", "--limit", "4", "--json").json()
+    assert (report["sent"], report["remaining"]) == (4, 2)
+
+
+def test_a_drain_sends_for_those_that_can_and_says_who_cannot(house: Household, shop: Sandbox) -> None:
+    """Fault 62; promise P12: one bad account stops no good one."""
+    add_shop(house, shop)
+    shop.set(token_expires_after=0)
+    send(house, 0, "shop")
+    send(house, 1, "default")
+    ran = house.wa("drain", "--json")
+    assert (ran.exit, ran.json()["sent"]) == (4, 1)
+    assert "shop is paused" in ran.err
+    del house.settings["SHOP_TOKEN"]
+    assert house.wa("instance", "resume", "shop").exit == 0
+    send(house, 2, "default")
+    again = house.wa("drain", "--json")
+    assert again.json()["sent"] == 1
+    assert "shop cannot send: SHOP_TOKEN not set" in again.err

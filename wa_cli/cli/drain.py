@@ -11,7 +11,7 @@ from wa_cli.cli.session import Session, format_time, parse_duration_flag, sessio
 from wa_cli.ports import Sums
 
 if TYPE_CHECKING:
-    from wa_cli.ports import Record
+    from wa_cli.ports import Instance, Record
 
 
 def drain(
@@ -22,9 +22,11 @@ def drain(
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=1, help="Start at most so many messages.")
     ] = None,
-    instance: Annotated[str | None, typer.Option("--instance", metavar="NAME", help="The instance that sends.")] = None,
+    instance: Annotated[
+        list[str] | None, typer.Option("--instance", metavar="NAME", help="Send for this one alone. Repeatable.")
+    ] = None,
 ) -> None:
-    """Send what is due now inside the limits, then stop. Safe at any overlap, made for cron.
+    """Send what is due now inside the limits, for every instance, then stop. Safe at any overlap, made for cron.
 
     With --max-runtime it also stays for what becomes due in that time.
 
@@ -33,7 +35,7 @@ def drain(
     session = session_of(context)
     app = session.open_app()
     seconds = parse_duration_flag(max_runtime, "--max-runtime") if max_runtime else None
-    chosen = app.find_instance(instance)
+    chosen = [app.instances.find(name) for name in instance] if instance else app.instances.list_all()
     now_ms = app.clock.wall_ms()
     app.bury_dead(now_ms=now_ms)
     # Where there is no daemon, nobody else sends the unknowns again whose policy says so.
@@ -47,39 +49,56 @@ def drain(
         look_once(app)
 
     # An empty queue needs no client, no lease and no network: most cron runs end here.
-    next_due_at_ms = app.messages.next_due_at_ms(chosen.id)
-    if next_due_at_ms is None or next_due_at_ms > app.clock.wall_ms() + (seconds or 0.0) * 1000:
-        _report(session, Sums(), chosen.id)
+    until_ms = app.clock.wall_ms() + round((seconds or 0.0) * 1000)
+    next_due_at_ms = app.messages.find_next_due_at_ms([one.id for one in chosen])
+    if next_due_at_ms is None or next_due_at_ms > until_ms:
+        _report(session, Sums(), chosen)
         return
 
     from wa_cli.cli.waiting import describe_record
     from wa_cli.daemon.drain import drain as send_what_is_due
+    from wa_cli.daemon.drain import find_due
+
+    senders = _leave_out_unfit(session, find_due(app, chosen, until_ms))
 
     def show(record: Record) -> None:
         session.say(describe_record(record))
 
     is_watched = session.verbose or (sys.stderr.isatty() and not session.json)
     report = send_what_is_due(
-        app, chosen, max_runtime_seconds=seconds, limit=limit, on_progress=show if is_watched else None
+        app, senders, max_runtime_seconds=seconds, limit=limit, on_progress=show if is_watched else None
     )
     if report.holder is not None:
         holder = report.holder
         who = "another drain" if holder.role == "drain" else f"a {holder.role}"
         session.say(f"{who} is sending already (pid {holder.pid}, since {session.describe_time(holder.since_ms)})")
-    _report(session, report.sums, chosen.id)
+    _report(session, report.sums, chosen)
     if report.trouble is not None:
         raise report.trouble
     if report.exit_code:
         raise typer.Exit(report.exit_code)
-    code = _exit_code_for(session, chosen.name, report.sums)
+    code = _exit_code_for(session, senders, report.sums)
     if code:
         raise typer.Exit(code)
 
 
-def _report(session: Session, sums: Sums, instance_id: int) -> None:
+def _leave_out_unfit(session: Session, due: list[Instance]) -> list[Instance]:
+    """Those that can send.  Raises: UsageError when none of them can, for want of an account."""
+    app = session.open_app()
+    missing = {one.id: app.find_missing(one) for one in due}
+    senders = [one for one in due if not missing[one.id]]
+    if not senders:
+        app.check_account(due[0])
+    for one in due:
+        if missing[one.id]:
+            session.warn(f"{one.name} cannot send: {' and '.join(missing[one.id])} not set")
+    return senders
+
+
+def _report(session: Session, sums: Sums, instances: list[Instance]) -> None:
     app = session.open_app()
     remaining = app.messages.read_stats()["queued"]
-    next_due_at_ms = app.messages.next_due_at_ms(instance_id)
+    next_due_at_ms = app.messages.find_next_due_at_ms([one.id for one in instances])
     if session.json:
         session.show_json(
             {
@@ -110,16 +129,19 @@ def _others(sums: Sums) -> list[tuple[str, int]]:
     ]
 
 
-def _exit_code_for(session: Session, instance: str, sums: Sums) -> int:
-    """4 when the instance waits for a person, else 5 for unknown outcomes of this run, else 3 for failures."""
+def _exit_code_for(session: Session, instances: list[Instance], sums: Sums) -> int:
+    """4 when an instance waits for a person, else 5 for unknown outcomes of this run, else 3 for failures."""
     from wa_cli.cli.waiting import say_paused
 
     app = session.open_app()
-    standing = app.instances.find(instance)
-    if standing.paused_at_ms is not None:
-        say_paused(session, app, standing)
-        if standing.paused_by != "person":
-            return 4
+    needs_person = False
+    for one in instances:
+        standing = app.instances.find(one.name)
+        if standing.paused_at_ms is not None:
+            say_paused(session, app, standing)
+            needs_person |= standing.paused_by != "person"
+    if needs_person:
+        return 4
     if sums.unknown:
         session.hint("`wa reconcile` shows what is known about the unknown outcomes")
         return 5

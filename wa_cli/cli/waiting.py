@@ -70,7 +70,7 @@ def send_and_wait(session: Session, app: App, instance: Instance, batch_id: int,
 
     try:
         while True:
-            report = drain(app, instance, role="wait", only_batch=batch_id, until_settled=True, on_progress=show)
+            report = drain(app, [instance], role="wait", only_batch=batch_id, until_settled=True, on_progress=show)
             exit_code = report.exit_code
             trouble = None if isinstance(report.trouble, LeaseLost) else report.trouble
             if not isinstance(report.holder, Holder) and not isinstance(report.trouble, LeaseLost):

@@ -213,7 +213,7 @@ class Fleet:
             return False
         finally:
             del self._loops[instance.id]
-            self._add(loop.sums)
+            self.sums.add(loop.sums)
         if loop.trouble is not None:
             raise loop.trouble
         return True
@@ -223,10 +223,6 @@ class Fleet:
             if not self._has_begun:
                 self._has_begun = True
                 await self._on_first_lease(self._stack)
-
-    def _add(self, sums: Sums) -> None:
-        for name in ("started", "sent", "failed", "retrying", "unknown", "skipped"):
-            setattr(self.sums, name, getattr(self.sums, name) + getattr(sums, name))
 
     async def _sleep(self, seconds: float) -> None:
         """At most so long; a stop ends it."""

@@ -7,7 +7,7 @@ import gc
 import logging
 import random
 import signal
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -18,7 +18,7 @@ from wa_cli.services.dispatch import Alarm, SendLoop
 from wa_cli.services.webhooks import prune
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from concurrent.futures import Executor
 
     from wa_cli.bootstrap import App
@@ -147,6 +147,39 @@ class Woken(Protocol):
     def wake(self) -> None: ...
 
     def looks_within(self, ms: float) -> bool: ...
+
+
+class Loops:
+    """Several send loops that are woken and stopped as one."""
+
+    def __init__(self) -> None:
+        self._loops: list[SendLoop] = []
+        self.is_stopped = False
+
+    def wake(self) -> None:
+        for loop in self._loops:
+            loop.wake()
+
+    def looks_within(self, ms: float) -> bool:
+        """Whether every one of them will look by itself in so many milliseconds."""
+        return bool(self._loops) and all(loop.looks_within(ms) for loop in self._loops)
+
+    def stop(self) -> None:
+        """Stop those that run, and those that are still to come."""
+        self.is_stopped = True
+        for loop in self._loops:
+            loop.stop()
+
+    @contextmanager
+    def holding(self, loop: SendLoop) -> Iterator[None]:
+        """The loop is one of them for as long as the block runs."""
+        self._loops.append(loop)
+        if self.is_stopped:
+            loop.stop()
+        try:
+            yield
+        finally:
+            self._loops.remove(loop)
 
 
 async def watch_file(app: App, sending: Woken, *, executor: Executor) -> None:

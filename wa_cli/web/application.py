@@ -373,7 +373,9 @@ def _add_queue(application: FastAPI, web: Web) -> None:
     )
     async def run_worker(
         request: Request,
-        instance: Annotated[str | None, Query(min_length=1, max_length=200, description="The instance.")] = None,
+        instance: Annotated[
+            str | None, Query(min_length=1, max_length=200, description="The instance; all of them without.")
+        ] = None,
         limit: Annotated[int, Query(ge=1, le=1000, description="At most so many messages.")] = BATCH_SIZE,
     ) -> Response:
         await identify(request, web.store, Scope.WORKER)

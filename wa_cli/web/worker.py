@@ -11,6 +11,7 @@ from wa_cli.errors import Temporary
 from wa_cli.services.documents import format_time
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from concurrent.futures import Executor
 
     from wa_cli.bootstrap import App
@@ -36,7 +37,7 @@ class Drain(Protocol):
     """Sends what is due, on the store's own thread.  Whoever opens the server hands it in."""
 
     async def __call__(
-        self, app: App, instance: Instance, *, limit: int, executor: Executor, stop: asyncio.Event
+        self, app: App, instances: Sequence[Instance], *, limit: int, executor: Executor, stop: asyncio.Event
     ) -> Drained: ...
 
 
@@ -55,16 +56,15 @@ class Worker:
         That somebody else sends is fine: the queue moves, which is what the caller wants (row H4).
         Raises: UsageError without an account; Temporary when WhatsApp or the store cannot be reached.
         """
-        instance = await self._store.run(lambda app: app.find_instance(instance_name))
-        await self._store.run(lambda app: app.check_account(instance))
+        instances = await self._store.run(lambda app: _find_senders(app, instance_name))
         if self._is_running:
-            return JSONResponse(await self._store.run(lambda app: _document(app, instance, None, "another call")))
+            return JSONResponse(await self._store.run(lambda app: _document(app, instances, None, "another call")))
         if self.stopping.is_set():
             raise Temporary("the server is stopping", hint="call again later", code="stopping")
         self._is_running = True
         try:
             drained = await self._drain(
-                self._store.app, instance, limit=limit, executor=self._store.executor, stop=self.stopping
+                self._store.app, instances, limit=limit, executor=self._store.executor, stop=self.stopping
             )
         finally:
             self._is_running = False
@@ -72,10 +72,19 @@ class Worker:
             raise drained.trouble
         holder = drained.holder
         sender = f"a {holder.role} with pid {holder.pid}" if holder is not None else None
-        return JSONResponse(await self._store.run(lambda app: _document(app, instance, drained.sums, sender)))
+        return JSONResponse(await self._store.run(lambda app: _document(app, instances, drained.sums, sender)))
 
 
-def _document(app: App, instance: Instance, sums: Sums | None, sender: str | None) -> dict[str, Any]:
+def _find_senders(app: App, name: str | None) -> list[Instance]:
+    """The one of that name, or all that can send.  Raises: UsageError when its account is missing, or all are."""
+    if name is None:
+        return app.list_senders()
+    instance = app.instances.find(name)
+    app.check_account(instance)
+    return [instance]
+
+
+def _document(app: App, instances: Sequence[Instance], sums: Sums | None, sender: str | None) -> dict[str, Any]:
     counts = {
         name: getattr(sums, name) if sums is not None else 0
         for name in ("sent", "failed", "retrying", "unknown", "skipped")
@@ -87,6 +96,6 @@ def _document(app: App, instance: Instance, sums: Sums | None, sender: str | Non
         "processed": processed,
         **counts,
         "remaining": app.messages.read_stats()["queued"],
-        "next_due_at": format_time(app.messages.next_due_at_ms(instance.id)),
+        "next_due_at": format_time(app.messages.find_next_due_at_ms([one.id for one in instances])),
         "is_sending_elsewhere": sender is not None,
     }

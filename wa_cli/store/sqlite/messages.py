@@ -16,7 +16,7 @@ from wa_cli.store.sqlite.queue import read_heads
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from wa_cli.domain.history import AttemptRow, Cancelled, CancelScope, History, MessageFilter, MessageRow, Origin
     from wa_cli.domain.message import Content
@@ -103,6 +103,11 @@ class SqliteMessages:
         if due_at is None or restricted_until is None:
             return due_at
         return None if restricted_until[0] is None else max(due_at, restricted_until[0])
+
+    def find_next_due_at_ms(self, instance_ids: Iterable[int]) -> int | None:
+        """The same over several instances."""
+        found = [self.next_due_at_ms(instance_id) for instance_id in instance_ids]
+        return min((due_at_ms for due_at_ms in found if due_at_ms is not None), default=None)
 
     # --- reading ---
 
