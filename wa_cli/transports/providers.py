@@ -17,12 +17,14 @@ MODULES: Final[Mapping[str, str]] = {
     "cloud_api": "wa_cli.transports.cloud_api.provider",
     "gowa": "wa_cli.transports.gowa.provider",
     "waha": "wa_cli.transports.waha.provider",
+    "wwebjs_api": "wa_cli.transports.wwebjs.provider",
 }
 # What people type after --transport, and the stored name.
 WORDS: Final[Mapping[str, str]] = {
     "cloud": "cloud_api",
     "gowa": "gowa",
     "waha": "waha",
+    "wwebjs": "wwebjs_api",
 }
 
 
