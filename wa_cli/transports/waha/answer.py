@@ -14,9 +14,9 @@ from wa_cli.domain.connection import ConnectionState
 from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, Rejected
 from wa_cli.transports.gateway_calls import find_words
 from wa_cli.transports.masking import mask
-from wa_cli.transports.waha.ids import read_message_id
 from wa_cli.transports.waha.restrictions import TIME_LOCK, find_restriction
 from wa_cli.transports.waha.states import STATES, STOPPED, UNKNOWN_SESSION, describe_state, map_state
+from wa_cli.transports.web_ids import read_message_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

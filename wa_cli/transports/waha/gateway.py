@@ -15,9 +15,9 @@ from wa_cli.domain.connection import (
 )
 from wa_cli.errors import GatewayRefused, UsageError
 from wa_cli.transports.gateway_calls import find_words
-from wa_cli.transports.waha.groups import count_groups, read_group, read_groups
-from wa_cli.transports.waha.ids import read_address
 from wa_cli.transports.waha.states import FAILED, STOPPED, UNKNOWN_SESSION, read_connection
+from wa_cli.transports.web_groups import count_groups, read_group, read_groups
+from wa_cli.transports.web_ids import read_address
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

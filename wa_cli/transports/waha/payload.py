@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import mimetypes
-import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, assert_never
 from urllib.parse import unquote, urlsplit
 
@@ -22,7 +21,8 @@ from wa_cli.domain.message import (
     Text,
 )
 from wa_cli.domain.message_ref import choose_message_id
-from wa_cli.transports.waha.ids import chat_id, read_message_id
+from wa_cli.transports.vcard import write_card
+from wa_cli.transports.web_ids import chat_id, read_message_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,25 +112,6 @@ def find_chosen_id(post: Post) -> str | None:
 def needs_file(content: Content) -> bool:
     """Whether the request carries bytes of ours."""
     return isinstance(content, Media) and content.file is not None
-
-
-def write_card(card: ContactCard) -> str:
-    """The contact as a vCard 3.0 with the number that WhatsApp knows it by."""
-    lines = [
-        "BEGIN:VCARD",
-        "VERSION:3.0",
-        f"FN:{_escape(card.name)}",
-        f"N:;{_escape(card.name)};;;",
-        *([f"ORG:{_escape(card.organization)};"] if card.organization else []),
-        f"TEL;type=CELL;type=VOICE;waid={card.phone.removeprefix('+')}:{card.phone}",
-        "END:VCARD",
-    ]
-    return "\n".join(lines)
-
-
-def _escape(text: str) -> str:
-    escaped = re.sub(r"([\\;,])", r"\\\1", text)
-    return re.sub(r"\r\n|[\r\n]", r"\\n", escaped)
 
 
 def _shape_media(content: Media, files: Files | None) -> tuple[str, dict[str, Any]]:

@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from wa_cli.domain.connection import Connection, ConnectionState
-from wa_cli.transports.waha.ids import read_address
 from wa_cli.transports.waha.restrictions import read_time_lock
+from wa_cli.transports.web_ids import read_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

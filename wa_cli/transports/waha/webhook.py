@@ -16,9 +16,9 @@ from wa_cli.domain.outcome import ErrorClass, Rejected
 from wa_cli.domain.receipt import Receipt
 from wa_cli.transports.bodies import parse_body
 from wa_cli.transports.masking import mask
-from wa_cli.transports.waha.ids import is_group, read_member, read_message_id, read_person
 from wa_cli.transports.waha.restrictions import find_restriction, read_code
 from wa_cli.transports.waha.states import read_connection
+from wa_cli.transports.web_ids import is_group, read_member, read_message_id, read_person
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -13,7 +13,7 @@ from wa_cli.domain.connection import ConnectionState
 from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, Rejected
 from wa_cli.transports.gateway_calls import find_words
 from wa_cli.transports.masking import mask
-from wa_cli.transports.waha.ids import read_message_id
+from wa_cli.transports.web_ids import read_message_id
 from wa_cli.transports.wwebjs.states import STATES, make_connection, read_word
 
 if TYPE_CHECKING:

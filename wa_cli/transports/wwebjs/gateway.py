@@ -8,8 +8,8 @@ from urllib.parse import quote
 from wa_cli.domain.connection import Connection, ConnectionState, NumberCheck, OnWhatsApp, PairingQr, RestartKind
 from wa_cli.errors import GatewayRefused
 from wa_cli.transports.gateway_calls import find_words
-from wa_cli.transports.waha.groups import read_group
-from wa_cli.transports.waha.ids import read_address
+from wa_cli.transports.web_groups import read_group
+from wa_cli.transports.web_ids import read_address
 from wa_cli.transports.wwebjs.states import CONNECTED, NEEDS_SCAN, NOT_CONNECTED, NOT_FOUND, make_connection, read_word
 
 if TYPE_CHECKING:

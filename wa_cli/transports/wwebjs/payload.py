@@ -20,7 +20,7 @@ from wa_cli.domain.message import (
     Text,
 )
 from wa_cli.transports.vcard import write_card
-from wa_cli.transports.waha.ids import chat_id
+from wa_cli.transports.web_ids import chat_id
 
 if TYPE_CHECKING:
     from wa_cli.ports import Post

@@ -17,7 +17,7 @@ from wa_cli.domain.outcome import ErrorClass, Rejected
 from wa_cli.domain.receipt import Receipt
 from wa_cli.transports.bodies import parse_body
 from wa_cli.transports.masking import mask
-from wa_cli.transports.waha.ids import is_group, read_message_id, read_person
+from wa_cli.transports.web_ids import is_group, read_message_id, read_person
 from wa_cli.transports.wwebjs.answer import find_bare_id
 from wa_cli.transports.wwebjs.states import CONNECTED, LOGOUTS, NEEDS_SCAN, make_connection, read_word
 

@@ -1,11 +1,11 @@
-"""Groups as WAHA's engines show them: four shapes of a group, two of a list of them, three of a member."""
+"""Groups as gateways' engines show them: four shapes of a group, two of a list of them, three of a member."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
 from wa_cli.domain.connection import GroupInfo
-from wa_cli.transports.waha.ids import is_group, read_member
+from wa_cli.transports.web_ids import is_group, read_member
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How WAHA spells chats and messages: `6012...@c.us`, `1203...@g.us`, `true_<chat>_<bare id>[_<participant>]`."""
+"""How gateways spell chats and messages: `6012...@c.us`, `1203...@g.us`, `true_<chat>_<bare id>[_<participant>]`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class MessageRef(NamedTuple):
 
 
 def chat_id_of(address: str, kind: RecipientKind) -> str:
-    """Where WAHA is to send: E.164 becomes `digits@c.us`, the id of a group stays as it is."""
+    """Where a gateway is to send: E.164 becomes `digits@c.us`, the id of a group stays as it is."""
     return address if kind is RecipientKind.GROUP else f"{address.removeprefix('+')}@c.us"
 
 
