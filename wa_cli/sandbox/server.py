@@ -30,6 +30,7 @@ from wa_cli.sandbox.deliveries import Deliveries, Delivery
 from wa_cli.sandbox.devices import Devices
 from wa_cli.sandbox.faults import REFUSING, Chaos, Fault, FaultKind, ScriptedFaults, find_magic_fault
 from wa_cli.sandbox.gateways import GatewayHooks, PlayedGateway
+from wa_cli.sandbox.gowa import PlayedGowa
 from wa_cli.sandbox.graph_errors import (
     THROTTLE_CODES,
     GraphError,
@@ -116,7 +117,7 @@ class Sandbox:
         self._bell = Bell()
         self.devices = Devices(lambda: self._settings, self.now, lambda: self._fate, self._bell)
         self.hooks = GatewayHooks(lambda: self._settings, self._bell)
-        self._gateways: tuple[PlayedGateway, ...] = (Waha(self),)
+        self._gateways: tuple[PlayedGateway, ...] = (Waha(self), PlayedGowa(self))
         self._begin()
 
     @property
