@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from wa_cli.domain.finding import Finding
     from wa_cli.domain.ladder import LadderTerms
     from wa_cli.domain.link import Shortener
-    from wa_cli.domain.message import Content
+    from wa_cli.domain.message import Content, LocalFile
     from wa_cli.domain.pacing import Limits
     from wa_cli.domain.retry import RetryPolicy
     from wa_cli.domain.template import StoredTemplate
-    from wa_cli.ports import ContentRules, Instance, Problem, Transport, WebhookReader
+    from wa_cli.ports import ContentRules, FoundFile, Instance, Problem, Transport, WebhookReader
     from wa_cli.provider import Account, Gateway, Provider
     from wa_cli.services.events import EventTerms
     from wa_cli.services.groups import Preflight
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.intake import SqliteIntake
     from wa_cli.store.sqlite.leases import SqliteLeases
     from wa_cli.store.sqlite.links import SqliteLinks
+    from wa_cli.store.sqlite.media import SqliteMedia
     from wa_cli.store.sqlite.messages import SqliteMessages
     from wa_cli.store.sqlite.people import SqlitePeople
     from wa_cli.store.sqlite.plans import SqlitePlans
@@ -405,6 +406,27 @@ class App:
             self.check_account()
         return senders
 
+    @cached_property
+    def media(self) -> SqliteMedia:
+        from wa_cli.store.sqlite.media import SqliteMedia
+
+        return SqliteMedia(self.database)
+
+    def media_roots(self) -> list[Path]:
+        """The folders of WA_MEDIA_ROOTS."""
+        from pathlib import Path
+
+        words = self.settings.text("WA_MEDIA_ROOTS").split(os.pathsep)
+        return [Path(word).expanduser() for word in words if word.strip()]
+
+    def local_files(self, base: Path | None, *, is_dry_run: bool = False) -> LocalFiles:
+        """The local files that a door may take.
+
+        base: the folder in which relative paths begin, and from which files are taken beside WA_MEDIA_ROOTS.  None, for
+        callers from outside: those of WA_MEDIA_ROOTS alone, and errors say nothing of what is where.
+        """
+        return LocalFiles(self, base, is_dry_run=is_dry_run)
+
     def provider(self, instance: Instance) -> Provider:
         """What the instance's transport can do, and what opens it."""
         from wa_cli.transports.providers import find_provider
@@ -424,6 +446,8 @@ class App:
             install=self.install,
             concurrency=self.concurrency() or 256,
             read_timeout_seconds=self.settings.count("WA_READ_TIMEOUT_MS") / 1000,
+            files=self.media,
+            uploads=self.media.uploads(instance.id),
         )
 
     def _default_values(self, instance: Instance) -> dict[str, str]:
@@ -637,6 +661,41 @@ class App:
             base_seconds=settings.count("RETRY_BASE_BACKOFF_MS") / 1000,
             cap_seconds=settings.count("RETRY_MAX_BACKOFF_MS") / 1000,
             resend_unknown_seconds=settings.count("WA_RESEND_UNKNOWN_MINUTES") * 60.0,
+        )
+
+
+class LocalFiles:
+    """Looks at local files and keeps them, for one door."""
+
+    def __init__(self, app: App, base: Path | None, *, is_dry_run: bool) -> None:
+        self._app = app
+        self._base = base
+        self._is_dry_run = is_dry_run
+
+    def look(self, word: str) -> FoundFile:
+        """Raises: UsageError for a path that leads to no file, or out of the folders that files are taken from."""
+        from wa_cli.sources.media import look_at_file
+
+        roots = self._app.media_roots()
+        if self._base is not None:
+            return look_at_file(word, base=self._base, roots=[self._base, *roots])
+        if not roots:
+            raise UsageError(
+                "files of the server cannot be sent: it names no folder for them",
+                hint="give a public https link, or set WA_MEDIA_ROOTS on the server",
+                code="media_outside",
+            )
+        return look_at_file(word, base=roots[0], roots=roots, shows_paths=False)
+
+    def keep(self, found: FoundFile) -> LocalFile:
+        """Take its bytes as they are now; in a dry run they are only read."""
+        from wa_cli.store.sqlite.media import hash_file
+
+        size, mime_type = found.file.size, found.file.mime_type
+        if self._is_dry_run:
+            return hash_file(found.path, name=found.name, mime_type=mime_type, size=size)
+        return self._app.media.keep(
+            found.path, name=found.name, mime_type=mime_type, size=size, now_ms=self._app.clock.wall_ms()
         )
 
 

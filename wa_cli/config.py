@@ -57,6 +57,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     ),
     Setting(name="WA_DB", default="", kind="text", meaning="the database file; default: the user data directory"),
     Setting(
+        name="WA_MEDIA_ROOTS",
+        default="",
+        kind="text",
+        meaning=f"folders that local files are sent from, separated by {os.pathsep}; beside the working directory",
+    ),
+    Setting(
         name="WA_DEFAULT_REGION", default="", kind="region", meaning="country of numbers written without +, e.g. SG"
     ),
     Setting(name="WA_TIMEZONE", default="", kind="zone", meaning="zone of times without one; default: this computer's"),

@@ -13,13 +13,14 @@ from wa_cli.domain.window import WindowPolicy
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from wa_cli.domain.connection import Connection, ConnectionState, GroupInfo, Restriction
     from wa_cli.domain.consent import Change
     from wa_cli.domain.contact import ConsentRow
     from wa_cli.domain.event import Event, InboundEvent, Person, StatusEvent
     from wa_cli.domain.group import KnownGroup
-    from wa_cli.domain.message import Content, OnUnknown, State
+    from wa_cli.domain.message import Content, LocalFile, OnUnknown, State
     from wa_cli.domain.outcome import Outcome
     from wa_cli.domain.pacing import Limits
     from wa_cli.domain.receipt import Receipt
@@ -63,6 +64,15 @@ class Problem:
 
     message: str
     hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundFile:
+    """A local file that may be taken.  path: without links and dots.  file: without its digest, not known yet."""
+
+    path: Path
+    name: str
+    file: LocalFile
 
 
 class ContentRules(Protocol):

@@ -28,9 +28,9 @@ from wa_cli.domain.message import (
 )
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.ports import Post
-from wa_cli.transports.gowa.multipart import FilePart, build_form
 from wa_cli.transports.gowa.payload import build_request
 from wa_cli.transports.gowa.rules import GowaRules
+from wa_cli.transports.multipart import FilePart, build_form
 
 GROUP = "120363025982934543@g.us"
 

@@ -96,7 +96,10 @@ def backup(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file of that name.")] = False,
 ) -> None:
-    """Copy the database to FILE, whole and checked, while wa goes on. Never copy it with cp."""
+    """Copy the database to FILE, whole and checked, while wa goes on. Never copy it with cp.
+
+    Local files that its messages carry are copied into FILE.media beside it.
+    """
     from datetime import datetime
 
     from wa_cli.bootstrap import back_up
@@ -109,11 +112,16 @@ def backup(
         moment = datetime.fromtimestamp(at_ms / 1000, session.settings.zone())
         file = app_.database.path.with_name(f"wa-backup-{moment:%Y%m%d-%H%M%S}.db")
     size = back_up(app_.database, file, force=force)
+    folder = file.absolute().with_name(f"{file.name}.media")
+    files = app_.media.copy_to(folder)
     if session.json:
-        session.show_json({"path": str(file.absolute()), "bytes": size, "taken_at": format_time(at_ms)})
+        document = {"path": str(file.absolute()), "bytes": size, "taken_at": format_time(at_ms)}
+        session.show_json({**document, "media_folder": str(folder) if files else None, "media_files": files})
         return
     session.show(str(file.absolute()))
     session.say(f"{size / 1024**2:.1f} MB, complete and checked")
+    if files:
+        session.say(f"{count(files, 'file')} of its messages in {folder}; the two belong together")
     waiting = app_.messages.read_stats()["queued"]
     if waiting:
         session.say(

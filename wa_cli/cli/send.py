@@ -51,7 +51,10 @@ Kind = Annotated[
     typer.Option("--type", metavar="KIND", help=f"Found from the rest unless given: {', '.join(CONTENT_TYPES)}."),
 ]
 MediaLink = Annotated[
-    str | None, typer.Option("--media", metavar="URL", help="Public https link of a file.", rich_help_panel=A_FILE)
+    str | None,
+    typer.Option(
+        "--media", metavar="URL|PATH", help="A public https link, or a file of this machine.", rich_help_panel=A_FILE
+    ),
 ]
 Caption = Annotated[
     str | None, typer.Option("--caption", metavar="TEXT", help="Words under the file.", rich_help_panel=A_FILE)
@@ -238,7 +241,7 @@ def subgroup(
     from wa_cli.services.orders import OrderWords, lines_to_subgroup
 
     found = call.app.subgroups.find(name)
-    content = build_content(call.rules, read_words(context.params, region=call.region))
+    content = build_content(call.rules, read_words(context.params, region=call.region), files=call.files)
     lines = lines_to_subgroup(call.app.subgroups, found, content, call.rules)
     words = OrderWords(
         at=at, delay=delay, key=key, again=again, max_attempts=max_attempts, expires=expires, on_unknown=on_unknown,
@@ -316,7 +319,7 @@ def to(
         raise call.nothing_good()
     if to_message is not None or emoji is not None:
         said = replace(said, reaction=read_reaction(call.app, call.instance, to_message, emoji, addresses=good))
-    content = build_content(call.rules, said)
+    content = build_content(call.rules, said, files=call.files)
     words = OrderWords(
         at=at, delay=delay, key=key, again=again, max_attempts=max_attempts, expires=expires, on_unknown=on_unknown,
         immediate=immediate, is_waited_for=wait, is_dry_run=dry_run,
@@ -430,6 +433,7 @@ class _Call:
         self.instance: Instance = self.app.find_instance(instance)
         self.rules = self.app.rules(self.instance)
         self.region = session.settings.default_region()
+        self.files = self.app.local_files(Path.cwd(), is_dry_run=is_dry_run)
         self.now_ms = self.app.clock.wall_ms()
         self.refusals: list[_Refusal] = []
         self.refused = 0

@@ -239,6 +239,7 @@ def look_after_queue(app: App) -> None:
     expired = app.queue.expire(now_ms=now_ms)
     wait_ms = round(app.retry_policy().resend_unknown_seconds * 1000)
     requeued = app.queue.requeue_unknown(older_than_ms=now_ms - wait_ms, now_ms=now_ms)
+    app.media.sweep(now_ms=now_ms)
     prune(app.webhooks, days=app.settings.count("WA_WEBHOOK_DAYS"), now_ms=now_ms)
     if expired or requeued or settled or read:
         log.info(

@@ -63,6 +63,20 @@ def find_media_kind(link: str) -> MediaKind:
     return _KINDS_OF_ENDINGS.get(link.partition("?")[0].rpartition(".")[2].lower(), MediaKind.DOCUMENT)
 
 
+def kind_of_type(mime_type: str) -> MediaKind:
+    """What a file is sent as unless somebody says otherwise."""
+    if mime_type == "image/webp":
+        return MediaKind.STICKER
+    family = mime_type.partition("/")[0]
+    return MediaKind(family) if family in ("image", "video", "audio") else MediaKind.DOCUMENT
+
+
+def is_link(word: str) -> bool:
+    """Whether somebody means an address on the net, and not a file of ours."""
+    scheme, mark, _rest = word.partition("://")
+    return bool(mark) and scheme.isascii() and scheme.replace("+", "").replace("-", "").replace(".", "").isalnum()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
     body: str

@@ -7,6 +7,8 @@
     GET  /sandbox/settings   the knobs as they stand (without the token and the two webhook secrets)
     POST /sandbox/settings   {"throughput_per_second": 0, "chaos": {"cut_body": 0.01}, ...}; names of `SandboxSettings`
     POST /sandbox/faults     {"fault": "reject:131026", "times": 3, "recipient": "15550100123"}, or a list of such
+    GET  /sandbox/media      {"media": [...]}: the uploads, each with id, mime_type, size, sha256, expires_at
+    POST /sandbox/media/expire  {"id": "1013..."}, or {} for all: from now on they are too old, as after 30 days
     POST /sandbox/reset      forget entries, queued faults, webhooks, people and everything measured
 
 The rest is for a receiver of webhooks, and needs the setting `webhook_url`:
@@ -61,6 +63,7 @@ from wa_cli.sandbox.settings import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from wa_cli.sandbox.media import StoredMedia
     from wa_cli.sandbox.server import Sandbox
 
 _LONGEST_WAIT_SECONDS = 60.0
@@ -90,6 +93,10 @@ async def answer_admin(
                 return 200, {"settings": describe_settings(sandbox.settings)}
             case "POST", "faults":
                 return 200, _queue_faults(sandbox, _read_json(raw_body))
+            case "GET", "media":
+                return 200, {"media": [_describe_media(one) for one in sandbox.media.list_all()]}
+            case "POST", "media/expire":
+                return 200, {"expired": _expire_media(sandbox, _read_json(raw_body))}
             case "POST", "reset":
                 sandbox.reset()
                 return 200, {"last_seq": sandbox.last_seq}
@@ -113,6 +120,18 @@ async def answer_admin(
                 return 404, {"error": {"message": f"no {method} {path} here", "hint": "see GET /sandbox/settings"}}
     except WaError as error:
         return 400, {"error": {"message": error.message, "hint": error.hint}}
+
+
+def _describe_media(media: StoredMedia) -> dict[str, Any]:
+    shape = asdict(media)
+    return {"id": shape.pop("media_id"), **shape}
+
+
+def _expire_media(sandbox: Sandbox, order: object) -> int:
+    media_id = order.get("id") if isinstance(order, dict) else 0
+    if media_id is not None and not isinstance(media_id, str):
+        raise UsageError("an upload has an id, or all are meant", hint='{"id": "1013859600285441"} or {}')
+    return sandbox.media.expire(media_id)
 
 
 def list_magic() -> list[dict[str, str]]:

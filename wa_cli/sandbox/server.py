@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import random
@@ -42,6 +43,7 @@ from wa_cli.sandbox.inbound import Incoming, describe_answer, read_events, read_
 from wa_cli.sandbox.ladder import Rung, draw_rungs
 from wa_cli.sandbox.ledger import Ledger, LedgerEntry
 from wa_cli.sandbox.limits import PairLimit, ThroughputWindow
+from wa_cli.sandbox.media import MediaShelf, StoredMedia, describe_media
 from wa_cli.sandbox.message_checks import find_body_error, read_content, read_recipient, read_type
 from wa_cli.sandbox.people import People
 from wa_cli.sandbox.settings import (
@@ -98,6 +100,7 @@ class Sandbox:
     """A business account on a local port.  `async with Sandbox(settings) as sandbox:` or start and stop it.
 
     url, messages_url: known once started.  ledger: every post so far, live, oldest first.  deliveries: the webhooks.
+    media: the uploads, which are no posts.
     devices: what the gateways keep linked, on the same port.  hooks: what the gateways tell of them.
     """
 
@@ -109,6 +112,7 @@ class Sandbox:
         self._book = Ledger(keep=self._settings.ledger_keep)
         self._port = self._settings.port
         self._runner: web.ServerRunner | None = None
+        self.media = MediaShelf(self.now)
         self._listener: _Listener | None = None
         self._waiting: list[asyncio.Future[None]] = []
         self._held_answers: set[asyncio.Event] = set()
@@ -550,6 +554,8 @@ class Sandbox:
         if post.is_read_mark:
             return None
         error = find_body_error(body, recipient, kind)
+        if error is None and settings.strict_media:
+            error = self.media.find_error(body, kind, post.number)
         if error is not None:
             return error
         assert recipient is not None
@@ -751,17 +757,42 @@ class Sandbox:
 
     async def _answer_graph(self, request: web.BaseRequest, path: str, query: dict[str, str]) -> web.StreamResponse:
         """The reading side of the Graph API: the number, the account, its templates, the token."""
-        await request.read()
         version, parts = _split_version(path)
         error = self._judge_token(request) or (_TOKEN_EXPIRED if self._settings.token_expires_after == 0 else None)
+        if request.method == "POST" and len(parts) == 2 and parts[1] == "media":
+            return await self._answer_upload(request, error, version, parts[0])
+        await request.read()
         if error is not None:
             return self._refusal(error, version)
         shape = None
-        if request.method == "GET":
+        media = self.media.find(parts[0]) if len(parts) == 1 else None
+        if request.method == "DELETE" and media is not None:
+            shape = {"success": self.media.delete(media.media_id)}
+        elif request.method == "GET" and media is not None:
+            shape = describe_media(media, f"{self.url}{path}")
+        elif request.method == "GET":
             shape = find_object(self._settings, parts, query, address=f"{self.url}{path}")
         if shape is None:
             return self._refusal(_unknown_object("/".join(parts), verb=request.method.lower()), version)
         return self._json(_encode(shape), version)
+
+    async def _answer_upload(
+        self, request: web.BaseRequest, error: GraphError | None, version: str, number: str
+    ) -> web.StreamResponse:
+        """`POST /{phone_number_id}/media`: nothing is sent to anybody, and nothing of it stands in the ledger."""
+        if error is None and number not in self._windows:
+            error = _unknown_object(number)
+        if error is not None:
+            with contextlib.suppress(web.HTTPRequestEntityTooLarge):
+                await request.read()
+            return self._refusal(error, version)
+        try:
+            taken = await self.media.take(request, number)
+        except ConnectionError:
+            return web.Response()  # the client left before the end
+        if not isinstance(taken, StoredMedia):
+            return self._refusal(taken, version)
+        return self._json(_encode({"id": taken.media_id}), version)
 
 
 class _Post:

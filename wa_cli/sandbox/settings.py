@@ -111,6 +111,7 @@ class SandboxSettings:
     allowed_recipients: digits; None allows everybody, a set behaves as a test number (131030).
     group_ids: groups this number made; posts to others meet 131041.
     strict_templates: names the account does not own meet 132001.
+    strict_media: ids that were not uploaded here, or longer than 30 days ago, meet 100.
     magic: whether endings such as 9408 mean something.
     chaos: spelling of a fault to its probability; drawn from `seed`.
     latency_ms: every answer of the messages endpoint waits this long; a change holds for those that wait already.
@@ -163,6 +164,7 @@ class SandboxSettings:
     allowed_recipients: frozenset[str] | None = None
     group_ids: frozenset[str] = frozenset()
     templates: tuple[SandboxTemplate, ...] = (HELLO_WORLD, SUMMER_SALE)
+    strict_media: bool = True
     strict_templates: bool = False
     magic: bool = True
     chaos: Mapping[str, float] = field(default_factory=dict)

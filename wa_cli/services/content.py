@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from wa_cli.domain.message import (
@@ -18,6 +18,8 @@ from wa_cli.domain.message import (
     Template,
     Text,
     find_media_kind,
+    is_link,
+    kind_of_type,
     parse_message_id,
 )
 from wa_cli.errors import UsageError
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
         TemplateHeader,
         TemplateParameter,
     )
-    from wa_cli.ports import ContentRules, Instance
+    from wa_cli.ports import ContentRules, FoundFile, Instance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,16 +76,6 @@ class ContentWords:
     reply_buttons: tuple[ReplyButton, ...] = ()
     menu: Menu | None = None
     footer: str | None = None
-
-
-class FoundFile(Protocol):
-    """A local file that was looked at and not taken yet.  name: without its folders.  file: without a digest."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def file(self) -> LocalFile: ...
 
 
 class LocalFiles(Protocol):
@@ -220,9 +212,20 @@ def _build_media(rules: ContentRules, kind: MediaKind, words: ContentWords, file
     _check_company(kind.value, words)
     if not words.media:
         raise UsageError(f"--type {kind} needs --media", hint="a public https link, or the path of a file")
-    content = Media(kind=kind, link=words.media, caption=words.caption or words.text or None, filename=words.filename)
-    check_content(content, rules)
-    return content
+    caption = words.caption or words.text or None
+    if is_link(words.media):
+        content = Media(kind=kind, link=words.media, caption=caption, filename=words.filename)
+        check_content(content, rules)
+        return content
+    if files is None:
+        raise UsageError("a file of this machine cannot be sent from here", hint="give a public https link")
+    found = files.look(words.media)
+    if words.kind is None:
+        kind = kind_of_type(found.file.mime_type)
+    filename = words.filename or (found.name if kind is MediaKind.DOCUMENT else None)
+    content = Media(kind=kind, caption=caption, filename=filename, file=found.file)
+    check_content(content, rules)  # before a copy is made of what cannot be sent
+    return replace(content, file=files.keep(found))
 
 
 # --- reactions -----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from wa_cli.domain.finding import FIX_CALL, FIX_MACHINE, Finding, fail, ok, warn
 from wa_cli.domain.message import content_hash, format_message_id
 from wa_cli.errors import NotFound, StorageBroken, StorageError, UsageError, WaError
 from wa_cli.store.sqlite.database import Database, rename_error
+from wa_cli.store.sqlite.media import SqliteMedia
 from wa_cli.store.sqlite.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -191,6 +192,7 @@ class SqliteUpkeep:
             self._check_run_tally,
             self._check_campaigns,
             self._check_contents,
+            self._check_media,
         ):
             yield from self._survive(look)
         yield from self._survive(lambda: self._check_sending(is_held))
@@ -304,6 +306,15 @@ class SqliteUpkeep:
         numbers = ", ".join(map(str, damaged[:NAMED_AT_MOST]))
         message = f"{len(damaged)} texts no longer match their checksums and will not be sent: content {numbers}"
         yield fail(STORE, "contents", message, RESTORE, exit_code=FIX_MACHINE)
+
+    def _check_media(self) -> Iterator[Finding]:
+        media = SqliteMedia(self._database)
+        total, damaged = media.list_damaged()
+        if damaged:
+            message = f"{len(damaged)} of {total} files that messages carry are missing or damaged in {media.folder}"
+            yield fail(STORE, "media", message, "put the folder back from a backup", exit_code=FIX_MACHINE)
+        elif total:
+            yield ok(STORE, "media", f"{total} files that messages carry are there")
 
     def _check_sending(self, is_held: Callable[[int], bool]) -> Iterator[Finding]:
         with self._database.read() as connection:

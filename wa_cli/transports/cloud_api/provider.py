@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from wa_cli.domain.message import CONTENT_TYPES
 from wa_cli.errors import UsageError
 from wa_cli.provider import KEY, URL, WEBHOOK_SECRET, AccountSetting, Capabilities
+from wa_cli.transports.cloud_api.kind_rules import MAX_FILE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +36,7 @@ class CloudApiProvider:
         kinds=frozenset(CONTENT_TYPES) - {"poll"},
         has_window=True,
         signed_webhooks=True,
-        takes_files=False,
+        max_bytes=MAX_FILE_BYTES,
     )
 
     def check(self, values: Mapping[str, str]) -> None:
@@ -59,6 +60,8 @@ class CloudApiProvider:
             access_token=account.value(KEY),
             concurrency=account.concurrency,
             read_timeout_seconds=account.read_timeout_seconds,
+            files=account.files,
+            uploads=account.uploads,
         )
 
     def open_gateway(self, account: Account) -> Gateway:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from wa_cli.domain.message import ContactCard, Location, Media, MediaKind, Poll, Reaction, Text, content_type
 from wa_cli.transports.gowa.jids import spell_address
-from wa_cli.transports.gowa.multipart import FilePart, build_form
+from wa_cli.transports.multipart import FilePart, build_form
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
