@@ -109,7 +109,7 @@ class Account:
 
     instance_id: int
     instance: str
-    values: Mapping[str, str]
+    values: Mapping[str, str] = field(repr=False)  # secrets are among them
     install: str
     concurrency: int
     read_timeout_seconds: float

@@ -83,8 +83,8 @@ class CloudApiTransport:
     async def send(self, post: Post) -> Outcome:
         """Post once.  Never raises for what the other side or the network does: that is the Outcome.
 
-        A group is Rejected without a post (http_status 0): only a change of the instance's provider after
-        the message was queued can bring one here.
+        A group, and a type of message that Meta does not have, is Rejected without a post (http_status 0): only a
+        change of the instance's provider after the message was queued can bring one here.
         """
         if post.kind is not RecipientKind.PERSON:
             return Rejected(
@@ -96,7 +96,16 @@ class CloudApiTransport:
         content = post.content
         if isinstance(content, Media) and content.file is not None:
             return await self._send_file(post, content.file)
-        return await self._post(build_payload(post))
+        try:
+            payload = build_payload(post)
+        except ValueError as error:
+            return Rejected(
+                error_class=ErrorClass.DEAD_MESSAGE,
+                code="unsupported_type",
+                details=f"{error}; nothing was posted",
+                http_status=0,
+            )
+        return await self._post(payload)
 
     async def _send_file(self, post: Post, file: LocalFile) -> Outcome:
         """Send a file of ours by the id of its upload.  One that Meta has lost goes up again with the next attempt."""
