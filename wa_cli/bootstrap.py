@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.links import SqliteLinks
     from wa_cli.store.sqlite.media import SqliteMedia
     from wa_cli.store.sqlite.messages import SqliteMessages
+    from wa_cli.store.sqlite.numbers import SqliteNumbers
     from wa_cli.store.sqlite.people import SqlitePeople
     from wa_cli.store.sqlite.plans import SqlitePlans
     from wa_cli.store.sqlite.queue import SqliteQueue
@@ -549,8 +550,8 @@ class App:
         self.check_account(instance)
         return self.provider(instance).open_gateway(self.account(instance))
 
-    def ask_gateway(self, instance: Instance, work: Callable[[Gateway], Awaitable[T]], *, seconds: float) -> T:
-        """What the work returns, done on the instance's gateway.
+    def ask_gateway(self, instance: Instance, work: Callable[[Gateway], Awaitable[T]], *, seconds: float | None) -> T:
+        """What the work returns, done on the instance's gateway.  seconds: None for as long as it takes.
 
         Raises: what `gateway` and the gateway itself do; Temporary (code `gateway_down`) when the time is over.
         """
@@ -563,6 +564,12 @@ class App:
         from wa_cli.store.sqlite.groups import SqliteGroups
 
         return SqliteGroups(self.database)
+
+    @cached_property
+    def numbers(self) -> SqliteNumbers:
+        from wa_cli.store.sqlite.numbers import SqliteNumbers
+
+        return SqliteNumbers(self.database)
 
     def look_at_groups(
         self,

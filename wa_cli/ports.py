@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from wa_cli.domain.connection import Connection, ConnectionState, GroupInfo, Restriction
+    from wa_cli.domain.connection import Connection, ConnectionState, GroupInfo, NumberCheck, Restriction
     from wa_cli.domain.consent import Change
     from wa_cli.domain.contact import ConsentRow
     from wa_cli.domain.event import Event, InboundEvent, Person, StatusEvent
     from wa_cli.domain.group import KnownGroup
     from wa_cli.domain.message import Content, LocalFile, OnUnknown, State
+    from wa_cli.domain.number import CheckedNumber
     from wa_cli.domain.outcome import Outcome
     from wa_cli.domain.pacing import Limits
     from wa_cli.domain.receipt import Receipt
@@ -773,6 +774,19 @@ class Groups(Protocol):
         ...
 
 
+class Numbers(Protocol):
+    """Whether numbers are on WhatsApp, as they were last looked up."""
+
+    def find(self, addresses: Sequence[str]) -> dict[str, CheckedNumber]: ...
+
+    def save(self, address: str, check: NumberCheck, *, now_ms: int) -> CheckedNumber:
+        """Remember a look-up; what is known from then on.
+
+        Its `chat` is kept where it is another spelling of the number and nobody else's address.
+        """
+        ...
+
+
 # --- the way in ----------------------------------------------------------------------------------------------------
 
 
@@ -784,6 +798,7 @@ class NewBatch:
     has_own_lane: spaced by itself, or waited for by its caller.  lines_are_unique: no person and content twice.
     actor: who asked for it over the HTTP API, for the record alone.
     window: what becomes of free text to people who have not written within 24 h.
+    checked_since_ms: numbers that a look-up since then has not found on WhatsApp are skipped; None: they are not.
     """
 
     kind: str
@@ -809,6 +824,7 @@ class NewBatch:
     key_days: int
     max_queue_size: int
     window: WindowPolicy = WindowPolicy.IGNORE
+    checked_since_ms: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)  # not frozen, for the same reason as Due
@@ -832,8 +848,8 @@ class NewMessage:
 class Enqueued:
     """What became of one line.  outcome is `queued`, `duplicate` or `skipped`; state is the message's present one.
 
-    reason: of a skipped one `opted_out`, `window_closed` or the words of its transport.  window_is_closed: the platform
-    will refuse it unless the person writes before it leaves.
+    reason: of a skipped one `opted_out`, `window_closed`, `not_on_whatsapp`, `not_in_group`, `may_not_post` or the
+    words of its transport.  window_is_closed: the platform refuses it unless the person writes before it leaves.
     """
 
     message_id: int

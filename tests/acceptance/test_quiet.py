@@ -74,6 +74,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "contact opt-in": (number(3), "--reason", "came back"),
     "contact import": ("rows.csv",),
     "contact export": (),
+    "contact check": (number(1),),
     "contact erase": (number(3),),
     "instance add": (
         "club",

@@ -213,3 +213,29 @@ def test_a_file_of_messages_knows_its_groups(wa: Wa, choirs: Device) -> None:
     sent = wa("send", "batch", "rows.csv", "--instance", "main", "--json")
     assert (sent.exit, sent.json()["queued"], sent.json()["skipped_by_reason"]) == (3, 2, {"may_not_post": 1})
     assert sent.json()["preflight"]["groups"] == 2
+
+
+def test_a_campaign_leaves_out_the_groups_that_cannot_be_written_to_and_says_why(
+    wa: Wa, app: App, choirs: Device
+) -> None:
+    """Issue 6, point 4; promise P13: the audience adds up."""
+    grow_old(app)
+    del choirs.groups[GROUP_2]
+    (wa.folder / "campaigns").mkdir()
+    wa.write(
+        "campaigns/gala.toml",
+        'instance = "main"\n[message]\ntext = "Doors open"\n[audience]\nsubgroups = ["all"]\nfiles = ["numbers.csv"]\n',
+    )
+    wa.write("campaigns/numbers.csv", f"phone\n{ANN}\n{BOB}\n")
+    choirs.numbers[BOB] = linked.NumberCheck(verdict=linked.OnWhatsApp.NO)
+    assert wa("contact", "check", BOB, "--instance", "main").exit == 0
+    planned = wa("campaign", "plan", "campaigns/gala.toml", "--json")
+    assert planned.exit == 0, planned.err
+    document = planned.json()
+    assert (document["audience"], document["queued"]) == (5, 2)
+    assert document["excluded"] == {"not_in_group": 1, "may_not_post": 1, "not_on_whatsapp": 1}
+    assert document["groups"] == "3 members in the group"
+    started = wa("--yes", "campaign", "start", "campaigns/gala.toml", "--json")
+    assert started.exit == 0, started.err
+    waiting = wa("message", "list", "--state", "queued", "--json").json()["messages"]
+    assert {one["recipient"] for one in waiting} == {GROUP_1, ANN}

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from wa_cli.campaigns.drift import read_inputs
 from wa_cli.campaigns.templates import check_templates, look_at_templates
 from wa_cli.domain.campaign import Campaign, Canary
+from wa_cli.domain.number import HOLDS_MS
 from wa_cli.domain.window import WindowPolicy
 from wa_cli.errors import NotFound, UsageError
 from wa_cli.services.planning import FileRow, Pieces, ZoneTerms, make_plan, tighten
@@ -200,6 +201,8 @@ def assemble_pieces(
         save_links=save_links,
         price=_price_finder(campaign, spec),
         read_expiry=_expiry_reader(app, spec, now_ms=now_ms),
+        look_at_groups=partial(app.look_at_groups, instance),
+        checked_since_ms=now_ms - HOLDS_MS if app.provider(instance).capabilities.is_linked_device else None,
     )
 
 

@@ -26,6 +26,9 @@ REASONS: Final[Mapping[str, str]] = {
     "already_written": "written to by this campaign already",
     "expired": "their turn would come too late",
     "erased": "erased",
+    "not_on_whatsapp": "are not on WhatsApp",
+    "not_in_group": "groups that the instance is not in",
+    "may_not_post": "groups that only admins write to",
 }
 
 
@@ -53,6 +56,8 @@ def show_plan(
         reasons = ", ".join(f"{n:,} {REASONS.get(reason, reason)}" for reason, n in summary.by_reason.items())
         missing = ", ".join(f"{name} {n:,}" for name, n in summary.missing_fields.items())
         fields.append(("leaves out", reasons + (f" ({missing})" if missing else "")))
+    if summary.groups:
+        fields.append(("groups", summary.groups))
     fields.append(("sends", f"{count_of(summary.queued, 'message')} from '{spec.instance}'"))
     replaced = 0 if spec.is_recurring else standing.read_progress(opened, campaign).waiting
     if replaced:
@@ -179,6 +184,7 @@ def plan_document(
         "canary": summary.canary,
         "canary_until": moment(summary.canary_until_ms),
         "shifted": summary.shifted,
+        "groups": summary.groups,
         "by_country": summary.by_country,
         "by_variant": summary.by_variant,
         "by_zone": {

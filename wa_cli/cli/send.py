@@ -475,6 +475,7 @@ class _Call:
             settings=self.session.settings,
             now_ms=self.now_ms,
             subgroup=subgroup,
+            is_linked_device=self.app.provider(self.instance).capabilities.is_linked_device,
         )
         if note:
             self.session.say(f"note: {note}")

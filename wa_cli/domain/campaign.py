@@ -82,6 +82,9 @@ class Reason(StrEnum):
     ALREADY_WRITTEN = "already_written"  # by this very run, before it was planned anew
     EXPIRED = "expired"  # its time would be over before the limits let it leave
     ERASED = "erased"
+    NOT_ON_WHATSAPP = "not_on_whatsapp"  # as a look-up of the last 30 days has found
+    NOT_IN_GROUP = "not_in_group"
+    MAY_NOT_POST = "may_not_post"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

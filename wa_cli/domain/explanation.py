@@ -35,6 +35,7 @@ RULE_WORDS: Final[Mapping[str, str]] = {
     "recipient_limit": "put off: one recipient is written to only so often",
     "new_people_limit": "put off: only so many new people are written to in 24 hours",
     "window_closed": "they had not written within 24 h, and WA_WINDOW=refuse keeps free text from closed windows",
+    "not_on_whatsapp": "the number is not on WhatsApp, as `wa contact check` found out",
     "not_in_group": "the instance is not in this group",
     "may_not_post": "only admins may write to this group, and the instance is none",
     "erased": "the person was erased",

@@ -68,7 +68,7 @@ class Person:
     fields: everything that is known about them, the most particular last: attributes of the contact, of the subgroup's
     member, of the file's row.  written_as: the message of this very run that has been or may have been accepted.
     position: in the order in which they were named, from 1.  last_inbound_at_ms, closed_at_ms: of the conversation
-    with the instance, see `domain.window`.
+    with the instance, see `domain.window`.  is_unregistered: a look-up has not found their number on WhatsApp.
     """
 
     contact_id: int
@@ -81,6 +81,7 @@ class Person:
     position: int = 0
     last_inbound_at_ms: int | None = None
     closed_at_ms: int | None = None
+    is_unregistered: bool = False
 
 
 @dataclass(slots=True, kw_only=True)  # not frozen, for the same reason as PlanLine
@@ -115,7 +116,7 @@ class PlanSummary:
     by_zone: (first, last) by zone name.  cost: by currency, as far as the rate file goes; unpriced: countries it lacks.
     shifted: messages that quiet hours moved.  warnings: what is worth a second look.  clashes: other campaigns that
     send for the same instance at the same time, with how many people are in both.  spread_ms: between the messages that
-    fill a window, all zones together; 0 without a window to fill.
+    fill a window, all zones together; 0 without a window to fill.  groups: one sentence on who is in its groups.
     """
 
     audience: int = 0
@@ -139,6 +140,7 @@ class PlanSummary:
     longest: Sample | None = None
     warnings: list[str] = field(default_factory=list)
     clashes: list[tuple[str, int]] = field(default_factory=list)
+    groups: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from wa_cli.domain.group import MAY_NOT_POST, NOT_IN_GROUP
 from wa_cli.domain.message import OnUnknown, encode_content
+from wa_cli.domain.number import NOT_ON_WHATSAPP
 from wa_cli.domain.pacing import PRIORITY_NORMAL, PRIORITY_URGENT
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.domain.schedule import auto_delay_ms
@@ -29,7 +30,7 @@ LONGEST_KEY: Final = 255
 # Why the intake skips people who could be reached.
 SAFETY_RULES: Final = ("opted_out", "window_closed")
 # Why the platform could not deliver, as far as that is known before.
-OBSTACLES: Final = (NOT_IN_GROUP, MAY_NOT_POST)
+OBSTACLES: Final = (NOT_IN_GROUP, MAY_NOT_POST, NOT_ON_WHATSAPP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,7 @@ class SendOrder:
     key_days: int = 7
     max_queue_size: int = 0
     window: WindowPolicy = WindowPolicy.IGNORE
+    checked_since_ms: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -206,6 +208,7 @@ def enqueue(
         key_days=order.key_days,
         max_queue_size=order.max_queue_size,
         window=order.window,
+        checked_since_ms=order.checked_since_ms,
     )
     tally = Tally(delay_ms=delay_ms)
     for result in intake.enqueue(batch, lines, now_ms=now_ms, is_dry_run=order.is_dry_run):

@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def ask(open_gateway: Callable[[], Gateway], work: Callable[[Gateway], Awaitable[T]], *, seconds: float) -> T:
+def ask(open_gateway: Callable[[], Gateway], work: Callable[[Gateway], Awaitable[T]], *, seconds: float | None) -> T:
     """What the work returns, done on a gateway that is opened for it alone.
 
-    seconds: for all of it.  Raises: what the gateway does; Temporary (code `gateway_down`) when the time is over.
+    seconds: for all of it, or None for as long as it takes.
+    Raises: what the gateway does; Temporary (code `gateway_down`) when the time is over.
     """
     return asyncio.run(ask_within(open_gateway, work, seconds=seconds))
 
 
 async def ask_within(
-    open_gateway: Callable[[], Gateway], work: Callable[[Gateway], Awaitable[T]], *, seconds: float
+    open_gateway: Callable[[], Gateway], work: Callable[[Gateway], Awaitable[T]], *, seconds: float | None
 ) -> T:
     """The same for a door that has an event loop."""
     gateway = open_gateway()
@@ -34,7 +35,7 @@ async def ask_within(
             return await work(gateway)
     except TimeoutError as error:
         raise Temporary(
-            f"the gateway has not answered within {seconds:g} s",
+            f"the gateway has not answered within {seconds:g} s" if seconds else "the gateway has not answered in time",
             hint="look whether it runs, then try again",
             code="gateway_down",
         ) from error

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from wa_cli.domain.message import OnUnknown, Text, encode_content
+from wa_cli.domain.number import HOLDS_MS
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.domain.window import WindowPolicy
 from wa_cli.errors import UsageError
@@ -81,8 +82,11 @@ def read_order(
     settings: Settings,
     now_ms: int,
     subgroup: Subgroup | None = None,
+    is_linked_device: bool = False,
 ) -> tuple[SendOrder, str | None]:
     """The order behind the words, and a note on how its time was understood where that is not plain.
+
+    is_linked_device: it is sent through one, which is best kept from numbers that are not on WhatsApp.
 
     Raises: UsageError naming the flag that cannot be meant.
     """
@@ -119,6 +123,7 @@ def read_order(
         key_days=settings.count("WA_KEY_DAYS"),
         max_queue_size=settings.count("MAX_QUEUE_SIZE"),
         window=WindowPolicy(settings.text("WA_WINDOW")),
+        checked_since_ms=now_ms - HOLDS_MS if is_linked_device else None,
     )
     return order, note
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.recipient import Recipient
     from wa_cli.domain.template import StoredTemplate
     from wa_cli.ports import ContentRules, Instance
+    from wa_cli.services.groups import Preflight
 
 T = TypeVar("T")
 
@@ -105,7 +106,11 @@ class Gathering(Protocol):
 
     def count(self) -> tuple[int, int]: ...
 
-    def iterate(self, run_id: int | None, *, instance_id: int) -> Iterator[Person]: ...
+    def list_groups(self) -> list[str]: ...
+
+    def iterate(
+        self, run_id: int | None, *, instance_id: int, checked_since_ms: int | None = None
+    ) -> Iterator[Person]: ...
 
     def add_drafts(self, drafts: Sequence[Draft]) -> None: ...
 
@@ -155,6 +160,8 @@ class Pieces:
     name of somebody's zone.  zone_terms: of a zone by its name.  starts: (contact id, at) of what the instance sent
     lately, oldest first.  linker: for the number of a plan, or None.  price: (currency, amount) of one message to a
     region, or None where the rate file has none.  limits: of the instance, tightened by the campaign's own.
+    look_at_groups: what is known of groups, or None.  checked_since_ms: numbers that a look-up since then has not found
+    on WhatsApp are left out; None: they are not.
     """
 
     store: PlanStore
@@ -174,6 +181,8 @@ class Pieces:
     price: Callable[[str], tuple[str, float] | None] | None = None
     save_links: Callable[[int], None] | None = None
     read_expiry: Callable[[int], int | None] = lambda _due_at_ms: None
+    look_at_groups: Callable[[Callable[[], Sequence[str]]], Preflight | None] = lambda _groups: None
+    checked_since_ms: int | None = None
 
 
 def make_plan(
@@ -208,6 +217,7 @@ def make_plan(
                     code="empty_audience",
                 )
             planner = _Planner(pieces, spec, summary, plan_id=plan_id, now_ms=now_ms)
+            planner.note_groups(pieces.look_at_groups(people.list_groups))
             planner.draft_all(people, run_id=run_id, on_progress=on_progress)
             planner.lay_out(people, bad_rows, on_progress=on_progress)
         if pieces.save_links:
@@ -334,16 +344,25 @@ class _Planner:
         self._closed_windows = 0
         self._fallbacks: Counter[str] = Counter()
         self._length_checks = {place: make_length_check(stored) for place, stored in pieces.templates.items()}
+        self._obstacles: Mapping[str, str] = {}
         self.parts: list[Part] = []
 
     def digest(self) -> str:
         return self._digest.hexdigest()
 
+    def note_groups(self, preflight: Preflight | None) -> None:
+        """What is known of the groups among the people."""
+        if preflight is not None:
+            self._obstacles = preflight.obstacles
+            self._summary.groups = preflight.describe()
+            if (warning := preflight.find_warning()) is not None:
+                self._summary.warnings.append(warning)
+
     # --- the second pass: words ---
 
     def draft_all(self, people: Gathering, *, run_id: int | None, on_progress: Callable[[str, int], None]) -> None:
         done = 0
-        for chunk in _chunks(people.iterate(run_id, instance_id=self._pieces.instance.id)):
+        for chunk in _chunks(self._iterate(people, run_id)):
             drafts = [self._draft(person) for person in chunk]
             encoded = [encode_content(content) for _draft, content in drafts if content is not None]
             ids = iter(self._pieces.store.store_contents(encoded) if encoded else ())
@@ -361,6 +380,10 @@ class _Planner:
                 " (131047); an approved template reaches them"
             )
 
+    def _iterate(self, people: Gathering, run_id: int | None) -> Iterator[Person]:
+        pieces = self._pieces
+        return people.iterate(run_id, instance_id=pieces.instance.id, checked_since_ms=pieces.checked_since_ms)
+
     def _draft(self, person: Person) -> tuple[Draft, Content | None]:
         pieces = self._pieces
         variant = choose_variant(self._weights, seed=self._spec.pacing.seed, contact_id=person.contact_id)
@@ -375,6 +398,10 @@ class _Planner:
         problem = pieces.rules.find_recipient_problem(RecipientKind(person.kind))
         if problem is not None:
             return self._refuse(draft, Reason.UNSENDABLE, problem.message), None
+        if person.is_unregistered:
+            return self._refuse(draft, Reason.NOT_ON_WHATSAPP), None
+        if person.address in self._obstacles:
+            return self._refuse(draft, Reason(self._obstacles[person.address])), None
         try:
             draft.zone = pieces.zone_of(person.address, person.fields)
             shorten = self._linker.shorten_for(person.contact_id) if self._linker else None

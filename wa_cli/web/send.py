@@ -320,7 +320,13 @@ def put_in(
         lines = preflight.skip_unreachable(lines)
     now_ms = app.clock.wall_ms()
     order, note = read_order(
-        words, kind=kind, instance_id=instance.id, settings=app.settings, now_ms=now_ms, subgroup=subgroup
+        words,
+        kind=kind,
+        instance_id=instance.id,
+        settings=app.settings,
+        now_ms=now_ms,
+        subgroup=subgroup,
+        is_linked_device=app.provider(instance).capabilities.is_linked_device,
     )
     results: list[dict[str, Any]] = []
 

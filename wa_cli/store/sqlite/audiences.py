@@ -68,12 +68,17 @@ MAY_HAVE_BEEN_WRITTEN: Final = """
 READ_PEOPLE: Final = f"""
     SELECT p.id, p.contact_id, c.address, c.kind, c.name, c.attributes, p.fields, c.opted_out_at IS NOT NULL,
         c.erased_at IS NOT NULL, CASE WHEN m.state = 'failed' OR {MAY_HAVE_BEEN_WRITTEN} THEN m.id END,
-        v.last_inbound_at, v.closed_at
+        v.last_inbound_at, v.closed_at, ifnull(n.verdict = 'no' AND n.checked_at > :since, 0)
     FROM temp.person AS p JOIN main.contact AS c ON c.id = p.contact_id
     LEFT JOIN main.conversation AS v ON v.instance_id = :instance AND v.contact_id = p.contact_id
+    LEFT JOIN main.number_check AS n ON n.contact_id = p.contact_id
     LEFT JOIN main.message AS m ON m.run_id = :run AND m.contact_id = p.contact_id
     WHERE p.id > :after ORDER BY p.id LIMIT :limit
 """  # noqa: S608  # our own words
+# Groups are few among the contacts: each is looked up among the people, instead of each of them in the contacts.
+LIST_GROUPS: Final = """
+    SELECT c.address FROM main.contact AS c CROSS JOIN temp.person AS p ON p.contact_id = c.id WHERE c.kind = 'group'
+"""
 
 
 class Gathering:
@@ -149,13 +154,29 @@ class Gathering:
             row = connection.execute("SELECT count(*), ifnull(sum(times - 1), 0) FROM temp.person").fetchone()
         return int(row[0]), int(row[1])
 
-    def iterate(self, run_id: int | None, *, instance_id: int) -> Iterator[Person]:
-        """The people in the order in which they were named first.  run_id: of an earlier plan of this run, or None."""
+    def list_groups(self) -> list[str]:
+        """The addresses of the groups among them."""
+        with self._local() as connection:
+            rows = connection.execute(LIST_GROUPS).fetchall()
+        return [address for (address,) in rows]
+
+    def iterate(self, run_id: int | None, *, instance_id: int, checked_since_ms: int | None = None) -> Iterator[Person]:
+        """The people in the order in which they were named first.
+
+        run_id: of an earlier plan of this run, or None.  checked_since_ms: look-ups of numbers since then count.
+        """
         after = 0
         while True:
             with self._local() as connection:
                 rows = connection.execute(
-                    READ_PEOPLE, {"run": run_id, "instance": instance_id, "after": after, "limit": CHUNK_ROWS}
+                    READ_PEOPLE,
+                    {
+                        "run": run_id,
+                        "instance": instance_id,
+                        "since": checked_since_ms,
+                        "after": after,
+                        "limit": CHUNK_ROWS,
+                    },
                 ).fetchall()
             for row in rows:
                 yield _person(row)
@@ -271,4 +292,5 @@ def _person(row: tuple[Any, ...]) -> Person:
         position=row[0],
         last_inbound_at_ms=row[10],
         closed_at_ms=row[11],
+        is_unregistered=bool(row[12]),
     )

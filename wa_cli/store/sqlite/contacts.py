@@ -24,6 +24,7 @@ NEEDS_A_LOOK: Final = """
     SELECT EXISTS (SELECT 1 FROM suppressed)
         OR EXISTS (SELECT 1 FROM contact_alias WHERE alias >= 'wa:' AND alias < 'wa;')
 """
+HAS_UNREGISTERED: Final = "SELECT 1 FROM number_check WHERE verdict = 'no' LIMIT 1"
 INSERT_CONTACT: Final = """
     INSERT INTO contact (address, kind, created_at) VALUES (?, ?, ?) ON CONFLICT (address) DO NOTHING
 """
@@ -60,6 +61,16 @@ def find_opted_out(connection: sqlite3.Connection, contact_ids: Sequence[int]) -
     found: set[int] = set()
     for some in _slices(contact_ids):
         found.update(row[0] for row in connection.execute(_find_opted_out(len(some)), some))
+    return found
+
+
+def find_unregistered(connection: sqlite3.Connection, contact_ids: Sequence[int], *, since_ms: int | None) -> set[int]:
+    """Those of these contacts that a look-up since then has not found on WhatsApp; nobody for None."""
+    if since_ms is None or not connection.execute(HAS_UNREGISTERED).fetchone():
+        return set()
+    found: set[int] = set()
+    for some in _slices(contact_ids):
+        found.update(row[0] for row in connection.execute(_find_unregistered(len(some)), (since_ms, *some)))
     return found
 
 
@@ -132,6 +143,12 @@ def _find_spellings(connection: sqlite3.Connection, addresses: Sequence[str]) ->
 def _find_opted_out(count: int) -> str:
     marks = ",".join("?" * count)
     return f"SELECT id FROM contact WHERE opted_out_at IS NOT NULL AND id IN ({marks})"  # noqa: S608  # only marks
+
+
+def _find_unregistered(count: int) -> str:
+    marks = ",".join("?" * count)
+    return f"""SELECT contact_id FROM number_check
+        WHERE verdict = 'no' AND checked_at > ? AND contact_id IN ({marks})"""  # noqa: S608  # only marks
 
 
 def _read_talks(count: int) -> str:

@@ -97,6 +97,7 @@ BLANK: Final = (
     "DELETE FROM inbound WHERE contact_id = :contact",
     "DELETE FROM conversation WHERE instance_id IN (SELECT id FROM instance) AND contact_id = :contact",
     "DELETE FROM member WHERE contact_id = :contact",
+    "DELETE FROM number_check WHERE contact_id = :contact",
     "DELETE FROM consent WHERE contact_id = :contact",
     "DELETE FROM contact_alias WHERE contact_id = :contact",
     # Opted out for good: nothing that is still under way for them goes out.

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 from wa_cli.cuts import cut
 from wa_cli.domain.message import State, content_hash, format_message_id
+from wa_cli.domain.number import NOT_ON_WHATSAPP
 from wa_cli.domain.pacing import PRIORITY_URGENT, lane_of
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.domain.window import Hearing, Window, WindowPolicy, judge_window
 from wa_cli.errors import Conflict, Refused, Temporary, WaError
 from wa_cli.ports import Enqueued
 from wa_cli.store.sqlite.bulk import insert_rows
-from wa_cli.store.sqlite.contacts import find_opted_out, find_or_add_contacts, read_talks
+from wa_cli.store.sqlite.contacts import find_opted_out, find_or_add_contacts, find_unregistered, read_talks
 from wa_cli.store.sqlite.database import MOST_ROWS
 from wa_cli.store.sqlite.leases import fold_log
 from wa_cli.store.sqlite.owners import Owner, is_alive
@@ -281,11 +282,14 @@ class _Entry:
         twin: Enqueued | None
         everybody = [line.contact_id or contact_ids[line.address] for line in lines]
         opted_out = find_opted_out(connection, everybody)
+        unregistered = find_unregistered(connection, everybody, since_ms=batch.checked_since_ms)
         windows = _Windows.read(connection, batch, lines, everybody, now_ms=now_ms)
         for line, contact_id in zip(lines, everybody, strict=True):
             content_id, is_new = self._content_id(connection, line.encoded)
             due_at = batch.start_at_ms + self._step * batch.delay_ms
             skip_reason = "opted_out" if contact_id in opted_out else line.skip_reason
+            if skip_reason is None and contact_id in unregistered:
+                skip_reason = NOT_ON_WHATSAPP
             is_closed = False
             if windows is not None and skip_reason is None and line.is_free and line.kind is RecipientKind.PERSON:
                 is_closed = windows.is_closed(contact_id, due_at_ms=due_at)

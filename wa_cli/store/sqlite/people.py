@@ -131,6 +131,8 @@ MERGE: Final = (
     """,
     "DELETE FROM conversation WHERE instance_id IN (SELECT id FROM instance) AND contact_id = :gone",
     "UPDATE contact_alias SET contact_id = :into WHERE contact_id = :gone",
+    "UPDATE OR IGNORE number_check SET contact_id = :into WHERE contact_id = :gone",
+    "DELETE FROM number_check WHERE contact_id = :gone",
     "UPDATE OR IGNORE member SET contact_id = :into WHERE contact_id = :gone",
     "DELETE FROM member WHERE contact_id = :gone",
     "DELETE FROM contact WHERE id = :gone",
@@ -344,7 +346,7 @@ class SqlitePeopleTurn:
         known_id = self._find_alias(USER + person.user_id) if person.user_id is not None else None
         if person.address is None and known_id is not None:
             return known_id
-        if known_id is not None and self._is_spelling(known_id, person.address):
+        if known_id is not None and self.is_spelling(known_id, person.address):
             self.learn(known_id, person)
             return known_id
         address = _canonical(person.address) if person.address is not None else f"{USER}{person.user_id}"
@@ -366,7 +368,7 @@ class SqlitePeopleTurn:
                 self._give_address(contact_id, _canonical(person.address))
             owner_id = self._add_alias(SPELLING + person.address.removeprefix("+"), contact_id)
             # A receipt that names quite another number proves nothing about who is who.
-            if owner_id != contact_id and self._is_spelling(contact_id, person.address):
+            if owner_id != contact_id and self.is_spelling(contact_id, person.address):
                 self._unite(contact_id, owner_id)
         if person.user_id is not None:
             known_id = self._add_alias(USER + person.user_id, contact_id)
@@ -403,7 +405,7 @@ class SqlitePeopleTurn:
         )
         return self._find_alias(alias) or contact_id
 
-    def _is_spelling(self, contact_id: int, address: str | None) -> bool:
+    def is_spelling(self, contact_id: int, address: str | None) -> bool:
         """Whether an address that is new can be another spelling of the contact's, or the first one it gets."""
         known = self.address_of(contact_id)
         return known.startswith(USER) or (address or "")[-SHARED_DIGITS:] == known[-SHARED_DIGITS:]

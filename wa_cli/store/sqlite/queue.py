@@ -48,15 +48,17 @@ UNPARK: Final = f"""
 """  # noqa: S608  # own words
 
 # Waiting rows of one lane in the order they are due, with what decides about them.  A twin is another message that
-# holds the same idempotency key without having been asked for (`--again`).
+# holds the same idempotency key without having been asked for (`--again`).  They are written to under the address that
+# WhatsApp has for them, where a look-up has told of another one.
 DUE_ROWS: Final = """
-    SELECT m.id, m.contact_id, c.address, c.kind, m.content_id, m.batch_id, m.lane, m.due_at, m.expires_at,
-        m.attempts, m.refusals, m.reason,
+    SELECT m.id, m.contact_id, ifnull(n.chat, c.address), c.kind, m.content_id, m.batch_id, m.lane, m.due_at,
+        m.expires_at, m.attempts, m.refusals, m.reason,
         CASE WHEN k.message_id <> m.id AND k.again = 0 THEN k.message_id END, c.opted_out_at IS NOT NULL, m.run_id
     FROM message AS m
     JOIN contact AS c ON c.id = m.contact_id
     LEFT JOIN live_key AS k
         ON k.content_id = m.content_id AND k.contact_id = m.contact_id AND k.instance_id = m.instance_id
+    LEFT JOIN number_check AS n ON n.contact_id = m.contact_id
     WHERE m.state = 'queued' AND m.instance_id = ? AND m.lane = ? AND m.due_at <= ?
     ORDER BY m.due_at, m.id LIMIT ?
 """

@@ -664,6 +664,8 @@ VERSION_4: Final = (
         checked_at INTEGER NOT NULL
     ) STRICT
     """,
+    # Most sends find out here that nobody was looked up in vain.
+    "CREATE INDEX number_check_no ON number_check (contact_id) WHERE verdict = 'no'",
     # How many messages in a row a person has been sent without an answer, where a limit asks for it.
     "ALTER TABLE conversation ADD COLUMN unanswered INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE webhook_logs ADD COLUMN instance_id INTEGER",
