@@ -57,7 +57,7 @@ def test_one_daemon_sends_for_every_instance_also_for_one_that_is_added_later(ho
     house.wait_for_states(sent=2)
     assert [entry["to"] for entry in shop.accepted()] == [number(1).removeprefix("+")]
     assert [entry["to"] for entry in house.sandbox.accepted()] == [number(0).removeprefix("+")]
-    assert "sending for 'shop'" in "".join(daemon.err)
+    daemon.wait_for_line("sending for 'shop'")
 
 
 def test_one_that_is_stopped_does_not_keep_the_others_waiting(house: Household, shop: Sandbox) -> None:
