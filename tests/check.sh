@@ -14,7 +14,11 @@ done
 [ -n "$python" ] || { echo "wa needs Python 3.11 or newer" >&2; exit 2; }
 
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+install() {
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 --editable '.[test]'
+}
+# The package index may be out of reach for a moment: that says nothing about the code.
+install || { sleep 10; install; } || { sleep 60; install; }
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .

@@ -44,7 +44,7 @@ def test_after_a_campaign_is_paused_nothing_of_it_is_posted_but_what_was_in_flig
     paused_at = time.time()
     assert paused.exit == 0, paused.err
     in_flight = paused.json()["in_flight"]
-    until(lambda: home.states()["sending"] == 0, "all that was in flight has landed")
+    home.wait_until_landed()
     # The daemon goes on meanwhile: it sends what is not of the campaign, and nothing that is.
     home.send(OTHER, "not of the campaign")
     home.sandbox.wait_for(lambda entries: any(entry["to"] == OTHER[1:] for entry in entries), "the other one")
