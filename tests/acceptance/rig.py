@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
+import weakref
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -69,6 +71,19 @@ def until(claim: Callable[[], Any], what: str, *, timeout: float = PATIENCE_SECO
         assert time.monotonic() < ends, f"not within {timeout:g} s: {what}"
         time.sleep(0.02)
     return answer
+
+
+def keep_port(owner: object) -> str:
+    """A port of 127.0.0.1 that a server may take, leave and take again while the owner lives: nobody else is given it.
+
+    A port that is free for some seconds may go to any of the connections that other tests open meanwhile.
+    """
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", 0))  # bound and never listening: whoever connects is refused until the server is there
+    port = str(kept.getsockname()[1])
+    weakref.finalize(owner, os.close, kept.detach())
+    return port
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,13 +215,13 @@ class Sandbox:
         # The platform's own limits are off unless a test is about them: wa's have tests of their own.
         self._flags = ("--pair-seconds", "0", "--throughput", "0", "--token", token, *flags)
         self._running: Running | None = None
-        self._port = "0"
+        self._port = keep_port(self)
         self.url = ""
         self.messages_url = ""
         self.start()
 
     def start(self) -> None:
-        """Listen, on the port it had if it had one."""
+        """Listen, each time on the same port."""
         self._running = Running(
             [
                 sys.executable, "-m", "wa_cli.sandbox", "--ledger", str(self.ledger), "--port", self._port, *self._flags
@@ -217,7 +232,6 @@ class Sandbox:
         )  # fmt: skip
         address = json.loads(self._running.wait_for_line("messages_url"))
         self.url, self.messages_url = address["url"], address["messages_url"]
-        self._port = self.url.rpartition(":")[2]
 
     def stop(self) -> None:
         if self._running is not None:

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from rig import PATIENCE_SECONDS, Household, Running, magic, number, until
+from rig import PATIENCE_SECONDS, Household, Running, keep_port, magic, number, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,16 +26,15 @@ class Receiver:
         self._home = home
         self.running: Running
         self.url = ""
-        self._port = "0"
+        self._port = keep_port(self)
         self.start()
         home.sandbox.set(webhook_url=self.url + PATH, app_secret=SECRET, verify_token=VERIFY, **sandbox_settings)
 
     def start(self) -> None:
-        """Serve, on the port it had if it had one."""
+        """Serve, each time on the same port."""
         env = {"WHATSAPP_APP_SECRET": SECRET, "WHATSAPP_VERIFY_TOKEN": VERIFY}
         self.running = self._home.start("serve", "--port", self._port, "--json", env=env)
         self.url = json.loads(self.running.wait_for_line('"url"'))["url"]
-        self._port = self.url.rpartition(":")[2]
 
     def wait_until_quiet(self, *, timeout: float = PATIENCE_SECONDS) -> None:
         """Until the sandbox has nothing more to tell, and what it told has been read."""
