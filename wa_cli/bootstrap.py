@@ -402,9 +402,10 @@ class App:
 
     def list_senders(self) -> list[Instance]:
         """Every instance that has what it needs to send.  Raises: UsageError when there is none."""
-        senders = [one for one in self.instances.list_all() if not self.find_missing(one)]
+        known = self.instances.list_all()
+        senders = [one for one in known if not self.find_missing(one)]
         if not senders:
-            self.check_account()
+            self.check_account(known[0])
         return senders
 
     @cached_property

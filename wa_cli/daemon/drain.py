@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from wa_cli.daemon.campaigning import campaigns_looked_after, look_once
+from wa_cli.daemon.linking import await_ready, connection_followed
 from wa_cli.daemon.loops import run_in_loop
 from wa_cli.daemon.sending import Interrupts, Loops, look_after_queue, new_writer_thread, open_sender, watch_file
 from wa_cli.errors import StorageBroken, Temporary, WaError
@@ -245,17 +246,19 @@ async def _send_for(
             report.holder = sender
             return report
         loop = sender.loop
+        await await_ready(app, instance, executor=executor)
         guards = [asyncio.create_task(_give_up_on_store(loop))]
         if terms.gateway_patience_seconds is not None:
             guards.append(asyncio.create_task(_give_up_on_gateway(loop, terms.gateway_patience_seconds)))
         try:
-            with loops.holding(loop):
-                await loop.run(
-                    until_idle=True,
-                    patience_seconds=terms.patience_seconds,
-                    deadline_ms=deadline_ms,
-                    waits_for_schedule=terms.until_settled,
-                )
+            async with connection_followed(app, instance, wake=loop.wake, executor=executor):
+                with loops.holding(loop):
+                    await loop.run(
+                        until_idle=True,
+                        patience_seconds=terms.patience_seconds,
+                        deadline_ms=deadline_ms,
+                        waits_for_schedule=terms.until_settled,
+                    )
         except LeaseLost as error:
             report.trouble = error
         finally:

@@ -7,6 +7,7 @@ import logging
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
+from wa_cli.daemon.linking import connection_followed
 from wa_cli.daemon.sending import open_sender
 from wa_cli.errors import StorageBroken, Temporary, UsageError, WaError
 from wa_cli.ports import Holder, Sums
@@ -207,7 +208,8 @@ class Fleet:
         if self._stopping.is_set():
             loop.stop()
         try:
-            await loop.run(until_idle=False)
+            async with connection_followed(self._app, instance, wake=loop.wake, executor=self._executor):
+                await loop.run(until_idle=False)
         except LeaseLost as error:
             log.warning("%s", error.message)
             return False

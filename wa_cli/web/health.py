@@ -20,20 +20,23 @@ if TYPE_CHECKING:
 
 
 def read_health(app: App, *, started_at: float, thrift: Thrift) -> dict[str, Any]:
-    """Row S10.  healthy: the default instance may send, and somebody does it or nothing is due.
+    """Row S10.  healthy: every instance with an account may send, and somebody does it or nothing is due.
+
+    state, sender: of the first one that is not well, else of the first.
 
     started_at: of the server, on time.monotonic.
     """
     now_ms = app.clock.wall_ms()
     app.leases.bury_dead(now_ms=now_ms)
-    report = look_at(app, app.find_instance(), now_ms=now_ms)
-    is_overdue = report.next_due_at_ms is not None and report.next_due_at_ms < now_ms
-    may_send = report.standing in (Standing.READY, Standing.RESTING)
     instances = app.instances.list_all()
+    reports = [look_at(app, one, now_ms=now_ms) for one in instances]
+    reports = [one for one in reports if one.standing is not Standing.NO_ACCOUNT] or reports[:1]
+    unwell = [one for one in reports if not _is_well(one, now_ms=now_ms)]
+    report = (unwell or reports)[0]
     pace = thrift.ask("pace", lambda: read_pace(app.upkeep, instances, app.limits, now_ms=now_ms))
     talking = thrift.ask("talking", lambda: app.upkeep.count_conversations(since_ms=now_ms - WINDOW_MS))
     return {
-        "healthy": may_send and (report.holder is not None or not is_overdue),
+        "healthy": not unwell,
         "metrics": {
             "queueLength": app.messages.read_stats()["queued"],
             "cacheSize": count_cached(),
@@ -44,6 +47,13 @@ def read_health(app: App, *, started_at: float, thrift: Thrift) -> dict[str, Any
         "state": report.standing.value.upper(),
         "sender": report.holder.role if report.holder else None,
     }
+
+
+def _is_well(report: InstanceReport, *, now_ms: int) -> bool:
+    """Whether it may send, and somebody does it or nothing is due."""
+    is_overdue = report.next_due_at_ms is not None and report.next_due_at_ms < now_ms
+    may_send = report.standing in (Standing.READY, Standing.RESTING, Standing.RESTRICTED)
+    return may_send and (report.holder is not None or not is_overdue)
 
 
 def find_instance(app: App, word: str) -> Instance:

@@ -305,7 +305,7 @@ class HealthMetrics(BaseModel):
 
 
 class HealthAnswer(BaseModel):
-    """healthy: the default instance may send, and somebody does it or nothing is due.  uptime: seconds."""
+    """healthy: every instance may send, and somebody does it or nothing is due.  uptime: seconds."""
 
     healthy: bool
     metrics: HealthMetrics
