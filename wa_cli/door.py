@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from wa_cli.bootstrap import App
+    from wa_cli.domain.message import Content
     from wa_cli.domain.recipient import Recipient
     from wa_cli.ports import Enqueued, Instance
     from wa_cli.services.orders import Lines, OrderWords
@@ -133,6 +134,68 @@ class Wa:
         """
         return self._send_one(recipient, message, key=key, again=again, immediate=True)
 
+    def send_media(
+        self,
+        recipient: str,
+        media: str | Path,
+        *,
+        caption: str | None = None,
+        kind: str | None = None,
+        filename: str | None = None,
+        at: str | datetime | None = None,
+        key: str | None = None,
+        again: bool = False,
+    ) -> Queued:
+        """Queue one file.  Its bytes are taken in now: whatever becomes of it later, the message has them.
+
+        media: a public https link, or the path of a file below the working directory or WA_MEDIA_ROOTS.
+        kind: image, video, document, audio, voice or sticker; found from the file unless given.
+        Raises: UsageError for a file that cannot be sent; also as send_message.
+        """
+        from wa_cli.services.content import ContentWords, build_content
+
+        words = ContentWords(media=str(media), caption=caption, kind=kind, filename=filename)
+        app = self._app
+        content = build_content(app.rules(self._instance), words, files=app.local_files(Path.cwd()))
+        return self._send_one(recipient, content, at=at, key=key, again=again)
+
+    def send_content(
+        self,
+        recipient: str,
+        content: Content,
+        *,
+        at: str | datetime | None = None,
+        expires: str | None = None,
+        key: str | None = None,
+        again: bool = False,
+        max_attempts: int | None = None,
+        on_unknown: Literal["hold", "resend", "skip"] = "hold",
+    ) -> Queued:
+        """Queue a message of any kind, made from the values of `wa_cli.domain.message` such as Location or Poll.
+
+        A Reaction may name its message by one of our ids.  Raises: UsageError for a kind that the instance cannot send,
+        naming those that can; also as send_message.
+        """
+        from wa_cli.domain.message import Reaction
+        from wa_cli.services.content import find_reaction_target
+        from wa_cli.services.enqueue import check_content
+
+        if isinstance(content, Reaction):
+            address = self._read_recipient(recipient).address
+            target = find_reaction_target(self._app.messages, content.message_id, (address,), self._instance)
+            content = Reaction(message_id=target, emoji=content.emoji)
+        check_content(content, self._app.rules(self._instance))
+        return self._send_one(
+            recipient,
+            content,
+            at=at,
+            expires=expires,
+            key=key,
+            again=again,
+            max_attempts=max_attempts,
+            on_unknown=on_unknown,
+        )
+
     def send_batch_messages(
         self,
         messages: Collection[tuple[str, str]],
@@ -197,7 +260,7 @@ class Wa:
     def _send_one(
         self,
         recipient: str,
-        message: str,
+        message: str | Content,
         *,
         at: str | datetime | None = None,
         expires: str | None = None,
@@ -211,7 +274,7 @@ class Wa:
         from wa_cli.domain.message import Text
         from wa_cli.services.orders import OrderWords, lines_to_recipients
 
-        content = Text(body=self._check(message))
+        content = Text(body=self._check(message)) if isinstance(message, str) else message
         lines = lines_to_recipients([self._read_recipient(recipient)], content, self._app.rules(self._instance))
         words = OrderWords(
             at=_spell(at),

@@ -12,6 +12,7 @@ import pytest
 import wa_cli
 from tests.processes import clean_environment
 from wa_cli import Wa
+from wa_cli.domain.message import Location, Poll, Reaction
 from wa_cli.errors import Conflict, Refused, UsageError
 
 if TYPE_CHECKING:
@@ -125,3 +126,18 @@ def test_importing_wa_cli_loads_nothing_of_the_door(tmp_path: Path) -> None:
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError):
         _ = wa_cli.Nothing  # type: ignore[attr-defined]
+
+
+def test_files_and_every_other_kind_go_through_the_python_door(wa: Wa, tmp_path: Path) -> None:
+    """Issue 6, point 3.  Row H13: what the instance cannot send is refused by name."""
+    (tmp_path / "menu.pdf").write_bytes(b"%PDF-1.7 menu")
+    assert wa.send_media(ADA, "menu.pdf").outcome == "immediate"
+    assert wa.send_media(ADA, tmp_path / "menu.pdf", caption="Menu").outcome == "queued"
+    assert wa.send_media(ADA, "https://example.org/a.ogg", kind="voice").outcome == "queued"
+    assert wa.send_content(ADA, Location(latitude="25.2", longitude="55.27")).outcome == "queued"
+    with pytest.raises(UsageError, match="has no polls"):
+        wa.send_content(ADA, Poll(question="Coming?", options=("Yes", "No")))
+    with pytest.raises(UsageError, match="WhatsApp has given it no id"):
+        wa.send_content(ADA, Reaction(message_id="m1", emoji="👍"))
+    with pytest.raises(UsageError, match="in no folder that files are taken from"):
+        wa.send_media(ADA, "../secret.pdf")

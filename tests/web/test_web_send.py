@@ -164,7 +164,7 @@ def test_a_template_is_filled_by_order_or_by_name(api: Api) -> None:
         ({"body": "a", "rate_limit_dealy": 1}, 422, "invalid", "rate_limit_dealy"),
         ({"body": "a", "rate_limit_delay": "3000"}, 422, "invalid", "rate_limit_delay"),
         ({"body": "a", "rate_limit_delay": -1}, 422, "invalid", "rate_limit_delay"),
-        ({"body": "a", "type": "poll"}, 422, "invalid", "type"),
+        ({"body": "a", "type": "song"}, 422, "invalid", "type"),
         ({"body": "a", "send_at": "01/02/2026"}, 400, "invalid_time", "01/02/2026"),
         ({"body": "a", "send_at": "tomorrow 9am", "immediate": True}, 400, "usage", "send_at and immediate"),
         ({"body": "a", "expires": "soon"}, 400, "invalid_time", "soon"),

@@ -11,7 +11,22 @@ from pydantic import BaseModel, ConfigDict, Field
 
 MAX_DELAY_MS: Final = 86_400_000
 
-ContentType = Literal["text", "image", "video", "document", "audio", "sticker", "template"]
+ContentType = Literal[
+    "text",
+    "image",
+    "video",
+    "document",
+    "audio",
+    "voice",
+    "sticker",
+    "location",
+    "contact",
+    "poll",
+    "reaction",
+    "template",
+    "buttons",
+    "list",
+]
 Number = Annotated[str, Field(min_length=1, max_length=500)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Delay = Annotated[int, Field(ge=0, le=MAX_DELAY_MS)]
@@ -37,6 +52,63 @@ class ButtonPart(_Asked):
     value: str
 
 
+class LocationPart(_Asked):
+    """A place.  Degrees as numbers or as texts."""
+
+    latitude: float | str
+    longitude: float | str
+    name: str | None = None
+    address: str | None = None
+
+
+class ContactPart(_Asked):
+    """Somebody's card."""
+
+    name: str
+    phone: Number
+    organization: str | None = None
+
+
+class PollPart(_Asked):
+    """A question with answers to tap; only transports of linked devices have it."""
+
+    question: str
+    options: list[str]
+    max_answers: int = Field(default=1, ge=0, description="How many one person may give; 0: any number.")
+
+
+class ReactionPart(_Asked):
+    """An emoji on a message of the same chat."""
+
+    to_message: Number = Field(description="One of our ids, such as m42, or the platform's own.")
+    emoji: str = Field(description='"" takes it back.')
+
+
+class ReplyPart(_Asked):
+    """A button that a person taps to answer."""
+
+    id: str
+    title: str
+
+
+class RowPart(_Asked):
+    id: str
+    title: str
+    description: str | None = None
+
+
+class SectionPart(_Asked):
+    title: str | None = None
+    rows: list[RowPart]
+
+
+class ListPart(_Asked):
+    """A list to choose from.  button: the label of what opens it."""
+
+    button: str
+    sections: list[SectionPart]
+
+
 class Words(_Asked):
     """What a message says."""
 
@@ -44,7 +116,9 @@ class Words(_Asked):
     body: str | None = Field(default=None, description="The text.")
     message: str | None = Field(default=None, description="The same as body.")
     text: str | None = Field(default=None, description="The same as body.")
-    media: str | None = Field(default=None, description="The public https link of a file.")
+    media: str | None = Field(
+        default=None, description="The public https link of a file, or a path below the server's WA_MEDIA_ROOTS."
+    )
     caption: str | None = None
     filename: str | None = None
     template: str | None = Field(default=None, description="The name of an approved template.")
@@ -53,8 +127,15 @@ class Words(_Asked):
         default=None, description="The values of a template's body, in order or by name."
     )
     header: HeaderPart | None = None
-    buttons: list[ButtonPart] | None = None
+    buttons: list[ButtonPart] | None = Field(default=None, description="Of a template.")
     link_preview: bool = False
+    location: LocationPart | None = None
+    contact: ContactPart | None = None
+    poll: PollPart | None = None
+    reaction: ReactionPart | None = None
+    reply_buttons: list[ReplyPart] | None = Field(default=None, description="Under the text, to tap.")
+    menu: ListPart | None = Field(default=None, alias="list", description="Under the text, to choose from.")
+    footer: str | None = Field(default=None, description="Small words under buttons or a list.")
 
 
 class Options(_Asked):
