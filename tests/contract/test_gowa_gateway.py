@@ -306,7 +306,7 @@ def test_the_doctor_looks_at_the_gateway_the_device_and_the_secret() -> None:
         assert levels(gowa_account(sandbox.url, secret=""), online=False)["webhook_secret"] is Level.WARN
     assert levels(account)["unreachable"] is Level.FAIL
     assert levels(gowa_account(""), online=False)["settings"] is Level.FAIL
-    assert levels(gowa_account("http://192.0.2.7:3000"), online=False)["clear_text"] is Level.WARN
+    assert levels(gowa_account("http://203.0.114.7:3000"), online=False)["settings"] is Level.FAIL
 
 
 def test_the_doctor_is_content_with_a_device_that_works() -> None:
@@ -339,6 +339,7 @@ def test_the_doctor_says_when_something_else_answers() -> None:
         {"url": "http://u:p@127.0.0.1:3000"},
         {"url": "http://127.0.0.1:3000/?x=1"},
         {"url": "http://127.0.0.1:x"},
+        {"url": "http://gowa.example.com:3000"},
         {"session": "a b"},
         {"session": "../x"},
         {"key": "nocolon"},

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from wa_cli.errors import UsageError
 from wa_cli.provider import KEY, SESSION, URL, WEBHOOK_SECRET
-from wa_cli.transports.gowa.calls import parse_gateway_url
+from wa_cli.transports.gateway_calls import parse_gateway_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,7 @@ _SHORTEST_MASKED: Final = 4  # a shorter password would black out half of every 
 def check_values(values: Mapping[str, str]) -> None:
     """Raises: UsageError for an address, a device or a key that cannot be meant."""
     if values.get(URL):
-        parse_gateway_url(values[URL])
+        parse_url(values[URL])
     device = values.get(SESSION)
     if device and not _DEVICE.fullmatch(device):
         raise UsageError(
@@ -38,6 +38,11 @@ def check_values(values: Mapping[str, str]) -> None:
             hint="user:password, as APP_BASIC_AUTH has it",
             code="gateway_key",
         )
+
+
+def parse_url(url: str) -> str:
+    """Where the gateway is, with its base path and without a final slash.  Raises: UsageError."""
+    return parse_gateway_url(url, example="http://127.0.0.1:3000")
 
 
 def device_of(account: Account) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
-from wa_cli.errors import Temporary, UsageError
+from wa_cli.errors import Temporary
+from wa_cli.transports.gowa.account import parse_url
 from wa_cli.transports.masking import mask
 from wa_cli.transports.posting import find_environment_proxy
 
@@ -36,36 +36,6 @@ class GowaReply:
         return 200 <= self.status < 300
 
 
-def parse_gateway_url(url: str) -> str:
-    """The address of a gateway without its last slash; it may have a path.
-
-    Raises: UsageError for what is no http or https address, or holds a password, which has a setting of its own.
-    """
-    text = url.strip()
-    try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        parts, host = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not host or not (text.isascii() and text.isprintable()) or " " in text:
-        raise UsageError(
-            "the gateway's url is not an http or https address",
-            hint="such as http://127.0.0.1:3000",
-            code="gateway_url",
-        )
-    if parts.username is not None or parts.password is not None:
-        raise UsageError(
-            "the gateway's url must not hold a user or a password",
-            hint="give them as the key, in a variable of their own",
-            code="gateway_url",
-        )
-    if parts.query or parts.fragment:
-        raise UsageError(
-            "the gateway's url must not hold ? or #", hint="such as http://127.0.0.1:3000/base", code="gateway_url"
-        )
-    return text.rstrip("/")
-
-
 class GowaCalls:
     """Asks one gateway.  Follows no redirect, and reaches a loopback address past every proxy.
 
@@ -74,7 +44,7 @@ class GowaCalls:
     """
 
     def __init__(self, base_url: str, *, name: str, headers: Mapping[str, str], secrets: tuple[str, ...] = ()) -> None:
-        self.base_url = parse_gateway_url(base_url)
+        self.base_url = parse_url(base_url)
         self.name = name
         self._headers = dict(headers)
         self._secrets = secrets

@@ -14,13 +14,14 @@ from wa_cli.transports.gowa.account import (
     check_values,
     device_of,
     headers_of,
+    parse_url,
     webhook_secrets_of,
 )
 from wa_cli.transports.gowa.answer import read_code
-from wa_cli.transports.gowa.calls import open_tls, parse_gateway_url, read_json
+from wa_cli.transports.gowa.calls import open_tls, read_json
 from wa_cli.transports.gowa.connection import find_device, judge_device, read_flags
 from wa_cli.transports.masking import mask
-from wa_cli.transports.posting import find_environment_proxy, is_loopback
+from wa_cli.transports.posting import find_environment_proxy
 
 if TYPE_CHECKING:
     from wa_cli.domain.connection import Connection
@@ -47,8 +48,6 @@ def inspect(account: Account, *, online: bool) -> list[Finding]:
 
 
 def _judge_words(account: Account) -> list[Finding]:
-    from urllib.parse import urlsplit
-
     findings: list[Finding] = []
     secrets = webhook_secrets_of(account)
     if DEFAULT_WEBHOOK_SECRET in secrets:
@@ -58,18 +57,13 @@ def _judge_words(account: Account) -> list[Finding]:
     elif not secrets:
         message = "no webhook secret: receipts and answers are not taken in"
         findings.append(warn(ACCOUNT, "webhook_secret", message, "set webhook_secret to WHATSAPP_WEBHOOK_SECRET"))
-    parts = urlsplit(account.value(URL))
-    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-        message = f"messages go to {parts.hostname} in clear text"
-        fix = "put https before the gateway, or keep it on this machine"
-        findings.append(warn(ACCOUNT, "clear_text", message, fix))
     return findings
 
 
 def _ask(account: Account) -> list[Finding]:
     import httpx
 
-    base, device = parse_gateway_url(account.value(URL)), device_of(account)
+    base, device = parse_url(account.value(URL)), device_of(account)
     try:
         with httpx.Client(
             headers={**headers_of(account), "User-Agent": "wa"},

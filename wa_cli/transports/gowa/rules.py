@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from wa_cli.domain.message import ContactCard, Location, Media, MediaKind, Poll, Reaction, Text, content_type
 from wa_cli.ports import Problem
-from wa_cli.transports.content_checks import check_length, check_letters, check_link, check_not_blank
+from wa_cli.transports.content_checks import check_letters
+from wa_cli.transports.linked_checks import (
+    MAX_TEXT_UNITS,
+    check_card,
+    check_media,
+    check_place,
+    check_poll,
+    check_words,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,12 +24,6 @@ if TYPE_CHECKING:
     from wa_cli.domain.message import Content
     from wa_cli.domain.recipient import RecipientKind
 
-MAX_TEXT_UNITS: Final = 65_536
-MAX_CAPTION_UNITS: Final = 1_024
-MAX_NAME_UNITS: Final = 240
-MAX_QUESTION_UNITS: Final = 255
-MAX_OPTION_UNITS: Final = 100
-LEAST_OPTIONS, MOST_OPTIONS = 2, 12  # WhatsApp's own
 # The gateway's own limits, unless somebody has changed them there.
 MAX_BYTES: Final[Mapping[str, int]] = {"image": 20_000_000, "document": 50_000_000, "video": 100_000_000}
 _WITHOUT_CAPTION: Final = (MediaKind.AUDIO, MediaKind.VOICE, MediaKind.STICKER)
@@ -36,15 +39,11 @@ class GowaRules:
         """The first thing that GOWA would refuse in this content, or drop without a word; or None."""
         match content:
             case Text():
-                return (
-                    check_letters("the text", content.body)
-                    or check_not_blank("the text", content.body, "give it with --text")
-                    or check_length("the text", content.body, MAX_TEXT_UNITS)
-                )
+                return check_words("the text", content.body, MAX_TEXT_UNITS)
             case Media():
                 return _check_media(content)
             case Location():
-                return _check_location(content)
+                return _check_place(content)
             case ContactCard():
                 return _check_card(content)
             case Poll():
@@ -68,54 +67,42 @@ class GowaRules:
 
 def _check_media(content: Media) -> Problem | None:
     kind = content.kind
+    if content.caption is not None and kind in _WITHOUT_CAPTION:
+        return Problem(
+            message=f"a message of type {kind} cannot have a caption",
+            hint="leave out --caption, or send the words as a message of their own",
+        )
     if content.file is None:
-        problem = check_link("the media link", content.link)
-        if problem is None and content.filename is not None:
-            problem = Problem(
+        if content.filename is not None:
+            return Problem(
                 message="GOWA names a file by its link, and takes no other name",
                 hint="leave the file name out, or send a local file",
             )
-    else:
-        most = MAX_BYTES.get(kind.value)
-        problem = None
-        if most is not None and content.file.size > most:
-            problem = Problem(
-                message=f"the file has {content.file.size:,} bytes, more than the {most:,} that GOWA takes",
-                hint="make it smaller, or send a link to it as text",
-            )
-        elif kind is MediaKind.IMAGE and content.file.mime_type not in _IMAGES:
-            problem = Problem(
-                message=f"GOWA sends JPEG and PNG as images, not {content.file.mime_type}",
-                hint="send it with --type document",
-            )
-        elif content.filename is not None:
-            problem = check_letters("the file name", content.filename) or check_length(
-                "the file name", content.filename, MAX_NAME_UNITS
-            )
-    if problem is None and content.caption is not None:
-        if kind in _WITHOUT_CAPTION:
-            return Problem(
-                message=f"a message of type {kind} cannot have a caption",
-                hint="leave out --caption, or send the words as a message of their own",
-            )
-        problem = check_letters("the caption", content.caption) or check_length(
-            "the caption", content.caption, MAX_CAPTION_UNITS
-        )
-    return problem
-
-
-def _check_location(content: Location) -> Problem | None:
-    for what, written, most in (("latitude", content.latitude, 90.0), ("longitude", content.longitude, 180.0)):
-        if not _DEGREES.fullmatch(written) or abs(float(written)) > most:
-            return Problem(
-                message=f"the {what} is not in degrees from -{most:.0f} to {most:.0f}", hint="such as 3.1390"
-            )
-    if content.name or content.address:
+        return check_media(content)
+    most = MAX_BYTES.get(kind.value)
+    if most is not None and content.file.size > most:
         return Problem(
+            message=f"the file has {content.file.size:,} bytes, more than the {most:,} that GOWA takes",
+            hint="make it smaller, or send a link to it as text",
+        )
+    if kind is MediaKind.IMAGE and content.file.mime_type not in _IMAGES:
+        return Problem(
+            message=f"GOWA sends JPEG and PNG as images, not {content.file.mime_type}",
+            hint="send it with --type document",
+        )
+    return check_media(content)
+
+
+def _check_place(content: Location) -> Problem | None:
+    problem = check_place(content)
+    if problem is None and not (_DEGREES.fullmatch(content.latitude) and _DEGREES.fullmatch(content.longitude)):
+        problem = Problem(message="the place is not in plain decimal degrees", hint="such as 1.2966,103.7764")
+    if problem is None and (content.name or content.address):
+        problem = Problem(
             message="GOWA sends a place without a name and an address",
             hint="leave them out, and send the words as a message of their own",
         )
-    return None
+    return problem
 
 
 def _check_card(content: ContactCard) -> Problem | None:
@@ -123,42 +110,16 @@ def _check_card(content: ContactCard) -> Problem | None:
         return Problem(
             message="GOWA sends a card without an organization", hint="leave it out, or write it behind the name"
         )
-    return (
-        check_letters("the card's name", content.name)
-        or check_not_blank("the card's name", content.name, "give the card a name")
-        or check_length("the card's name", content.name, MAX_NAME_UNITS)
-    )
+    return check_card(content)
 
 
 def _check_poll(content: Poll) -> Problem | None:
-    problem = (
-        check_letters("the question", content.question)
-        or check_not_blank("the question", content.question, "give the poll a question")
-        or check_length("the question", content.question, MAX_QUESTION_UNITS)
-    )
-    if problem is not None:
-        return problem
-    if not LEAST_OPTIONS <= len(content.options) <= MOST_OPTIONS:
+    count = len(content.options)
+    if not 0 <= content.max_answers <= count:
         return Problem(
-            message=f"a poll has {LEAST_OPTIONS} to {MOST_OPTIONS} options, not {len(content.options)}",
-            hint="give --option once for each",
+            message=f"of {count} options nobody can choose {content.max_answers}", hint="0 allows any number"
         )
-    if len(set(content.options)) < len(content.options):
-        return Problem(message="the poll has an option twice", hint="give each option once")
-    for place, option in enumerate(content.options, start=1):
-        problem = (
-            check_letters(f"option {place}", option)
-            or check_not_blank(f"option {place}", option, "give each option some text")
-            or check_length(f"option {place}", option, MAX_OPTION_UNITS)
-        )
-        if problem is not None:
-            return problem
-    if not 0 <= content.max_answers <= len(content.options):
-        return Problem(
-            message=f"of {len(content.options)} options nobody can choose {content.max_answers}",
-            hint="0 allows any number",
-        )
-    return None
+    return check_poll(replace(content, max_answers=0), whose="GOWA's")  # any number of answers between is fine
 
 
 def _check_reaction(content: Reaction) -> Problem | None:

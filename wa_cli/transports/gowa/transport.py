@@ -10,9 +10,8 @@ from wa_cli.domain.message import Media
 from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, NotSent, Rejected
 from wa_cli.errors import UsageError
 from wa_cli.provider import URL
-from wa_cli.transports.gowa.account import check_values, headers_of, secrets_of
+from wa_cli.transports.gowa.account import check_values, headers_of, parse_url, secrets_of
 from wa_cli.transports.gowa.answer import read_answer
-from wa_cli.transports.gowa.calls import parse_gateway_url
 from wa_cli.transports.gowa.payload import build_request
 from wa_cli.transports.posting import READ_TIMEOUT_SECONDS, Poster, PostFailed
 
@@ -32,7 +31,7 @@ class GowaTransport:
 
     def __init__(self, account: Account) -> None:
         check_values(account.values)
-        self._base = parse_gateway_url(account.value(URL))
+        self._base = parse_url(account.value(URL))
         self._headers = headers_of(account)
         self._secrets = secrets_of(account)
         self._files = account.files

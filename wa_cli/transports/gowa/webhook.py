@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wa_cli.domain.event import IgnoredEvent, InboundEvent, Person, StatusEvent
 from wa_cli.domain.receipt import Receipt
-from wa_cli.domain.webhook import LARGEST_BODY_BYTES
-from wa_cli.errors import UsageError
-from wa_cli.transports.gowa.calls import read_json
+from wa_cli.transports.bodies import parse_body, unreadable
 from wa_cli.transports.gowa.jids import GROUP_SERVER, read_hidden, read_number
 from wa_cli.transports.gowa.restrictions import read_time_ms
 
@@ -76,11 +74,7 @@ class GowaWebhooks:
         return None
 
     def read(self, body: bytes) -> list[Event]:
-        if len(body) > LARGEST_BODY_BYTES:
-            raise _unreadable(f"the body has more than {LARGEST_BODY_BYTES:,} bytes")
-        shape = read_json(body)
-        if not isinstance(shape, dict):
-            raise _unreadable("the body is no JSON object in UTF-8")
+        shape = parse_body(body, whose="GOWA")
         event, payload = _word(shape.get("event")), shape.get("payload")
         session = shape.get("session_id")
         if isinstance(session, str) and session and session != self._device:
@@ -105,7 +99,7 @@ class GowaWebhooks:
         if receipt is None or not isinstance(ids, list):
             return [IgnoredEvent(what=f"message.ack.{word}")]
         if len(ids) > MAX_IDS:
-            raise _unreadable(f"the body holds more than {MAX_IDS:,} receipts")
+            raise unreadable(f"the body holds more than {MAX_IDS:,} receipts", "GOWA")
         person = _read_person(payload)
         is_group = _is_group(payload.get("chat_id"))
         participant = (person.address or person.user_id or "") if person and is_group else ""
@@ -170,10 +164,6 @@ def _read_person(payload: dict[str, Any]) -> Person | None:
 
 def _is_group(chat: Any) -> bool:
     return isinstance(chat, str) and chat.endswith(GROUP_SERVER)
-
-
-def _unreadable(message: str) -> UsageError:
-    return UsageError(message, hint="only what GOWA posts can be read here", code="webhook")
 
 
 def _word(value: Any) -> str:
