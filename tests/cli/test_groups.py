@@ -239,3 +239,15 @@ def test_a_campaign_leaves_out_the_groups_that_cannot_be_written_to_and_says_why
     assert started.exit == 0, started.err
     waiting = wa("message", "list", "--state", "queued", "--json").json()["messages"]
     assert {one["recipient"] for one in waiting} == {GROUP_1, ANN}
+
+
+def test_what_was_sent_to_a_group_is_listed_with_the_groups_name(wa: Wa, choirs: Device) -> None:
+    """Issue 6, point 4: results per group."""
+    sent = wa("send", "subgroup", "all", "Doors open", "--instance", "main", "--json").json()
+    rows = wa("message", "list", "--subgroup", "all", "--state", "queued", "--json").json()["messages"]
+    assert {one["recipient"]: one["group_name"] for one in rows} == {GROUP_1: "Choir Köln", GROUP_2: "Choir Bonn"}
+    assert "[Choir Köln] Doors open" in wa("message", "list", "--recipient", GROUP_1).out
+    (queued, *_others) = [one for one in sent["messages"] if one["recipient"] == GROUP_1]
+    shown = wa("message", "show", queued["id"])
+    assert f"{GROUP_1}  Choir Köln" in shown.out
+    assert wa("message", "show", queued["id"], "--json").json()["group_name"] == "Choir Köln"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from wa_cli.cli.message import describe_attempt, format_listed, history_document, open_settled
+from wa_cli.cli.message import describe_attempt, format_listed, history_document, open_settled, show_text
 from wa_cli.cli.session import clean_json, clean_text, session_of
 from wa_cli.errors import UsageError
 from wa_cli.services.documents import failed_document, format_local, summarize
@@ -68,7 +68,7 @@ def list_failed(
                 format_listed(row.scheduled_at_ms, zone),
                 row.error_code or "-",
                 row.error_details or row.reason or "-",
-                summarize(row),
+                show_text(row),
             )
             for index, row in entries
         ),
@@ -119,7 +119,8 @@ def show(
         )
         return
     session.show(f"m{row.id} failed: {clean_text(row.error_code or row.reason or 'no reason stored')}")
-    session.show(f"  to        {clean_text(row.address)}")
+    named = f"{row.address}  {row.group_name}" if row.group_name else row.address
+    session.show(f"  to        {clean_text(named)}")
     session.show(f"  says      {clean_text(summarize(row))}")
     session.show(f"  was due   {format_local(row.scheduled_at_ms, zone)}")
     session.show(f"  details   {clean_text(row.error_details or '-')}")

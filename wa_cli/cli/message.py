@@ -86,7 +86,7 @@ def list_messages(
                 row.standing,
                 row.address,
                 format_listed(row.due_at_ms, zone),
-                summarize(row),
+                show_text(row),
             )
             for row in page
         ),
@@ -96,6 +96,11 @@ def list_messages(
         session.say("no messages")
     if cursor:
         session.hint(f"more: add --after {cursor}")
+
+
+def show_text(row: MessageRow) -> str:
+    """What a message says as a table shows it: to a group, after the group's name, which nobody knows by its id."""
+    return f"[{row.group_name}] {summarize(row)}" if row.group_name else summarize(row)
 
 
 def _parse_standing(word: str | None) -> Standing | None:
@@ -450,7 +455,7 @@ def _head(history: History) -> list[tuple[str, str]]:
     kind = f"{content_type(row.content)}: " if row.content is not None else ""
     fields = [
         ("message", f"{format_message_id(row.id)}  {row.standing}"),
-        ("to", row.address),
+        ("to", f"{row.address}  {row.group_name}" if row.group_name else row.address),
         ("says", f"{kind}{summarize(row)}"),
     ]
     if history.is_proven_duplicate:

@@ -18,6 +18,7 @@ class MessageRow:
 
     content: None when the stored words no longer match their checksum.  scheduled_at_ms: when it was first meant to
     leave; due_at_ms: when it may leave next, retries and resends included.  subgroup, campaign: as named when queued.
+    group_name: of the group that it is for, as the instance last saw it.
     """
 
     id: int
@@ -42,6 +43,7 @@ class MessageRow:
     error_details: str | None
     provider_message_id: str | None
     changed_at_ms: int
+    group_name: str | None = None
 
     @property
     def standing(self) -> Standing:

@@ -314,6 +314,7 @@ class FailedMessage(BaseModel):
     type: str | None
     group_id: str
     recipient: str
+    group_name: str | None = None
     body: str | None
     send_at: str
     status: Literal["failed"]

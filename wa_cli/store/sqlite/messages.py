@@ -30,13 +30,14 @@ BREATH_SECONDS: Final = 0.002
 MESSAGE_COLUMNS: Final = """
     m.id, m.state, m.receipt, c.address, c.kind, t.hash, t.body, m.instance_id, i.name, m.batch_id, b.subgroup_id,
     b.subgroup, b.campaign, m.scheduled_at, m.due_at, m.expires_at, m.attempts, m.refusals, m.reason, m.error_code,
-    m.error_details, m.provider_message_id, m.changed_at
+    m.error_details, m.provider_message_id, m.changed_at, g.name
 """
 MESSAGE_JOINS: Final = """
     JOIN contact AS c ON c.id = m.contact_id
     JOIN content AS t ON t.id = m.content_id
     JOIN instance AS i ON i.id = m.instance_id
     JOIN batch AS b ON b.id = m.batch_id
+    LEFT JOIN group_chat AS g ON g.instance_id = m.instance_id AND g.address = c.address
 """
 
 READ_ATTEMPTS: Final = """
@@ -290,6 +291,7 @@ def message_row(row: tuple[Any, ...]) -> MessageRow:
         error_details=row[20],
         provider_message_id=row[21],
         changed_at_ms=row[22],
+        group_name=row[23] or None,
     )
 
 
