@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from test_receipts import HOUR, look_after, receipt, sent_message
 from test_webhook_reading import Desk
-from world import Worker, World, line, open_world
+from world import START_MS, Worker, World, line, open_world
 
 from wa_cli.domain.connection import Connection, ConnectionState, Restriction, RestrictionScope
 from wa_cli.domain.event import ConnectionEvent, StatusEvent
@@ -18,7 +19,7 @@ from wa_cli.domain.receipt import Receipt, Standing
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.ports import NewMessage
 from wa_cli.provider import number_id_of
-from wa_cli.services.events import EventTerms, settle
+from wa_cli.services.events import CONNECTION_LASTS_MS, EventTerms, settle
 from wa_cli.services.webhooks import read_waiting
 from wa_cli.store.sqlite.events import SqliteEventTurn, open_event_turn
 from wa_cli.store.sqlite.messages import SqliteMessages
@@ -149,16 +150,26 @@ def test_a_late_463_restricts_the_number_and_puts_the_message_back(world: World,
     ]
 
 
-def test_an_old_463_restricts_nothing(world: World) -> None:
+def test_an_old_463_restricts_until_its_stated_end_alone(world: World) -> None:
+    """Without an end it says nothing of now any more."""
     sent_message(world)
-    tell(world, receipt(world, 1, Receipt.FAILED, refusal=restricted(), at_ms=world.now_ms - 2 * HOUR))
+    old_ms = world.now_ms - 2 * HOUR
+    refusal = restricted()
+    endless = replace(refusal, restriction=replace(refusal.restriction, until_ms=None))  # type: ignore[type-var]
+    tell(world, receipt(world, 1, Receipt.FAILED, refusal=endless, at_ms=old_ms))
     assert world.rows("SELECT restriction_code FROM instance") == [(None,)]
+    second = sent_message(world)
+    tell(world, receipt(world, 2, Receipt.FAILED, refusal=refusal, at_ms=old_ms))
+    assert world.rows("SELECT restricted_until FROM instance") == [(UNTIL,)]
+    assert world.state(second) is State.QUEUED
 
 
 # --- connections ---------------------------------------------------------------------------------------------------
 
 
-def connected(state: ConnectionState, at_ms: int, number_id: str = DEVICE) -> ConnectionEvent:
+def connected(state: ConnectionState, after_ms: int, number_id: str = DEVICE) -> ConnectionEvent:
+    """after_ms: after the world's beginning."""
+    at_ms = START_MS + after_ms
     return ConnectionEvent(number_id=number_id, at_ms=at_ms, connection=Connection(state=state, raw=state.upper()))
 
 
@@ -178,6 +189,25 @@ def test_the_newest_news_of_a_connection_wins_whatever_order_it_comes_in(world: 
     assert state_of(world) == "disconnected"
 
 
+def test_news_that_comes_very_late_says_nothing_of_now(world: World) -> None:
+    """Row H9, fault 75: meanwhile the device has been asked itself, and may be well."""
+    tell(world, connected(ConnectionState.READY, 0))
+    world.clock.advance(CONNECTION_LASTS_MS + 10_000)
+    assert tell(world, connected(ConnectionState.DISCONNECTED, 5_000)) == {"connection": 1}
+    assert state_of(world) == "ready"
+    tell(world, connected(ConnectionState.DISCONNECTED, 50_000))
+    assert state_of(world) == "disconnected"
+
+
+def test_a_restriction_that_comes_with_the_state_is_in_force(world: World) -> None:
+    """Issue 6, point 6."""
+    connection = Connection(state=ConnectionState.READY, raw="WORKING", restriction=restricted().restriction)
+    tell(world, ConnectionEvent(number_id=DEVICE, at_ms=world.now_ms, connection=connection))
+    assert world.rows("SELECT connection, restriction_code, restricted_until FROM instance") == [
+        ("ready", "463", UNTIL)
+    ]
+
+
 def test_a_connection_of_a_stranger_changes_nothing(world: World) -> None:
     assert tell(world, connected(ConnectionState.AUTH_FAILURE, 5_000, number_id_of(7))) == {"foreign": 1}
     assert state_of(world) is None
@@ -187,7 +217,7 @@ class Undated:
     """Reads a body of ours, the name of a state, as a gateway tells it that does not say when."""
 
     def read(self, body: bytes) -> Sequence[Event]:
-        return [connected(ConnectionState(body.decode()), 0)]
+        return [replace(connected(ConnectionState(body.decode()), 0), at_ms=0)]
 
 
 def test_news_without_a_time_is_as_old_as_its_webhook(world: World) -> None:
@@ -201,7 +231,7 @@ def test_news_without_a_time_is_as_old_as_its_webhook(world: World) -> None:
         return dict(settle(SqliteEventTurn(turn.connection), events, terms=known, now_ms=world.now_ms))
 
     for at_ms, word in ((1_000, "ready"), (2_000, "disconnected"), (3_000, "ready"), (2_500, "needs_qr")):
-        desk.put(word.encode(), at_ms=at_ms)
+        desk.put(word.encode(), at_ms=START_MS + at_ms)
     read_waiting(webhooks, lambda _instance_id: Undated(), settle_now, numbers={}, now_ms=9_000, limit=9)  # type: ignore[arg-type,return-value]
     assert state_of(world) == "ready"
     kinds = [word for (word,) in world.rows("SELECT word FROM instance_event WHERE kind = 'state' ORDER BY id")]

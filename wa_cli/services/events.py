@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # A restriction without an end that is older says nothing any more about whether the instance may send now.
 RESTRICTION_LASTS_MS = 3_600_000
+# A gateway whose webhooks were not taken for a while sends them later: by then the device has been asked itself.
+CONNECTION_LASTS_MS = 60_000
 
 
 class EventTurn(Protocol):
@@ -117,9 +119,13 @@ def _settle_one(turn: EventTurn, event: Event, *, terms: EventTerms, now_ms: int
         case ConnectionEvent():
             if event.number_id not in terms.numbers:
                 return "foreign"
-            # Late news says nothing: what was seen since then by asking is newer.
-            if turn.receipts.is_news(f"connection:{event.number_id}", at_ms=event.at_ms):
-                turn.receipts.note_connection(terms.numbers[event.number_id], event.connection, now_ms=now_ms)
+            is_fresh = now_ms - event.at_ms < CONNECTION_LASTS_MS
+            if turn.receipts.is_news(f"connection:{event.number_id}", at_ms=event.at_ms) and is_fresh:
+                instance_id = terms.numbers[event.number_id]
+                turn.receipts.note_connection(instance_id, event.connection, now_ms=now_ms)
+                if event.connection.restriction is not None:
+                    effect = Restrict(restriction=event.connection.restriction)
+                    turn.receipts.apply_effect(instance_id, effect, now_ms=now_ms)
             return "connection"
         case IgnoredEvent():
             return "ignored"
