@@ -98,6 +98,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "webhook list": (),
     "webhook show": ("w1",),
     "webhook replay": ("--failed",),
+    "webhook subscribe": ("default", "http://127.0.0.1:8080"),
     "db path": (),
     "db migrate": (),
     "db check": (),

@@ -50,6 +50,10 @@ def sandbox(
     verify_token_env: Annotated[
         str | None, typer.Option("--verify-token-env", metavar="NAME", help="The variable with the verify token.")
     ] = None,
+    gateway_key_env: Annotated[
+        str | None,
+        typer.Option("--gateway-key-env", metavar="NAME", help="The variable with the key that gateways ask for."),
+    ] = None,
     ladder_speed: Annotated[
         float, typer.Option("--ladder-speed", min=0, metavar="N", help="Receipts N times faster than life; 0: at once.")
     ] = 1.0,
@@ -93,6 +97,7 @@ def sandbox(
         webhook_url=webhook_url,
         app_secret=_read_secret(session, app_secret_env) or standard.app_secret,
         verify_token=_read_secret(session, verify_token_env) or standard.verify_token,
+        gateway_key=_read_secret(session, gateway_key_env) or standard.gateway_key,
         ladder_speed=ladder_speed,
         strict_window=strict_window,
     )

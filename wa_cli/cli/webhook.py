@@ -11,6 +11,7 @@ import typer
 
 from wa_cli.cli.message import format_listed
 from wa_cli.cli.session import Session, clean_text, format_time, session_of, suggest
+from wa_cli.cli.webhook_subscribe import subscribe
 from wa_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from wa_cli.domain.webhook import WebhookRow, WebhookStatus
 
 app = typer.Typer(no_args_is_help=True, help="What WhatsApp tells us, as it came; reading it again.")
+
+app.command("subscribe")(subscribe)
 
 # What is shown unasked of one webhook: one of Meta's may hold a thousand receipts.
 EVENTS_SHOWN: Final = 50

@@ -61,6 +61,7 @@ def read_arguments(arguments: Sequence[str]) -> SandboxSettings:
     add("--webhook-url", metavar="URL", help="post statuses and events there; on this machine")
     add("--app-secret", default=standard.app_secret, help="signs the webhooks")
     add("--verify-token", default=standard.verify_token, help="what the receiver is asked to know")
+    add("--gateway-key", default=standard.gateway_key, help="what the gateways of linked devices want to be shown")
     add("--ladder-speed", type=float, default=standard.ladder_speed, help="times faster than life; 0 waits for nothing")
     add("--strict-window", action="store_true", help="free text needs an answer of the person within 24 h (131047)")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting, webhook_duplicates=0.1")
@@ -91,6 +92,7 @@ def read_arguments(arguments: Sequence[str]) -> SandboxSettings:
         webhook_url=given.webhook_url,
         app_secret=given.app_secret,
         verify_token=given.verify_token,
+        gateway_key=given.gateway_key,
         ladder_speed=given.ladder_speed,
         strict_window=given.strict_window,
     )

@@ -45,8 +45,8 @@ _RETRIES: Final = {"policy": "exponential", "delaySeconds": 2, "attempts": 15}
 class WahaGateway:
     """Implements Gateway for one session.
 
-    calls: to the WAHA.  session: its name there.  webhook_secret: signs its webhooks, "" leaves them unsigned; of
-    several, separated by commas, the first.
+    calls: to the WAHA.  session: its name there.  webhook_secret: signs its webhooks; of several, separated by commas,
+    the first.
     """
 
     def __init__(
@@ -162,10 +162,20 @@ class WahaGateway:
         """Have the session post there.  All else in its configuration stays, other receivers too.
 
         WAHA restarts a session whose configuration is written, so nothing is written when all stands as wanted.
+        Raises: UsageError (code `webhook_secret`) without a secret: what is not signed is not believed.
         """
-        ours: dict[str, Any] = {"url": url, "events": list(EVENTS), "retries": _RETRIES}
-        if self._webhook_secret:
-            ours["hmac"] = {"key": self._webhook_secret}
+        if not self._webhook_secret:
+            raise UsageError(
+                "the instance needs a webhook secret before WAHA may post to it",
+                hint="draw one with `openssl rand -hex 24`, and name its variable as the instance's webhook_secret",
+                code="webhook_secret",
+            )
+        ours: dict[str, Any] = {
+            "url": url,
+            "events": list(EVENTS),
+            "retries": _RETRIES,
+            "hmac": {"key": self._webhook_secret},
+        }
         found = await self._find_session()
         if found is None:
             body = {"name": self._name, "start": True, "config": {"webhooks": [ours]}}
