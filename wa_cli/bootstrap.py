@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from wa_cli.domain.pacing import Limits
     from wa_cli.domain.retry import RetryPolicy
     from wa_cli.domain.template import StoredTemplate
-    from wa_cli.ports import ContentRules, FoundFile, Instance, Problem, Transport, WebhookReader
+    from wa_cli.ports import FoundFile, Instance, Problem, Transport, WebhookReader
     from wa_cli.provider import Account, Gateway, Provider
     from wa_cli.services.events import EventTerms
     from wa_cli.services.groups import Preflight
+    from wa_cli.services.kinds import KindRules
     from wa_cli.services.webhooks import ReadSums
     from wa_cli.store.sqlite.api_keys import SqliteApiKeys
     from wa_cli.store.sqlite.applying import SqliteApplying
@@ -517,7 +518,7 @@ class App:
             )
         return default or self.instances.find(DEFAULT_INSTANCE)
 
-    def rules(self, instance: Instance) -> ContentRules:
+    def rules(self, instance: Instance) -> KindRules:
         """What the instance's transport accepts."""
         from wa_cli.services.kinds import KindRules
 

@@ -232,7 +232,7 @@ WRONG = [
     (MESSAGE + "template = 'a'\n" + AUDIENCE, 2, "[message] text", "does not go with a template"),
     (MESSAGE + "parameters = ['a']\n" + AUDIENCE, 3, "[message] parameters", "belongs to a template"),
     (MESSAGE + "filename = 'a.pdf'\n" + AUDIENCE, 3, "[message] filename", "belongs to media"),
-    (MESSAGE + "media = 'menu.pdf'\n" + AUDIENCE, 3, "[message] media", "https:// in front"),
+    (MESSAGE + "media = 'ftp://example.org/menu.pdf'\n" + AUDIENCE, 3, "[message] media", "https:// in front"),
     (
         MESSAGE + "media = 'https://a.example/x'\nmedia_type = 'movie'\n" + AUDIENCE,
         4,

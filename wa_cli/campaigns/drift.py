@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from wa_cli.campaigns.kinds import is_local
 from wa_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ def read_inputs(app: App, campaign: Campaign, spec: CampaignSpec) -> dict[str, A
             inputs[_name_contacts(source)] = [size, digest]
         else:
             inputs[f"file {source.name}"] = _digest_file(Path(campaign.path).parent / source.name)
+    for message in spec.messages:
+        if is_local(message):
+            inputs[f"media {message.media}"] = _digest_file(Path(campaign.path).parent / str(message.media))[1]
     if spec.rates:
         inputs[f"file {spec.rates}"] = _digest_file(Path(campaign.path).parent / spec.rates)
     return inputs
@@ -66,6 +70,8 @@ def find_drift(app: App, campaign: Campaign, spec: CampaignSpec, planned: Plan) 
             lines.append(_describe_list(app, name, planned, old=old, new=new))
         elif old is None or new is None:
             lines.append(f"{name}: {'was not part of it then' if old is None else 'is not part of it any more'}")
+        elif name.startswith("media "):
+            lines.append(f"{name} is another file now")
         elif name == "limits":
             lines.append("the limits of the instance are others now (`wa config show`)")
         else:

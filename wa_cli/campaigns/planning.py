@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 from wa_cli.campaigns.drift import read_inputs
+from wa_cli.campaigns.kinds import take_files
 from wa_cli.campaigns.templates import check_templates, look_at_templates
 from wa_cli.domain.campaign import Campaign, Canary
 from wa_cli.domain.number import HOLDS_MS
@@ -139,7 +140,7 @@ def plan(
     sweep(app)
     run = app.campaigns.find_run(campaign.id, turn.key)
     templates = check_templates(app, spec) if must_fit else look_at_templates(app, spec)
-    pieces = assemble_pieces(app, campaign, spec, turn, templates=templates.stored, now_ms=now_ms)
+    pieces = assemble_pieces(app, campaign, spec, turn, templates=templates.stored, now_ms=now_ms, keep_files=True)
     for source in (*spec.audience.any_of, *spec.audience.all_of, *spec.audience.none_of):
         if source.kind == "file":  # one that cannot be read at all says so before gigabytes of it are digested
             next(read_audience(app, campaign, source), None)
@@ -172,8 +173,9 @@ def assemble_pieces(
     *,
     templates: Mapping[int, StoredTemplate] | None = None,
     now_ms: int,
+    keep_files: bool = False,
 ) -> Pieces:
-    """templates: of the variants, by their places, where they are known."""
+    """templates: of the variants, by their places, where they are known.  keep_files: see `kinds.take_files`."""
     from wa_cli.domain.personal import Filler
     from wa_cli.domain.regions import region_of
 
@@ -186,7 +188,13 @@ def assemble_pieces(
     return Pieces(
         store=app.plans,
         rules=app.rules(instance),
-        filler=Filler(spec.messages, variables=spec.variables, fallbacks=spec.fallbacks, language=spec.language),
+        filler=Filler(
+            spec.messages,
+            variables=spec.variables,
+            fallbacks=spec.fallbacks,
+            language=spec.language,
+            files=take_files(app, campaign, spec, keep=keep_files),
+        ),
         templates=templates or {},
         instance=instance,
         limits=limits,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from wa_cli.campaigns.kinds import take_files
 from wa_cli.campaigns.planning import Turn, assemble_pieces
 from wa_cli.campaigns.templates import check_templates
 from wa_cli.errors import UsageError
@@ -86,7 +87,13 @@ def fill_sample(
         )
     index = names.index(variant) if variant is not None else 0
     check_templates(app, spec)
-    filler = Filler(spec.messages, variables=spec.variables, fallbacks=spec.fallbacks, language=spec.language)
+    filler = Filler(
+        spec.messages,
+        variables=spec.variables,
+        fallbacks=spec.fallbacks,
+        language=spec.language,
+        files=take_files(app, campaign, spec, keep=True),
+    )
     rules = app.rules(app.find_instance(spec.instance))
     wanted = None
     if like is not None:

@@ -92,7 +92,9 @@ class MessageSpec:
     """What one variant says.  All words may hold variables.
 
     name: of the variant, "" for the only one.  weight: its share beside the other variants.
-    text: the body, or the caption with media.  parameters, header, buttons: of a template, as written in the file;
+    text: the body, or the caption with media.  media: a link, or the path of a file that is the same for everybody.
+    kind: `location`, `contact`, `poll`, `buttons` or `list`, None for the others; parts are its texts by their places.
+    parameters, header, buttons: of a template, as written in the file;
     the keys of parameters are their names, or "1", "2" ... for the positional kind.
     """
 
@@ -108,6 +110,8 @@ class MessageSpec:
     header: tuple[str, str] | None = None
     buttons: tuple[tuple[int, str, str], ...] = ()
     link_preview: bool = False
+    kind: str | None = None
+    parts: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

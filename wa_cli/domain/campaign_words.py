@@ -80,6 +80,10 @@ def _describe_message(message: MessageSpec) -> str:
         values += [f"button {index} {_quote(value)}" for index, _kind, value in message.buttons]
         filled = f" with {', '.join(values)}" if values else ""
         return _cut(f"template {message.template} ({message.language}){filled}")
+    if message.kind is not None:
+        texts = [message.text] if message.text else []
+        texts += [text for place, text in message.parts if not place.endswith(".id") and place != "max_answers"]
+        return _cut(f"{message.kind} {', '.join(map(_quote, texts))}")
     if message.media is not None:
         kind = message.media_type or "file"
         caption = f", {_quote(message.text)}" if message.text else ""

@@ -24,7 +24,9 @@ from wa_cli.domain.message import (
     TemplateParameter,
     Text,
     find_media_kind,
+    kind_of_type,
 )
+from wa_cli.domain.personal_kinds import assemble
 from wa_cli.domain.wording import CannotFill as CannotFill
 from wa_cli.domain.wording import MissingField as MissingField
 from wa_cli.domain.wording import Mistake, Words, is_blank, take_apart
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
     from wa_cli.domain.bounded_jinja import Workshop
     from wa_cli.domain.campaign import MessageSpec
-    from wa_cli.domain.message import Content
+    from wa_cli.domain.message import Content, LocalFile
     from wa_cli.domain.wording import Part
 
 PLAIN: Final = "plain"
@@ -58,8 +60,13 @@ class Filler:
         variables: Iterable[tuple[str, str]] = (),
         fallbacks: Iterable[tuple[str, str]] = (),
         language: str = PLAIN,
+        files: Mapping[str, LocalFile] | None = None,
     ) -> None:
-        """messages: the variants, in order.  language: `plain` or `jinja`.  What is wrong is told by `check`."""
+        """messages: the variants, in order.  language: `plain` or `jinja`.  What is wrong is told by `check`.
+
+        files: those of this machine that the messages carry, by the paths that stand there.
+        """
+        self._files = files or {}
         self._variables = {normalise_name(name): value for name, value in variables}
         self._fallbacks = {normalise_name(name): value for name, value in fallbacks}
         self._names: dict[str, str] = {}
@@ -179,6 +186,8 @@ class Filler:
             spec=message,
             text=take("text", message.text) if message.text is not None else None,
             media=take("media", message.media, is_link=True) if message.media is not None else None,
+            file=self._files.get(message.media) if message.media is not None else None,
+            parts=tuple((place, take(place, text)) for place, text in message.parts),
             filename=take("filename", message.filename) if message.filename is not None else None,
             template=message.template,
             parameters=tuple(
@@ -206,6 +215,8 @@ class _Message:
     spec: MessageSpec
     text: Part | None
     media: Part | None
+    file: LocalFile | None
+    parts: tuple[tuple[str, Part], ...]
     filename: Part | None
     template: str | None
     parameters: tuple[tuple[str | None, Part], ...]
@@ -215,6 +226,7 @@ class _Message:
 
 def _list_parts(message: _Message) -> Iterator[Part]:
     yield from (part for part in (message.text, message.media, message.filename) if part is not None)
+    yield from (part for _place, part in message.parts)
     yield from (part for _name, part in message.parameters)
     if message.header is not None:
         yield message.header[1]
@@ -229,12 +241,28 @@ def _fill_message(
     text = message.text.fill(values, used) if message.text is not None else None
     if shorten is not None and text is not None:
         text = shorten_links(text, shorten)
+    if message.spec.kind is not None:
+        parts = {place: part.fill(values, used) for place, part in message.parts}
+        header = message.header[1].fill(values, used) if message.header is not None else None
+        return assemble(message.spec.kind, parts, text=text or "", header=header)
+    if message.file is not None:
+        return _fill_file(message, message.file, text, values, used)
     if message.media is None:
         return Text(body=text or "", preview_url=message.spec.link_preview)
     link = message.media.fill(values, used)
     kind = MediaKind(message.spec.media_type) if message.spec.media_type else find_media_kind(link)
     filename = message.filename.fill(values, used) if message.filename is not None else None
     return Media(kind=kind, link=link, caption=text, filename=filename)
+
+
+def _fill_file(
+    message: _Message, file: LocalFile, text: str | None, values: Mapping[str, str], used: set[str]
+) -> Media:
+    kind = MediaKind(message.spec.media_type) if message.spec.media_type else kind_of_type(file.mime_type)
+    filename = message.filename.fill(values, used) if message.filename is not None else None
+    if filename is None and kind is MediaKind.DOCUMENT:
+        filename = (message.spec.media or "").replace("\\", "/").rpartition("/")[2] or None
+    return Media(kind=kind, caption=text, filename=filename, file=file)
 
 
 def _fill_template(

@@ -59,8 +59,8 @@ class KindRules:
         if isinstance(content, Text):  # most messages of most campaigns
             return self._rules.find_problem(content)
         kind = content_type(content)
-        if kind not in self._kinds:
-            return self._lack(kind, PLURALS[kind])
+        if (lack := self.find_lack(kind)) is not None:
+            return lack
         if isinstance(content, Media) and content.file is not None:
             if not self._capabilities.takes_files:
                 return self._lack(FILES, f"{FILES}: it fetches media from public links")
@@ -72,6 +72,10 @@ class KindRules:
                     hint="make it smaller, or send it with another --type",
                 )
         return self._rules.find_problem(content)
+
+    def find_lack(self, kind: str) -> Problem | None:
+        """Why no message of this kind can be sent at all, or None.  kind: of CONTENT_TYPES."""
+        return None if kind in self._kinds else self._lack(kind, PLURALS[kind])
 
     def needs_window(self, content: Content) -> bool:
         return self._rules.needs_window(content)

@@ -29,7 +29,7 @@ from wa_cli.domain.campaign import (
     check_campaign_name,
 )
 from wa_cli.domain.fields import normalise_name
-from wa_cli.domain.message import MediaKind, OnUnknown
+from wa_cli.domain.message import MediaKind, OnUnknown, is_link
 from wa_cli.domain.pacing import Limits
 from wa_cli.domain.personal import find_mistake
 from wa_cli.domain.recipient import show_text
@@ -38,6 +38,7 @@ from wa_cli.domain.schedule import check_time, parse_duration, parse_wait, parse
 from wa_cli.domain.subgroup import check_subgroup_name
 from wa_cli.domain.timetable import Openings, parse_clock, parse_days
 from wa_cli.errors import FileMistakes, UsageError
+from wa_cli.sources import campaign_kinds
 from wa_cli.sources.recipients import explain
 from wa_cli.sources.toml_lines import find_lines
 from wa_cli.sources.toml_table import Mistakes, Table, describe_value
@@ -64,6 +65,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "message": (
         *("text", "media", "media_type", "filename", "link_preview"),
         *("template", "template_language", "parameters", "header", "buttons"),
+        *(*campaign_kinds.KINDS, "footer"),
     ),
     "audience": ("any_of", "all_of", "none_of", "subgroups", "files", "contacts"),
     "schedule": ("at", "every", "until", "zone", "between", "missed", "grace"),
@@ -196,6 +198,12 @@ def _find_paths(values: Mapping[str, Any]) -> list[tuple[Place, str]]:
                 if isinstance(source, dict):
                     found.append((("audience", key, index, "file"), source.get("file")))
         found += [(("audience", "files", index), name) for index, name in enumerate(_as_list(audience.get("files")))]
+    messages: list[tuple[Place, Any]] = [(("message",), values.get("message"))]
+    messages += [(("variant", index), variant) for index, variant in enumerate(_as_list(values.get("variant")))]
+    for place, message in messages:
+        media = message.get("media") if isinstance(message, dict) else None
+        if isinstance(media, str) and "{" not in media and not is_link(media):
+            found.append(((*place, "media"), media))
     costs = values.get("costs")
     if isinstance(costs, dict):
         found.append((("costs", "rates"), costs.get("rates")))
@@ -205,9 +213,9 @@ def _find_paths(values: Mapping[str, Any]) -> list[tuple[Place, str]]:
 def _check_words(spec: CampaignSpec, mistakes: _FileMistakes, source: list[str]) -> None:
     """Note what no message could be made of: variables that are not closed, filters that do not exist."""
     variables = dict(spec.variables)
-    for place, text, is_link in _find_words(mistakes.values):
+    for place, text, as_link in _find_words(mistakes.values):
         if isinstance(text, str) and "{" in text:
-            found = find_mistake(text, variables=variables, language=spec.language, is_link=is_link)
+            found = find_mistake(text, variables=variables, language=spec.language, is_link=as_link)
             if found is not None:
                 mistakes.note(
                     place, f"{found.words}; {found.hint}", below=_find_line(source, mistakes, place, found.line)
@@ -229,6 +237,8 @@ def _find_words(values: Mapping[str, Any]) -> Iterator[tuple[Place, Any, bool]]:
                 yield (*place, "parameters", name), text, False
         for number, text in enumerate(_as_list(parameters)):
             yield (*place, "parameters", number), text, False
+        for found, text in campaign_kinds.find_texts(message, place):
+            yield found, text, False
         header = message.get("header")
         for kind, text in header.items() if isinstance(header, dict) else ():
             yield (*place, "header", kind), text, kind != "text"
@@ -468,12 +478,13 @@ def _read_message(table: Table, *, name: str, weight: int) -> MessageSpec:
         table.note("template_language", f"'{show_text(language)}' is not a code that templates use; {advice}")
     kind = table.choice("media_type", tuple(MediaKind), "") or None
     filename = table.text("filename", example='"menu.pdf"')
-    if kind in (MediaKind.AUDIO, MediaKind.STICKER) and "text" in table:
+    if kind in (MediaKind.AUDIO, MediaKind.VOICE, MediaKind.STICKER) and "text" in table:
         table.note("text", f"media of the type {kind} has no caption; leave the text out")
     if kind not in (None, MediaKind.DOCUMENT) and filename is not None:
         table.note("filename", f"only a document has a file name, and this is of the type {kind}")
-    if media is not None and not re.match(r"https://|\{", media, re.IGNORECASE):
+    if media is not None and is_link(media) and not re.match(r"https://|\{", media, re.IGNORECASE):
         table.note("media", "must be a link that WhatsApp can fetch; write it with https:// in front")
+    special = campaign_kinds.find_kind(table)
     return MessageSpec(
         name=name,
         weight=weight,
@@ -487,11 +498,19 @@ def _read_message(table: Table, *, name: str, weight: int) -> MessageSpec:
         header=_read_header(table),
         buttons=_read_buttons(table),
         link_preview=table.flag("link_preview"),
+        kind=campaign_kinds.KINDS[special] if special else None,
+        parts=campaign_kinds.read_parts(table, special) if special else (),
     )
 
 
 def _check_company(table: Table) -> None:
     """Note what does not go together in one message."""
+    special = campaign_kinds.find_kind(table)
+    if special is not None:
+        campaign_kinds.check_company(table, special)
+        return
+    if "footer" in table:
+        table.note("footer", "stands under buttons and lists; add reply_buttons, or leave it out")
     if not any(key in table for key in ("text", "media", "template")):
         table.note(None, 'says nothing; add text = "Hello", media = "https://..." or template = "name"')
         return
