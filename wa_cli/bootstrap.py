@@ -629,7 +629,10 @@ class App:
             meaning, fix = OWN_CODES[code]
             return Problem(message=meaning, hint=fix)
         if not (code.isascii() and code.isdigit()):
-            return None
+            from wa_cli.transports.gowa.codes import CODES
+
+            explained = CODES.get(code)
+            return Problem(message=explained[0], hint=explained[1]) if explained else None
         from wa_cli.transports.cloud_api.error_table import find_rule
 
         rule = find_rule(int(code))

@@ -12,7 +12,8 @@ from wa_cli.domain.connection import ConnectionState, RestrictionScope
 from wa_cli.domain.message import OnUnknown, State
 from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, Rejected
 from wa_cli.domain.retry import RetryPolicy, judge
-from wa_cli.transports.gowa.answer import read_answer
+from wa_cli.transports.gowa.answer import read_answer, read_code
+from wa_cli.transports.gowa.codes import CODES
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
@@ -174,6 +175,12 @@ def test_a_temporary_ban_holds_back_everything(code: str) -> None:
     assert outcome.error_class is ErrorClass.RESTRICTED
     assert outcome.restriction.scope is RestrictionScope.EVERYTHING
     assert (outcome.restriction.code, outcome.restriction.until_ms) == (code, NOW_MS + 86_340_000)
+
+
+def test_every_code_of_the_table_is_explained() -> None:
+    for code, (meaning, _) in CODES.items():
+        assert meaning
+        assert read_code({"code": code}) == code
 
 
 def test_the_words_hold_no_number_and_no_password() -> None:

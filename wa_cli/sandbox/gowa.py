@@ -272,6 +272,7 @@ class PlayedGowa:
                 raise refuse(fault, send.chat)
         except GowaRefusal as refusal:
             self._note(device, send, kind, f"rejected:{refusal.code}", fault=fault)
+            await sandbox.wait_latency()
             raise
         if fault is not None and (fault.is_lost or fault.kind is FaultKind.REDIRECT):
             self._note(device, send, kind, "redirected" if fault.kind is FaultKind.REDIRECT else "lost", fault=fault)
@@ -293,6 +294,7 @@ class PlayedGowa:
             ),
             fault,
         )
+        await sandbox.wait_latency()
         if fault is None:
             return _accepted(message_id, send)
         if fault.kind is FaultKind.EMPTY_503:

@@ -401,7 +401,7 @@ class Sandbox:
                 error = self._refuse(fault, post.recipient or "")
             if error is not None:
                 self._record(post, f"rejected:{error.code}", fault=fault)
-                await self._wait_latency()
+                await self.wait_latency()
                 return self._refusal(error, version)
             if post.is_read_mark:
                 self._record(post, "noted")
@@ -414,7 +414,7 @@ class Sandbox:
         except StorageError as problem:
             # The ledger must have a message before it counts; without room for it nothing is accepted.
             return self._refusal(GraphError(code=131016, details=problem.message), version)
-        await self._wait_latency()
+        await self.wait_latency()
         if post.told is not None:
             await asyncio.wait([post.told], timeout=self._settings.webhook_timeout_seconds)
         answer = self._json(body, version)
@@ -677,7 +677,8 @@ class Sandbox:
         await asyncio.wait([gone], timeout=seconds)
         listener.gone.pop(request.protocol, None)
 
-    async def _wait_latency(self) -> None:
+    async def wait_latency(self) -> None:
+        """Wait as long as every answer to a send has to."""
         if not self._settings.latency_ms:
             return
         loop = asyncio.get_running_loop()
