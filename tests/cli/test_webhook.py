@@ -12,7 +12,7 @@ import pytest
 from stored import ACCEPTED, ADA, UNREADABLE, send
 
 from tests.processes import clean_environment
-from wa_cli.ports import NewWebhook
+from wa_cli.ports import NewInstance, NewWebhook
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -362,3 +362,103 @@ def test_no_secret_is_shown_whatever_a_webhook_says(wa: Wa, app: App, monkeypatc
         answer = wa(*line.split())
         shown += answer.out + answer.err
     assert "canary-" not in shown
+
+
+# --- of several instances ---
+
+GATEWAY_BODY = json.dumps({"dataType": "message_ack", "data": {}, "sessionId": "shop"}).encode()
+
+
+@pytest.fixture
+def shop(app: App) -> int:
+    """An instance behind a gateway, beside `default`; its id."""
+    settings = {"url": "http://127.0.0.1:9", "session": "shop"}
+    new = NewInstance(
+        name="shop",
+        transport="wwebjs_api",
+        settings=settings,
+        secrets={},
+        profile=None,
+        limits={},
+        connection=None,
+    )
+    return app.instances.add(new, now_ms=AT * 1000).id
+
+
+def test_a_webhook_says_whose_it_is_and_is_read_by_its_own_provider(wa: Wa, app: App, shop: int) -> None:
+    """Issue 6, point 2."""
+    put(app, statuses("read"))
+    app.webhooks.append(
+        [
+            NewWebhook(
+                received_at_ms=AT * 1000, provider="wwebjs_api", is_signed=True, body=GATEWAY_BODY, instance_id=shop
+            )
+        ]
+    )
+    app.read_webhooks(limit=9)
+    listed = wa("webhook", "list", "--json").json()["webhooks"]
+    assert [(one["instance"], one["provider"], one["status"]) for one in listed] == [
+        ("shop", "wwebjs_api", "ignored"),
+        (None, "cloud_api", "done"),
+    ]
+    assert [line.split("\t")[4] for line in wa("webhook", "list").out.splitlines()] == ["shop", "-"]
+    shown = wa("webhook", "show", "w2").out
+    assert "wwebjs_api of instance 'shop', signed" in shown
+    assert "ignored message_ack.unknown" in shown
+    assert "of instance" not in wa("webhook", "show", "w1").out
+
+
+def test_a_body_of_a_file_is_read_as_the_named_instance_would(wa: Wa, app: App, shop: int) -> None:
+    file = wa.write("body.json", GATEWAY_BODY)
+    read = "ignored: 1 ignored message_ack.unknown\n"
+    assert wa("webhook", "replay", file).out.startswith(f"w1 {read}")  # the only one that is set up
+    assert wa("webhook", "replay", file, "--instance", "shop").out.startswith(f"w2 {read}")
+    assert wa("webhook", "replay", file, "--instance", "default").out.startswith("w3 ignored: 1 ignored object.none\n")
+    answer = wa("webhook", "replay", file, "--instance", "sohp", "--json")
+    assert (answer.exit, answer.error()["code"]) == (2, "no_instance")
+
+
+def test_a_webhook_of_an_instance_that_is_gone_still_shows(wa: Wa, app: App, shop: int) -> None:
+    app.webhooks.append(
+        [
+            NewWebhook(
+                received_at_ms=AT * 1000, provider="wwebjs_api", is_signed=True, body=GATEWAY_BODY, instance_id=shop
+            )
+        ]
+    )
+    app.instances.remove(shop, move_to=None, now_ms=AT * 1000)
+    assert wa("webhook", "replay", "w1").out.startswith("w1 ignored: 1 ignored removed instance\n")
+    assert "its instance has been removed" in wa("webhook", "show", "w1").out
+
+
+def test_a_message_to_a_group_shows_how_far_it_has_come_for_whom(wa: Wa, app: App) -> None:
+    """Issue 6, point 4; promise P11: masked for people, whole for scripts."""
+    send(app, ADA, outcome=ACCEPTED)
+    members = ("6581230002", "6581230003", "6581230004")
+    group = {"recipient_id": "120363@g.us", "recipient_type": "group"}
+    words = [("delivered", members[0]), ("read", members[1]), ("delivered", members[1]), ("delivered", members[2])]
+    put(
+        app,
+        *(
+            statuses(word, tag=tag_of(app), message_id="wamid.1", recipient_participant_id=who, **group)
+            for word, who in words
+        ),
+    )
+    app.read_webhooks(limit=9)
+    with app.database.write() as connection:
+        connection.execute(
+            """INSERT INTO group_chat (instance_id, address, name, size, is_member, seen_at)
+            SELECT instance_id, ?, 'Choir', 6, 1, 0 FROM message""",
+            (ADA,),
+        )
+    shown = wa("message", "show", "m1").out
+    assert "reached 3 of 5: 2 delivered, 1 read" in shown
+    assert sum(line.strip().startswith("member") for line in shown.splitlines()) == 3
+    assert not any(who in shown for who in members)
+    document = wa("message", "show", "m1", "--json").json()
+    assert document["group_size"] == 6
+    assert {one["participant"].removeprefix("+"): one["receipt"] for one in document["participants"]} == {
+        members[0]: "delivered",
+        members[1]: "read",
+        members[2]: "delivered",
+    }

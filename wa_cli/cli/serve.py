@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from wa_cli.cli.logs import start_logging
 from wa_cli.cli.session import Session, format_time, session_of
+from wa_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from wa_cli.bootstrap import App
@@ -108,15 +110,25 @@ class Door:
 
 def _find_gaps(opened: App) -> list[str]:
     """What is not set, and what that switches off."""
+    from wa_cli.bootstrap import DEFAULT_INSTANCE
+
     settings = opened.settings
+    instances = opened.instances.list_all()
+    others = [one for one in instances if one.name != DEFAULT_INSTANCE]
+    # Beside gateways `default` may be left without an account, and then misses nothing.
+    has_default = not others or any(opened.has_account(one) for one in instances if one not in others)
     gaps = []
-    if not settings.text("WHATSAPP_APP_SECRET"):
+    if has_default and not settings.text("WHATSAPP_APP_SECRET"):
         if settings.text("WA_UNSIGNED_WEBHOOKS") == "loopback":
             gaps.append("WHATSAPP_APP_SECRET is not set: webhooks are taken from this machine alone, unsigned")
         else:
             gaps.append("WHATSAPP_APP_SECRET is not set: every webhook is refused, so no receipt arrives")
-    if not settings.text("WHATSAPP_VERIFY_TOKEN"):
+    if has_default and not settings.text("WHATSAPP_VERIFY_TOKEN"):
         gaps.append("WHATSAPP_VERIFY_TOKEN is not set: Meta's check of the webhook address is refused")
+    for instance in others:
+        with suppress(UsageError):  # a transport of a newer wa: what sends says so
+            if not opened.webhook_reader(instance).has_secret:
+                gaps.append(f"instance '{instance.name}' has nothing to judge webhooks by: its receipts are refused")
     if not settings.text("WORKER_SECRET"):
         gaps.append("WORKER_SECRET is not set: POST /api/queue/worker takes keys with the scope worker alone")
     if not opened.api_keys.count_good():
