@@ -284,6 +284,10 @@ class Sandbox:
     def fault(self, spelling: str, *, times: int = 1, to: str | None = None) -> None:
         self._call("POST", "faults", {"fault": spelling, "times": times, "recipient": to})
 
+    def steer(self, path: str, **order: Any) -> None:
+        """A call about the linked devices, such as `steer("devices/shop", do="scan")`."""
+        self._call("POST", path, order)
+
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         request = urllib.request.Request(
             f"{self.url}/sandbox/{path}",
