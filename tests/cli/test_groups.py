@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import linked
@@ -251,3 +252,30 @@ def test_what_was_sent_to_a_group_is_listed_with_the_groups_name(wa: Wa, choirs:
     shown = wa("message", "show", queued["id"])
     assert f"{GROUP_1}  Choir Köln" in shown.out
     assert wa("message", "show", queued["id"], "--json").json()["group_name"] == "Choir Köln"
+
+
+def test_a_gateway_that_never_answers_holds_up_a_send_for_some_seconds_at_most(
+    wa: Wa, app: App, choirs: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_gateway: linked.LinkedGateway) -> list[linked.GroupInfo]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    grow_old(app)
+    monkeypatch.setattr(linked.LinkedGateway, "list_groups", never)
+    monkeypatch.setattr("wa_cli.services.groups.LOOK_SECONDS", 0.2)
+    sent = wa("send", "to", GROUP_1, "--text", "one", "--instance", "main", "--json")
+    assert (sent.exit, sent.json()["queued"]) == (0, 1)
+    assert "the group was not checked: the gateway has not answered within 0.2 s" in sent.err
+
+
+def test_groups_that_are_not_read_in_time_are_not_counted_twice_over_but_left_out_of_the_count(
+    wa: Wa, choirs: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_gateway: linked.LinkedGateway, _address: str) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(linked.LinkedGateway, "read_group", never)
+    monkeypatch.setattr("wa_cli.services.groups.LOOK_SECONDS", 0.7)
+    sent = wa("send", "to", GROUP_1, GROUP_2, "--text", "one", "--instance", "main", "--json")
+    assert (sent.exit, sent.json()["preflight"]["checked"], sent.json()["preflight"]["in_several"]) == (0, 2, None)
