@@ -63,6 +63,9 @@ def test_every_state_of_a_device_has_a_word_of_ours() -> None:
             sandbox.devices.log_out(device)
             logged_out = await gateway.look()
             assert (logged_out.state, logged_out.address) == (ConnectionState.AUTH_FAILURE, None)
+            assert (await gateway.look()).state is ConnectionState.AUTH_FAILURE
+            await gateway.start()  # somebody begins to pair it anew
+            assert (await gateway.look()).state is ConnectionState.NEEDS_QR
             sandbox.devices.remove("shop")
             assert (await gateway.look()).state is ConnectionState.DISCONNECTED
 

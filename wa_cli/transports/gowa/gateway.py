@@ -97,7 +97,9 @@ class GowaGateway:
         entry = await self._find()
         if entry is None:
             await self._add()
-        elif entry.jid and not (entry.state == "logged_in" and await self._is_logged_in()):
+        elif not entry.jid:
+            self._own = None  # whoever starts it knows that it has lost its phone: what it needs now is another
+        elif not (entry.state == "logged_in" and await self._is_logged_in()):
             await self._reconnect()
 
     async def restart(self, kind: RestartKind) -> None:
