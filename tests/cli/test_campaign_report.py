@@ -239,7 +239,7 @@ def test_the_ledger_has_one_row_for_everybody_and_adds_up(wa: Wa, ledger: Ledger
     rows = list(csv.DictReader(io.StringIO(result.out)))
     assert list(rows[0]) == [
         "recipient", "state", "reason", "details", "variant", "instance", "due_at", "sent_at", "delivered_at",
-        "read_at", "error_code", "replied_at", "clicked_at", "opted_out_at", "attempts", "message_id",
+        "read_at", "error_code", "replied_at", "clicked_at", "opted_out_at", "attempts", "message_id", "group_name",
     ]  # fmt: skip
     assert len(rows) == 11
     buckets = wa("campaign", "show", "spring-sale", "--json").json()["buckets"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import linked
@@ -240,6 +241,13 @@ def test_a_campaign_leaves_out_the_groups_that_cannot_be_written_to_and_says_why
     assert started.exit == 0, started.err
     waiting = wa("message", "list", "--state", "queued", "--json").json()["messages"]
     assert {one["recipient"] for one in waiting} == {GROUP_1, ANN}
+    exported = wa("campaign", "export", "gala", "--format", "jsonl")
+    assert exported.exit == 0, exported.err
+    lines = {one["recipient"]: one for one in map(json.loads, exported.out.splitlines())}
+    assert {group: (lines[group]["group_name"], lines[group]["reason"]) for group in (GROUP_1, GROUP_2)} == {
+        GROUP_1: ("Choir Köln", None),
+        GROUP_2: ("Choir Bonn", "not_in_group"),
+    }
 
 
 def test_what_was_sent_to_a_group_is_listed_with_the_groups_name(wa: Wa, choirs: Device) -> None:

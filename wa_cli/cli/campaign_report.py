@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 LEDGER_COLUMNS: Final = (
     "recipient", "state", "reason", "details", "variant", "instance", "due_at", "sent_at", "delivered_at", "read_at",
     "error_code", "replied_at", "clicked_at", "opted_out_at", "attempts", "message_id",
+    "group_name",
 )  # fmt: skip
 MANY: Final = 200_000  # a look at so many takes seconds
 REPORT_COLUMNS: Final = ("section", "name", "measure", "value")
@@ -296,6 +297,7 @@ def ledger_document(line: LedgerLine) -> dict[str, Any]:
         "opted_out_at": format_time(line.opted_out_at_ms),
         "attempts": line.attempts,
         "message_id": format_message_id(line.message_id) if line.message_id is not None else None,
+        "group_name": line.group_name,
     }
 
 

@@ -30,6 +30,7 @@ SHOWN_ON_TERMINAL: Final = 200
 EXPORT_COLUMNS: Final = (
     "id", "type", "group_id", "recipient", "body", "send_at", "status", "error_code", "error_details",
     "scheduled_time", "subgroup_id", "subgroup", "campaign", "attempts",
+    "group_name",
 )  # fmt: skip
 
 SubgroupOption = Annotated[str | None, typer.Option("--subgroup", metavar="NAME", help="Only of this subgroup.")]

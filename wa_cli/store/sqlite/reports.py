@@ -139,15 +139,20 @@ MESSAGE_LINES: Final = f"""
         (SELECT min(k.at) FROM click AS k WHERE k.contact_id = m.contact_id AND k.kind = 'person'
          AND k.plan_id IN ({PLANS})),
         (SELECT min(n.at) FROM consent AS n WHERE n.contact_id = m.contact_id AND n.change = 'opt_out'
-         AND n.source <> 'import' AND n.at BETWEEN s.sent_at - :rounded AND s.sent_at + :answer)
+         AND n.source <> 'import' AND n.at BETWEEN s.sent_at - :rounded AND s.sent_at + :answer),
+        g.name
     FROM (SELECT m.*, {SENT_AT} AS sent_at FROM message AS m
           WHERE m.id > :after AND m.id <= :last AND +m.run_id = :run ORDER BY m.id LIMIT :limit) AS s
     JOIN message AS m ON m.id = s.id JOIN contact AS c ON c.id = m.contact_id JOIN batch AS b ON b.id = m.batch_id
     JOIN instance AS i ON i.id = m.instance_id
+    LEFT JOIN group_chat AS g ON g.instance_id = m.instance_id AND g.address = c.address
     ORDER BY m.id
 """  # noqa: S608  # own words
 LEFT_OUT_LINES: Final = f"""
-    SELECT e.id, c.address, e.reason, e.details FROM exclusion AS e LEFT JOIN contact AS c ON c.id = e.contact_id
+    SELECT e.id, c.address, e.reason, e.details,
+        (SELECT g.name FROM instance AS i JOIN group_chat AS g ON g.instance_id = i.id AND g.address = c.address
+         WHERE c.kind = 'group' AND g.name <> '' ORDER BY g.seen_at DESC LIMIT 1)
+    FROM exclusion AS e LEFT JOIN contact AS c ON c.id = e.contact_id
     WHERE e.run_id = :run AND e.id > :after AND e.reason <> '{Reason.ALREADY_WRITTEN}' AND NOT EXISTS
         (SELECT 1 FROM message AS m WHERE m.run_id = :run AND m.contact_id = e.contact_id)
     ORDER BY e.id LIMIT :limit
@@ -189,6 +194,7 @@ class LedgerLine:
     replied_at_ms: int | None = None
     clicked_at_ms: int | None = None
     opted_out_at_ms: int | None = None
+    group_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,8 +365,14 @@ class SqliteReports:
             if not rows:
                 return
             yield from (
-                LedgerLine(recipient=address, bucket=bucket_of_reason(reason), reason=reason, details=details)
-                for _id, address, reason, details in rows
+                LedgerLine(
+                    recipient=address,
+                    bucket=bucket_of_reason(reason),
+                    reason=reason,
+                    details=details,
+                    group_name=group_name,
+                )
+                for _id, address, reason, details, group_name in rows
             )
             after = rows[-1][0]
 
@@ -575,4 +587,5 @@ def _message_line(row: Sequence[Any], lanes: _Lanes) -> LedgerLine:
         replied_at_ms=row[15],
         clicked_at_ms=row[16],
         opted_out_at_ms=row[17],
+        group_name=row[18] or None,
     )
