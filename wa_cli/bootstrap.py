@@ -760,6 +760,29 @@ def inspect_account(settings: Settings, *, online: bool) -> list[Finding]:
     return inspect(settings.text("WHATSAPP_API_URL"), settings.text("WHATSAPP_ACCESS_TOKEN"), online=online)
 
 
+def inspect_instances(app: App, *, online: bool) -> list[Finding]:
+    """The same for each instance that was added, under `instance NAME`; `default` by the environment is not among them.
+
+    Not inside a running event loop.
+    """
+    from wa_cli.domain.finding import FIX_CALL, fail
+
+    findings: list[Finding] = []
+    for instance in app.instances.list_all():
+        if instance.name == DEFAULT_INSTANCE and not instance.settings and not instance.secrets:
+            continue
+        # A secret that may be left out is missed all the same once a variable was named for it.
+        empty = [variable for variable in instance.secrets.values() if not app.settings.variable(variable)]
+        missing = list(dict.fromkeys((*app.find_missing(instance), *empty)))
+        if missing:
+            message = f"{' and '.join(missing)} not set"
+            found = [fail("account", "settings", message, "set what is missing, then try again", exit_code=FIX_CALL)]
+        else:
+            found = list(app.provider(instance).inspect(app.account(instance), online=online))
+        findings += [replace(one, group=f"instance {instance.name}") for one in found]
+    return findings
+
+
 def check_account_words(*, api_url: str | None = None, token: str | None = None) -> None:
     """Raises: UsageError for an address or a token that cannot be meant.  Asks nobody."""
     from wa_cli.transports.cloud_api.account import check_token, parse_api_url

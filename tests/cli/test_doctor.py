@@ -336,3 +336,28 @@ def test_doctor_changes_nothing_in_a_sound_database(wa: Wa, app: App, sandbox: S
         before = "\n".join(connection.iterdump())
         assert wa("doctor").exit == 0
         assert "\n".join(connection.iterdump()) == before
+
+
+def test_an_added_instance_is_looked_at_where_it_lives(wa: Wa, app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 6, points 1 and 8: its gateway, its session, its secret; and `default` is no fault where nobody set it."""
+    for name in ("WHATSAPP_API_URL", "WHATSAPP_ACCESS_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CLUB_KEY", CANARY)
+    with serve_in_thread(SandboxSettings(gateway_key=CANARY)) as sandbox:
+        added = wa("instance", "add", "club", "--transport", "waha", "--url", sandbox.url, "--key-from", "CLUB_KEY")
+        assert added.exit == 0, added.err
+        result = wa("doctor", "--json")
+        assert "WAHA answers" in checks(result, "ok")["instance club.reachable"]["message"]
+        assert "instance club.webhook_secret" in checks(result, "warn")
+        session = checks(result, "fail")["instance club.session"]
+        assert session["fix"] == "`wa instance restart club`"
+        assert not any(name.startswith("account.") for name in checks(result, "fail"))
+        monkeypatch.delenv("CLUB_KEY")
+        unset = checks(wa("doctor", "--json"), "fail")
+        assert unset["instance club.settings"]["message"] == "CLUB_KEY not set"
+    monkeypatch.setenv("CLUB_KEY", CANARY)
+    down = wa("doctor", "--json")
+    assert "instance club.unreachable" in checks(down, "fail")
+    assert CANARY not in down.out + down.err
+    offline = wa("doctor", "--offline", "--json")
+    assert "instance club.settings" in checks(offline, "ok")

@@ -62,10 +62,29 @@ def _examine(session: Session, *, online: bool) -> list[Finding]:
     findings += check_settings(settings, problems)
     stored = inspect_store(settings)
     findings += stored
-    findings += inspect_account(settings, online=online)
-    if stored[0].level is not Level.FAIL:
+    is_stored = stored[0].level is not Level.FAIL
+    added = _examine_instances(settings, online=online) if is_stored else []
+    # Whoever sends through other instances alone lacks nothing without one of the environment's.
+    if not added or settings.text("WHATSAPP_API_URL") or settings.text("WHATSAPP_ACCESS_TOKEN"):
+        findings += inspect_account(settings, online=online)
+    findings += added
+    if is_stored:
         findings += _examine_queue(settings)
     return findings
+
+
+def _examine_instances(settings: Settings, *, online: bool) -> list[Finding]:
+    from contextlib import closing
+
+    from wa_cli.bootstrap import inspect_instances, open_app
+    from wa_cli.domain.finding import fail
+    from wa_cli.errors import WaError
+
+    try:
+        with closing(open_app(settings, create=False)) as app:
+            return inspect_instances(app, online=online)
+    except WaError as error:  # as below
+        return [fail("instances", "readable", error.message, error.hint, exit_code=error.exit_code)]
 
 
 def _examine_queue(settings: Settings) -> list[Finding]:
