@@ -26,7 +26,7 @@ def drain(
         list[str] | None, typer.Option("--instance", metavar="NAME", help="Send for this one alone. Repeatable.")
     ] = None,
 ) -> None:
-    """Send what is due now inside the limits, for every instance, then stop. Safe at any overlap, made for cron.
+    """Send what is due now, of all instances and inside the limits. Safe at any overlap, made for cron.
 
     With --max-runtime it also stays for what becomes due in that time.
 

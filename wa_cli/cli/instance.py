@@ -169,7 +169,7 @@ def pause(
 
 @app.command("resume")
 def resume(context: typer.Context, name: Name = None) -> None:
-    """Go on sending after a pause, a rest or a restriction, spaced as the limits allow."""
+    """Go on sending after a pause, a rest or a restriction. It is spaced as the limits allow."""
     from wa_cli.domain.restriction import in_force
 
     session = session_of(context)

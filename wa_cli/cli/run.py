@@ -24,9 +24,9 @@ def run(
     host: HostOption = HOST,
     port: PortOption = PORT,
 ) -> None:
-    """Send messages as they become due, for every instance, until stopped.
+    """Send messages of all instances as they become due.
 
-    Ctrl-C or SIGTERM finishes what is in flight.
+    It goes on until it is stopped: Ctrl-C or SIGTERM finishes what is in flight.
     """
     session = session_of(context)
     app = session.open_app(create=True)
