@@ -63,6 +63,8 @@ def wa(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     for name in list(os.environ):
         if name in BY_NAME or name.startswith(("WA_", "WHATSAPP_")):
             monkeypatch.delenv(name)
+    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):  # of whoever runs the tests
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WA_TIMEZONE", "UTC")
     monkeypatch.chdir(tmp_path)
     return Wa(tmp_path, capsys)
