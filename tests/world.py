@@ -489,11 +489,11 @@ class World:
         )
         return self.instances.add(new, now_ms=self.now_ms).id
 
-    def hear(self, to: int | str, *, ago_ms: int = 0, instance_id: int = 1) -> None:
-        """Somebody writes to a number of ours."""
+    def hear(self, to: int | str, *, ago_ms: int = 0, instance_id: int = 1, name: str | None = None) -> None:
+        """Somebody writes to a number of ours.  name: the provider's id, where it is one that was heard before."""
         event = InboundEvent(
             number_id="1",
-            provider_message_id=f"in.{self.value('SELECT count(*) FROM inbound')}",
+            provider_message_id=name or f"in.{self.value('SELECT count(*) FROM inbound')}",
             at_ms=self.now_ms - ago_ms,
             person=Person(address=address(to) if isinstance(to, int) else to),
             kind="text",

@@ -641,11 +641,22 @@ class App:
     def limits(self, instance: Instance | None = None) -> Limits:
         """The limits in force for an instance: its profile, the general settings over it, its own over both.
 
-        None: those of an instance that says nothing of its own.
+        A young number's warm-up tightens them.  None: those of an instance that says nothing of its own.
         """
         if instance is None:
             return limits_of(self.settings)
-        return limits_of(self.settings, profile=self.profile(instance)).override(instance.limits)
+        limits = self.pace(instance)
+        return limits(self.clock.wall_ms()) if callable(limits) else limits
+
+    def pace(self, instance: Instance) -> Limits | Callable[[int], Limits]:
+        """The same for a send loop, which outlives the day: what tells them for a moment where they change."""
+        limits = limits_of(self.settings, profile=self.profile(instance)).override(instance.limits)
+        since_ms = instance.warm_up_since_ms
+        if since_ms is None:
+            return limits
+        from wa_cli.domain.warm_up import warm_up
+
+        return lambda now_ms: warm_up(limits, since_ms=since_ms, now_ms=now_ms)
 
     def profile(self, instance: Instance) -> str:
         """The name of the limits that an instance starts from."""

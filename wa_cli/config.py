@@ -118,6 +118,19 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting(name="MAX_SENDS_PER_SECOND_PER_INSTANCE", default="", kind="count", meaning="messages a second"),
     Setting(name="MAX_SENDS_PER_MINUTE_PER_INSTANCE", default="", kind="count", meaning="messages a minute"),
     Setting(name="MAX_SENDS_PER_HOUR_PER_INSTANCE", default="", kind="count", meaning="messages an hour"),
+    Setting(name="MAX_SENDS_PER_DAY_PER_INSTANCE", default="", kind="count", meaning="messages in 24 h"),
+    Setting(
+        name="MAX_NEW_CHATS_PER_DAY_PER_INSTANCE",
+        default="",
+        kind="count",
+        meaning="strangers first written to in 24 h",
+    ),
+    Setting(
+        name="MAX_UNANSWERED_PER_PERSON",
+        default="",
+        kind="count",
+        meaning="messages in a row to a person who does not answer; needs webhooks",
+    ),
     Setting(name="MAX_NEW_PEOPLE_PER_DAY_PER_INSTANCE", default="", kind="count", meaning="people written to in 24 h"),
     Setting(name="MAX_QUEUE_SIZE", default="0", kind="count", meaning="most messages that may wait"),
     Setting(name="RETRY_BASE_BACKOFF_MS", default="5000", kind="ms", meaning="first wait of the exponential retry"),
@@ -140,7 +153,10 @@ LIMIT_SETTINGS: Final[Mapping[str, str]] = {
     "MAX_SENDS_PER_SECOND_PER_INSTANCE": "per_second",
     "MAX_SENDS_PER_MINUTE_PER_INSTANCE": "per_minute",
     "MAX_SENDS_PER_HOUR_PER_INSTANCE": "per_hour",
+    "MAX_SENDS_PER_DAY_PER_INSTANCE": "per_day",
     "MAX_NEW_PEOPLE_PER_DAY_PER_INSTANCE": "new_people_per_day",
+    "MAX_NEW_CHATS_PER_DAY_PER_INSTANCE": "new_chats_per_day",
+    "MAX_UNANSWERED_PER_PERSON": "unanswered_per_person",
 }
 
 LARGEST_COUNT: Final = 10**10  # so many days in milliseconds still fit into a column

@@ -561,6 +561,33 @@ class QueueTurn(Protocol):
 
     def read_state(self, message_id: int) -> State | None: ...
 
+    def opens_chat(self, instance_id: int, contact_id: int) -> bool:
+        """Whether this person has never written to the instance and was never written to by it.
+
+        The latter is known since the limit on new chats is in force.
+        """
+        ...
+
+    def note_chats(self, instance_id: int, contact_ids: Iterable[int], *, now_ms: int) -> None:
+        """Chats are opened with these people, at the moment at which their posts start."""
+        ...
+
+    def forget_chats(self, instance_id: int, records: Sequence[Record]) -> None:
+        """These posts did not go out: the chats that they would have opened are not there."""
+        ...
+
+    def read_chats(self, instance_id: int, *, since_ms: int) -> list[int]:
+        """When chats were opened since then, oldest first."""
+        ...
+
+    def count_unanswered(self, instance_id: int, contact_id: int) -> tuple[int, int]:
+        """(messages in a row without an answer, messages on their way) to a person."""
+        ...
+
+    def note_unanswered(self, instance_id: int, contact_ids: Iterable[int]) -> None:
+        """One more message to each of these people; groups among them do not count."""
+        ...
+
     def start(self, rows: Sequence[Due], *, lease: Lease, now_ms: int, spaced_batches: Iterable[int]) -> list[int]:
         """Mark as sending, with one attempt row each.  Returns the attempt ids, in order."""
         ...
@@ -574,6 +601,10 @@ class QueueTurn(Protocol):
 
         Groups are no strangers.  Returns how many were put off.
         """
+        ...
+
+    def recall(self, instance_id: int, rules: Sequence[str], *, now_ms: int) -> None:
+        """Make due again what was put off by these rules, which say something else now."""
         ...
 
     def drop(self, row: Due, *, state: State, rule: str, details: str | None, now_ms: int) -> None: ...

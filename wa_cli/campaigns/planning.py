@@ -14,9 +14,10 @@ from wa_cli.campaigns.kinds import take_files
 from wa_cli.campaigns.templates import check_templates, look_at_templates
 from wa_cli.domain.campaign import Campaign, Canary
 from wa_cli.domain.number import HOLDS_MS
+from wa_cli.domain.pacing import look_back_ms, tighten
 from wa_cli.domain.window import WindowPolicy
 from wa_cli.errors import NotFound, UsageError
-from wa_cli.services.planning import FileRow, Pieces, ZoneTerms, make_plan, tighten
+from wa_cli.services.planning import FileRow, Pieces, ZoneTerms, make_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -204,7 +205,7 @@ def assemble_pieces(
         region_of=region_of,
         zone_of=_zone_finder(app, spec),
         zone_terms=partial(_zone_terms, app, spec, turn, now_ms=now_ms),
-        starts=app.upkeep.read_starts(instance.id, since_ms=now_ms - DAY_MS) if limits.new_people_per_day else (),
+        starts=app.upkeep.read_starts(instance.id, since_ms=now_ms - DAY_MS) if look_back_ms(limits) >= DAY_MS else (),
         linker=linker,
         save_links=save_links,
         price=_price_finder(campaign, spec),

@@ -80,7 +80,11 @@ def _read_limits(app_: App, instance: Instance) -> list[LimitInForce]:
     from wa_cli.services.instances import read_limits_in_force
 
     return read_limits_in_force(
-        app_.settings, app_.limits(instance), profile=app_.profile(instance), own=instance.limits
+        app_.settings,
+        app_.limits(instance),
+        profile=app_.profile(instance),
+        instance=instance,
+        now_ms=app_.clock.wall_ms(),
     )
 
 

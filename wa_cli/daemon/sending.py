@@ -122,7 +122,7 @@ async def open_sender(
                     clock=app.clock,
                     executor=executor,
                     lease=answer,
-                    limits=app.limits(instance),
+                    limits=app.pace(instance),
                     policy=app.retry_policy(),
                     install=account.install,
                     jitter=random.random,

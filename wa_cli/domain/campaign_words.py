@@ -26,6 +26,7 @@ _LIMITS: Final = {
     "per_second": "{:,} a second",
     "per_minute": "{:,} a minute",
     "per_hour": "{:,} an hour",
+    "per_day": "{:,} in 24 h",
     "new_people_per_day": "{:,} people in 24 h",
 }
 _ON_UNKNOWN: Final = {

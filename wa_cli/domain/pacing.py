@@ -42,7 +42,9 @@ class Limits:
     """How fast one instance may send.  0 lifts a limit.
 
     recipient_gap_ms and recipient_per_minute hold for each recipient, the rest for the whole instance.
-    new_people_per_day counts distinct people written to in a moving 24 h.
+    new_people_per_day counts distinct people written to in a moving 24 h (Meta's tiers), new_chats_per_day those among
+    them who had never written and never been written to.  unanswered_per_person: messages in a row to one person who
+    does not answer; it needs webhooks, or nobody ever answers.
     """
 
     recipient_gap_ms: int = 0
@@ -51,7 +53,10 @@ class Limits:
     per_second: int = 0
     per_minute: int = 0
     per_hour: int = 0
+    per_day: int = 0
     new_people_per_day: int = 0
+    new_chats_per_day: int = 0
+    unanswered_per_person: int = 0
 
     def override(self, values: Mapping[str, int]) -> Limits:
         """The same limits with some replaced by name."""
@@ -63,6 +68,21 @@ PROFILES: Final[Mapping[str, Limits]] = {
     "cloud": Limits(recipient_gap_ms=6_000, recipient_per_minute=30, per_second=80),
     "gateway": Limits(recipient_gap_ms=2_000, recipient_per_minute=30, gap_ms=500, per_minute=6, per_hour=60),
 }
+
+
+def tighten(limits: Limits, own: Mapping[str, int]) -> Limits:
+    """These limits with others by name: the tighter of the two, each.
+
+    Rates are tighter when smaller, gaps when larger; 0 lifts a limit and is never tighter.
+    """
+    values: dict[str, int] = {}
+    for name, wanted in own.items():
+        present = int(getattr(limits, name))
+        if name.endswith("_gap_ms") or name == "gap_ms":
+            values[name] = max(present, wanted)
+        else:
+            values[name] = min(present, wanted) if present and wanted else present or wanted
+    return limits.override(values)
 
 
 def lane_of(priority: int, batch_id: int) -> int:
@@ -113,12 +133,7 @@ class Windows:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        spans = (
-            (limits.per_second, SECOND_MS),
-            (limits.per_minute, MINUTE_MS),
-            (limits.per_hour, HOUR_MS),
-        )
-        self._rolling = [(size, span, deque[float](maxlen=size)) for size, span in spans if size > 0]
+        self._rolling = [(size, span, deque[float](maxlen=size)) for size, span in _spans_of(limits)]
         self._gap_slot = float("-inf")
         self._rate_spacing_ms = SECOND_MS / limits.per_second if limits.per_second else 0.0
         self._tick_ms = tick_ms(self._rate_spacing_ms)
@@ -127,11 +142,52 @@ class Windows:
         self._recipients: dict[int, deque[float]] = {}
         self._recipient_memory_ms = MINUTE_MS if limits.recipient_per_minute else float(limits.recipient_gap_ms)
         self._people: dict[int, float] = {}  # in the order of their last starts
+        self._chats = deque[float](maxlen=limits.new_chats_per_day)
         self._last_forgotten = float("-inf")
 
-    def note(self, contact_id: int, at: float) -> None:
-        """Record one start to a recipient.  Starts are noted in the order they happen."""
+    def set_limits(self, limits: Limits) -> bool:
+        """Go on under other limits, every start remembered.  False: they count what was not kept until now.
+
+        Then nothing has changed, and new windows have to be rebuilt from the stored starts.
+        """
+        before = self.limits
+        kept = {span: starts for _size, span, starts in self._rolling}
+        is_kept = all(span in kept for _size, span in _spans_of(limits)) and not (
+            (limits.new_people_per_day and not before.new_people_per_day)
+            or (limits.new_chats_per_day and not before.new_chats_per_day)
+            or limits.gap_ms > before.gap_ms
+            or limits.recipient_gap_ms > self._recipient_memory_ms
+            or limits.recipient_per_minute > before.recipient_per_minute
+        )
+        if not is_kept:
+            return False
+        # A longer memory does no harm: what a smaller limit forgets now, a greater one would miss tomorrow.
+        self._rolling = [
+            (size, span, deque(kept[span], maxlen=max(size, kept[span].maxlen or 0)))
+            for size, span in _spans_of(limits)
+        ]
+        self._chats = deque(self._chats, maxlen=max(limits.new_chats_per_day, self._chats.maxlen or 0))
+        if limits.per_second != before.per_second:
+            self._rate_spacing_ms = SECOND_MS / limits.per_second if limits.per_second else 0.0
+            self._tick_ms = tick_ms(self._rate_spacing_ms) if self._slow_factor == 1.0 else 0.0
+        self.limits = limits
+        return True
+
+    def take_pace(self, other: Windows) -> None:
+        """Be as slow as other windows of the same instance have become."""
+        self._slow_factor = other._slow_factor
+        if self._slow_factor > 1.0:
+            self._rate_spacing_ms = self._rate_spacing_ms or SECOND_MS / 80
+            self._tick_ms = 0.0
+
+    def note(self, contact_id: int, at: float, *, opens_chat: bool = False) -> None:
+        """Record one start to a recipient.  Starts are noted in the order they happen.
+
+        opens_chat: the first one ever between the two.
+        """
         limits = self.limits
+        if opens_chat and limits.new_chats_per_day:
+            self._chats.append(at)
         for _size, _span, starts in self._rolling:
             starts.append(at)
         if limits.gap_ms:
@@ -151,19 +207,21 @@ class Windows:
         if at - self._last_forgotten > MINUTE_MS:
             self._forget(at)
 
-    def rebuild(self, starts: Iterable[tuple[int, float]]) -> None:
-        """Take over (contact id, moment) pairs of earlier starts, oldest first."""
+    def rebuild(self, starts: Iterable[tuple[int, float]], *, openings: Iterable[float] = ()) -> None:
+        """Take over (contact id, moment) pairs of earlier starts, oldest first.  openings: of chats, likewise."""
         for contact_id, at in starts:
             self.note(contact_id, at)
+        if self.limits.new_chats_per_day:
+            self._chats.extend(openings)
 
     def allowed_at(self, now: float) -> float:
         """The earliest moment at which the instance may start another message: `now` or later."""
         # Fast instances release a tick's worth at once; the rolling windows below stay exact.
         earliest = max(now, self._gap_slot, self._rate_slot - self._tick_ms)
         for size, span, starts in self._rolling:
-            if len(starts) == size:
+            if len(starts) >= size:
                 # One millisecond more than the span: a start exactly one span later still shares the window's edge.
-                earliest = max(earliest, starts[0] + span + 1.0)
+                earliest = max(earliest, starts[-size] + span + 1.0)
         return earliest
 
     def worth_waking_at(self, now: float) -> float:
@@ -178,12 +236,15 @@ class Windows:
         if starts:
             limits = self.limits
             earliest = max(earliest, starts[-1] + limits.recipient_gap_ms)
-            if limits.recipient_per_minute and len(starts) == limits.recipient_per_minute:
-                earliest = max(earliest, starts[0] + MINUTE_MS + 1.0)
+            if limits.recipient_per_minute and len(starts) >= limits.recipient_per_minute:
+                earliest = max(earliest, starts[-limits.recipient_per_minute] + MINUTE_MS + 1.0)
         return earliest
 
-    def new_person_allowed_at(self, contact_id: int, now: float) -> float:
-        """The earliest moment at which this person may be written to under the daily budget of people."""
+    def new_person_allowed_at(self, contact_id: int, now: float, *, behind: int = 0) -> float:
+        """The earliest moment at which this person may be written to under the daily budget of people.
+
+        behind: so many others wait for the budget already, each for a place of its own.
+        """
         budget = self.limits.new_people_per_day
         if not budget or self._people.get(contact_id, float("-inf")) > now - DAY_MS:
             return now
@@ -191,7 +252,16 @@ class Windows:
         surplus = len(self._people) - budget
         if surplus < 0:
             return now
-        return next(islice(self._people.values(), surplus, None)) + DAY_MS + 1.0
+        days, place = divmod(behind, budget)
+        return next(islice(self._people.values(), surplus + place, None)) + (days + 1) * (DAY_MS + 1.0)
+
+    def new_chat_allowed_at(self, now: float, *, behind: int = 0) -> float:
+        """The earliest moment at which a chat may be opened with a stranger.  behind: as in new_person_allowed_at."""
+        budget = self.limits.new_chats_per_day
+        if not budget or len(self._chats) < budget or self._chats[-budget] + DAY_MS < now:
+            return now
+        days, place = divmod(behind, budget)
+        return max(now, self._chats[place - budget] + (days + 1) * (DAY_MS + 1.0))
 
     def slow_down(self) -> None:
         """The platform said too fast: halve the pace.  Every start that goes well wins a little back."""
@@ -228,6 +298,17 @@ class Windows:
             del self._people[contact_id]
 
 
+def _spans_of(limits: Limits) -> list[tuple[int, float]]:
+    """(most starts, in how long) of the limits that count every start."""
+    spans = (
+        (limits.per_second, SECOND_MS),
+        (limits.per_minute, MINUTE_MS),
+        (limits.per_hour, HOUR_MS),
+        (limits.per_day, DAY_MS),
+    )
+    return [(size, span) for size, span in spans if size > 0]
+
+
 def tick_ms(spacing_ms: float) -> float:
     """How long before its place in the second a message may leave together with others: 0.0 for a slow instance."""
     tick = min(max(MESSAGES_A_TICK * spacing_ms, SHORTEST_TICK_MS), LONGEST_TICK_MS)
@@ -240,7 +321,7 @@ def look_back_ms(limits: Limits) -> float:
     spans += [SECOND_MS] if limits.per_second else []
     spans += [MINUTE_MS] if limits.per_minute or limits.recipient_per_minute else []
     spans += [HOUR_MS] if limits.per_hour else []
-    spans += [DAY_MS] if limits.new_people_per_day else []
+    spans += [DAY_MS] if limits.per_day or limits.new_people_per_day or limits.new_chats_per_day else []
     return max(spans)
 
 

@@ -235,7 +235,10 @@ class Timetable:
         spans = (
             (limits.per_minute, MINUTE_MS),
             (limits.per_hour, HOUR_MS),
+            (limits.per_day, DAY_MS),
+            # Ahead of time nobody knows who will have written by then: each one counts as somebody new.
             (limits.new_people_per_day, DAY_MS),
+            (limits.new_chats_per_day, DAY_MS),
         )
         self._rolling = [(span, deque[float](maxlen=size)) for size, span in spans if size]
         self._next = float("-inf")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
@@ -72,6 +72,10 @@ QUIET_LOOK_MS: Final = 3_600_000
 RESTRICTION_LOOK_MS: Final = 86_400_000
 # Of one lane, looked at together when a restriction keeps strangers back; putting them off so costs an eighth each.
 STRANGERS_TOGETHER: Final = 2_000
+# What becomes of a message is known soon whose turn depends on others to the same person that are on their way.
+UNANSWERED_LOOK_MS: Final = 5_000
+# So many of those who wait for a budget have a place of their own in it.
+PLACES_AT_MOST: Final = 1_000
 OPENINGS_REMEMBERED: Final = 1_000
 ROWS_PER_LOOK: Final = 100
 # Messages put off or dropped in one turn, of one lane and in all: a backlog of expired ones may not hold the store for
@@ -161,7 +165,7 @@ class SendLoop:
         clock: Clock,
         executor: Executor,
         lease: Lease,
-        limits: Limits,
+        limits: Limits | Callable[[int], Limits],
         policy: RetryPolicy,
         install: str,
         jitter: Callable[[], float],
@@ -171,7 +175,9 @@ class SendLoop:
         on_progress: Callable[[Record], None] | None = None,
         alarm: Alarm | None = None,
     ) -> None:
-        """concurrency: posts in flight, or None to let it grow with the work.  start_limit: stop taking after so many.
+        """limits: or what tells them for a moment (ms since 1970), where they change with the age of the number.
+
+        concurrency: posts in flight, or None to let it grow with the work.  start_limit: stop taking after so many.
 
         on_progress: told of each record once it is stored.  alarm: what wakes the loop, asyncio's timer by default.
         """
@@ -180,7 +186,8 @@ class SendLoop:
         self._clock = clock
         self._executor = executor
         self._lease = lease
-        self._limits = limits
+        self._find_limits = limits if callable(limits) else None
+        self._limits = limits(clock.wall_ms()) if callable(limits) else limits
         self._policy = policy
         self._install = install
         self._jitter = jitter
@@ -190,7 +197,11 @@ class SendLoop:
         self._start_limit = start_limit
         self._on_progress = on_progress
         self._alarm = alarm or _asyncio_alarm
-        self._windows = Windows(limits)
+        self._windows = Windows(self._limits)
+        # When those who wait for a budget of new people or new chats have their place in it, soonest first.
+        self._places: dict[str, deque[float]] = {"new_people_limit": deque(), "new_chats_limit": deque()}
+        self._chosen: Counter[int] = Counter()  # messages of this turn, by contact
+        self._opening: set[int] = set()  # people with whom this turn opens a chat
         self._is_rebuilt = False
         self._restriction: Restriction | None = None  # in force in this turn
         self._breaker = Breaker()
@@ -501,6 +512,8 @@ class SendLoop:
             standing = store.read_standing(lease.instance_id)
             if standing.epoch != lease.epoch:
                 raise LeaseLost(f"another process sends for '{lease.instance}' now", hint="`wa status` shows which")
+            if self._find_limits is not None:
+                self._change_limits(store, self._find_limits(now_ms), now_ms=now_ms)
             if not self._is_rebuilt:
                 self._rebuild_windows(store, now_ms=now_ms, now=now)
             if now_ms > standing.expires_at_ms - lease.length_ms * (1 - RENEWED_AT):
@@ -520,6 +533,7 @@ class SendLoop:
                 effects += self._find_wider(store, turn.records, now_ms=now_ms)
                 store.record(turn.records, now_ms=now_ms)
                 self._follow_up(store, turn.records, now_ms=now_ms)
+                self._note_talks(store, turn.records)
                 for effect in effects:
                     store.apply_effect(lease.instance_id, effect, now_ms=now_ms)
                     if isinstance(effect, Rest):
@@ -591,6 +605,33 @@ class SendLoop:
                 wider.append(Restrict(restriction=widen(restriction)))
         return wider
 
+    def _note_talks(self, store: QueueTurn, records: Sequence[Record]) -> None:
+        """What the posts just recorded were to the people they went to, as far as limits ask for it."""
+        if self._limits.new_chats_per_day:
+            unsent = [one for one in records if isinstance(one.finished.outcome, Rejected | NotSent)]
+            if unsent:
+                store.forget_chats(self._lease.instance_id, unsent)
+        if self._limits.unanswered_per_person:
+            # One whose outcome is unknown may have arrived.
+            arrived = [one for one in records if isinstance(one.finished.outcome, Accepted | Ambiguous)]
+            store.note_unanswered(self._lease.instance_id, [one.finished.contact_id for one in arrived])
+
+    def _change_limits(self, store: QueueTurn, limits: Limits, *, now_ms: int) -> None:
+        """Go on under other limits; starts that they count and that were not kept are read from the store.
+
+        Messages that wait for a place in a budget find a new one: there may be more of them now.
+        """
+        if limits == self._limits:
+            return
+        self._limits = limits
+        store.recall(self._lease.instance_id, tuple(self._places), now_ms=now_ms)
+        for places in self._places.values():
+            places.clear()
+        if not self._windows.set_limits(limits):
+            windows = Windows(limits)
+            windows.take_pace(self._windows)
+            self._windows, self._is_rebuilt = windows, False
+
     def _find_leap(self, now_ms: int, now: float) -> Stop | None:
         """A wall clock that leaps ahead makes much due at once that nobody meant to send now: ask first.
 
@@ -618,7 +659,13 @@ class SendLoop:
         since_ms = now_ms - round(look_back_ms(self._limits)) - 1
         starts = store.read_starts(self._lease.instance_id, since_ms=since_ms)
         # A start in the future means that the wall clock was set back: count it as made just now.
-        self._windows.rebuild((contact_id, now - max(now_ms - at_ms, 0)) for contact_id, at_ms in starts)
+        openings = (
+            store.read_chats(self._lease.instance_id, since_ms=since_ms) if self._limits.new_chats_per_day else ()
+        )
+        self._windows.rebuild(
+            ((contact_id, now - max(now_ms - at_ms, 0)) for contact_id, at_ms in starts),
+            openings=[now - max(now_ms - at_ms, 0) for at_ms in openings],
+        )
         self._breaker.resume(store.read_unreadable(self._lease.instance_id))
         self._is_rebuilt = True
 
@@ -733,6 +780,8 @@ class SendLoop:
         choice = Choice(free=free, now_ms=now_ms, now=now)
         self._passed_over = 0
         self._held = None
+        self._chosen.clear()
+        self._opening.clear()
         heads = self._heads(store)
         sharing: list[int] = []
         for lane, head_ms in sorted(heads, key=lambda head: (priority_of(head[0]), head[1])):
@@ -757,6 +806,8 @@ class SendLoop:
                 now_ms=now_ms,
                 spaced_batches=choice.spaced,
             )
+            if self._opening:
+                store.note_chats(self._lease.instance_id, self._opening, now_ms=now_ms)
             turn.started = [
                 Started(
                     attempt_id=AttemptId(attempt_id),
@@ -873,7 +924,7 @@ class SendLoop:
                     continue
                 taken.add(row.message_id)
                 choice.rows.append((row, terms, content))
-                self._windows.note(row.contact_id, now)
+                self._note_start(store, row, now=now)
                 if terms.limits is not None:
                     self._note_own(store, row, now_ms=now_ms, now=now)
                 if delay_ms:
@@ -927,20 +978,76 @@ class SendLoop:
                 until_ms = self._held[template] or now_ms + TEMPLATE_LOOK_MS
                 store.defer(row, until_ms=until_ms, rule="template_held", now_ms=now_ms)
                 return None
+        if self._limits.unanswered_per_person and self._is_unanswered(store, row, now_ms=now_ms):
+            return None
         allowed_at = self._windows.recipient_allowed_at(row.contact_id, now)
         rule = "recipient_limit"
         person_at = self._windows.new_person_allowed_at(row.contact_id, now)
         if person_at > allowed_at:
             allowed_at, rule = person_at, "new_people_limit"
+        if self._limits.new_chats_per_day and self._opens_chat(store, row):
+            chat_at = self._windows.new_chat_allowed_at(now)
+            if chat_at > allowed_at:
+                allowed_at, rule = chat_at, "new_chats_limit"
         if terms.limits is not None:
             own_at = self._own_allowed_at(store, row, now_ms=now_ms, now=now)
             if own_at > allowed_at:
                 allowed_at, rule = own_at, "campaign_limit"
         if allowed_at > now:
+            if rule in self._places and row.reason != rule:
+                allowed_at = self._take_place(rule, row, now=now)
             store.defer(row, until_ms=now_ms + max(1, round(allowed_at - now)), rule=rule, now_ms=now_ms)
             self._note_limited(allowed_at, now=now)
             return None
         return content
+
+    def _opens_chat(self, store: QueueTurn, row: Due) -> bool:
+        """Whether this message would be the first ever between the two; groups are nobody new."""
+        return (
+            row.kind == "person"
+            and not self._chosen[row.contact_id]
+            and store.opens_chat(self._lease.instance_id, row.contact_id)
+        )
+
+    def _note_start(self, store: QueueTurn, row: Due, *, now: float) -> None:
+        opens_chat = bool(self._limits.new_chats_per_day) and self._opens_chat(store, row)
+        if opens_chat:
+            self._opening.add(row.contact_id)
+        self._chosen[row.contact_id] += 1
+        self._windows.note(row.contact_id, now, opens_chat=opens_chat)
+
+    def _take_place(self, rule: str, row: Due, *, now: float) -> float:
+        """When a message may leave for which its budget has no room today: behind those that wait for it already.
+
+        Each has a place of its own, or all of them would be looked at whenever one place falls free.  A message that
+        has lost its place to another one takes the next, and is not sent to the end of the row.
+        """
+        places = self._places[rule]
+        while places and places[0] <= now:
+            places.popleft()
+        behind = min(len(places), PLACES_AT_MOST)
+        if rule == "new_chats_limit":
+            at = self._windows.new_chat_allowed_at(now, behind=behind)
+        else:
+            at = self._windows.new_person_allowed_at(row.contact_id, now, behind=behind)
+        if behind < PLACES_AT_MOST:
+            places.append(at)
+        return at
+
+    def _is_unanswered(self, store: QueueTurn, row: Due, *, now_ms: int) -> bool:
+        """Whether enough was said to a person who does not answer; then the message is dropped, or waits for others."""
+        if row.kind != "person":
+            return False
+        most = self._limits.unanswered_per_person
+        unanswered, on_their_way = store.count_unanswered(self._lease.instance_id, row.contact_id)
+        if unanswered >= most:
+            details = f"{unanswered} in a row without an answer"
+            store.drop(row, state=State.SKIPPED, rule="unanswered", details=details, now_ms=now_ms)
+            return True
+        if unanswered + on_their_way + self._chosen[row.contact_id] < most:
+            return False
+        store.defer(row, until_ms=now_ms + UNANSWERED_LOOK_MS, rule="recipient_limit", now_ms=now_ms)
+        return True
 
     def _keeps_back(self, store: QueueTurn, row: Due, restriction: Restriction, *, now_ms: int) -> bool:
         """Whether a restriction keeps this message back; then it has been put off, and with it others like it."""

@@ -148,13 +148,20 @@ def explain_limits(profile: str, limits: Limits, setting_of: Mapping[str, str]) 
 
 
 def read_limits_in_force(
-    settings: Settings, limits: Limits, *, profile: str, own: Mapping[str, int]
+    settings: Settings, limits: Limits, *, profile: str, instance: Instance, now_ms: int
 ) -> list[LimitInForce]:
-    """Every limit with the setting or the profile that it comes from.  own: what the instance itself says."""
+    """Every limit with where it comes from: the instance's warm-up, the instance, a setting or the profile."""
     from wa_cli.config import LIMIT_SETTINGS
+    from wa_cli.domain.warm_up import day_of, find_step
 
-    setting_of = {field: name for name, field in LIMIT_SETTINGS.items() if settings.text(name) != ""}
-    return explain_limits(profile, limits, setting_of | dict.fromkeys(own, "instance"))
+    origins = {field: name for name, field in LIMIT_SETTINGS.items() if settings.text(name) != ""}
+    origins |= dict.fromkeys(instance.limits, "instance")
+    if instance.warm_up_since_ms is not None:
+        step = find_step(instance.warm_up_since_ms, now_ms=now_ms)
+        words = f"warm-up, day {day_of(instance.warm_up_since_ms, now_ms=now_ms)}"
+        tightened = step.limits if step is not None else {}
+        origins |= {name: words for name, value in tightened.items() if getattr(limits, name) == value}
+    return explain_limits(profile, limits, origins)
 
 
 def count_limited_recipients(limits: Limits, starts: Sequence[tuple[int, int]], *, now_ms: int) -> int:

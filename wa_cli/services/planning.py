@@ -747,18 +747,3 @@ class _Rush:
                 needed_ms -= until - at
             at = until
         return at
-
-
-def tighten(instance: Limits, own: Mapping[str, int]) -> Limits:
-    """The limits of an instance with a campaign's own: the tighter of the two, each.
-
-    Rates are tighter when smaller, gaps when larger; 0 lifts a limit and is never tighter.
-    """
-    values: dict[str, int] = {}
-    for name, wanted in own.items():
-        present = int(getattr(instance, name))
-        if name.endswith("_gap_ms") or name == "gap_ms":
-            values[name] = max(present, wanted)
-        else:
-            values[name] = min(present, wanted) if present and wanted else present or wanted
-    return instance.override(values)

@@ -72,7 +72,12 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "quiet": ("hours", "days", "dates"),
     "pacing": ("delay", "jitter", "seed"),
     # Nobody is written to twice in a run, so that limits for each recipient would mean nothing here.
-    "limits": tuple(limit.name for limit in fields(Limits) if not limit.name.startswith("recipient_")),
+    # And what a number owes to people whom it does not know is a matter of the number.
+    "limits": tuple(
+        limit.name
+        for limit in fields(Limits)
+        if not limit.name.startswith("recipient_") and limit.name not in ("new_chats_per_day", "unanswered_per_person")
+    ),
     "stop": ("failure_rate", "opt_out_rate", "after"),
     "canary": ("size", "hold"),
     "costs": ("rates",),

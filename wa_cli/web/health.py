@@ -105,7 +105,13 @@ def read_instance_status(app: App, word: str, *, thrift: Thrift) -> dict[str, An
             "perHour": _window(limits.per_hour, started_1h),
         },
         "limits": limits_document(
-            read_limits_in_force(app.settings, limits, profile=app.profile(report.instance), own=report.instance.limits)
+            read_limits_in_force(
+                app.settings,
+                limits,
+                profile=app.profile(report.instance),
+                instance=report.instance,
+                now_ms=app.clock.wall_ms(),
+            )
         ),
         "reconnection": {
             "isReconnecting": is_resting,

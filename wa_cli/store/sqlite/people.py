@@ -122,12 +122,14 @@ MERGE: Final = (
     "UPDATE consent SET contact_id = :into WHERE contact_id = :gone",
     "UPDATE inbound SET contact_id = :into WHERE contact_id = :gone",
     """
-    INSERT INTO conversation (instance_id, contact_id, last_inbound_at, closed_at)
-    SELECT instance_id, :into, last_inbound_at, closed_at FROM instance CROSS JOIN conversation
+    INSERT INTO conversation (instance_id, contact_id, last_inbound_at, closed_at, unanswered, opened_at)
+    SELECT instance_id, :into, last_inbound_at, closed_at, unanswered, opened_at FROM instance CROSS JOIN conversation
         ON conversation.instance_id = instance.id AND conversation.contact_id = :gone
     WHERE true ON CONFLICT DO UPDATE SET
         last_inbound_at = nullif(max(ifnull(last_inbound_at, -1), ifnull(excluded.last_inbound_at, -1)), -1),
-        closed_at = nullif(max(ifnull(closed_at, -1), ifnull(excluded.closed_at, -1)), -1)
+        closed_at = nullif(max(ifnull(closed_at, -1), ifnull(excluded.closed_at, -1)), -1),
+        unanswered = min(unanswered, excluded.unanswered),
+        opened_at = nullif(max(ifnull(opened_at, -1), ifnull(excluded.opened_at, -1)), -1)
     """,
     "DELETE FROM conversation WHERE instance_id IN (SELECT id FROM instance) AND contact_id = :gone",
     "UPDATE contact_alias SET contact_id = :into WHERE contact_id = :gone",
@@ -448,6 +450,11 @@ class SqlitePeopleTurn:
             (instance_id, contact_id, event.at_ms, event.kind, event.provider_message_id, event.context_message_id),
         )
         connection.execute(NOTE_TALK, (instance_id, contact_id, event.at_ms))
+        if added.rowcount == 1:
+            connection.execute(
+                "UPDATE conversation SET unanswered = 0 WHERE instance_id = ? AND contact_id = ? AND unanswered > 0",
+                (instance_id, contact_id),
+            )
         if event.person.name:
             self._note_name(
                 contact_id,

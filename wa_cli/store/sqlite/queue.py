@@ -75,6 +75,25 @@ LIST_STRANGERS: Final = """
 """
 DEFER_TOGETHER: Final = "UPDATE message SET due_at = ?, reason = ? WHERE id IN (SELECT value FROM json_each(?))"
 
+# A person who has never written and was never written to, from now on one who was.
+NOTE_CHAT: Final = """
+    INSERT INTO conversation (instance_id, contact_id, opened_at) VALUES (?, ?, ?)
+    ON CONFLICT DO UPDATE SET opened_at = ifnull(opened_at, excluded.opened_at)
+"""
+# A post that did not go out has opened no chat; the next one does, and is counted anew.
+FORGET_CHAT: Final = """
+    UPDATE conversation SET opened_at = NULL WHERE instance_id = ? AND contact_id = ?
+        AND opened_at = (SELECT started_at FROM attempt WHERE id = ?)
+"""
+COUNT_UNANSWERED: Final = """
+    SELECT ifnull((SELECT unanswered FROM conversation WHERE instance_id = ?1 AND contact_id = ?2), 0),
+        (SELECT count(*) FROM message WHERE state = 'sending' AND instance_id = ?1 AND contact_id = ?2)
+"""
+NOTE_UNANSWERED: Final = """
+    INSERT INTO conversation (instance_id, contact_id, unanswered) SELECT ?1, id, 1 FROM contact
+    WHERE id = ?2 AND kind = 'person' ON CONFLICT DO UPDATE SET unanswered = unanswered + 1
+"""
+
 INSERT_ATTEMPT: Final = """
     INSERT INTO attempt (id, message_id, instance_id, contact_id, epoch, started_at) VALUES (?, ?, ?, ?, ?, ?)
 """
@@ -452,6 +471,36 @@ class SqliteTurn:
         row = self._connection.execute("SELECT state FROM message WHERE id = ?", (message_id,)).fetchone()
         return State(row[0]) if row else None
 
+    def opens_chat(self, instance_id: int, contact_id: int) -> bool:
+        known = self._connection.execute(
+            """SELECT 1 FROM conversation WHERE instance_id = ? AND contact_id = ?
+            AND (last_inbound_at IS NOT NULL OR opened_at IS NOT NULL)""",
+            (instance_id, contact_id),
+        ).fetchone()
+        return known is None
+
+    def note_chats(self, instance_id: int, contact_ids: Iterable[int], *, now_ms: int) -> None:
+        self._connection.executemany(NOTE_CHAT, [(instance_id, contact_id, now_ms) for contact_id in contact_ids])
+
+    def forget_chats(self, instance_id: int, records: Sequence[Record]) -> None:
+        self._connection.executemany(
+            FORGET_CHAT, [(instance_id, one.finished.contact_id, one.finished.attempt_id) for one in records]
+        )
+
+    def read_chats(self, instance_id: int, *, since_ms: int) -> list[int]:
+        rows = self._connection.execute(
+            "SELECT opened_at FROM conversation WHERE instance_id = ? AND opened_at >= ? ORDER BY opened_at",
+            (instance_id, since_ms),
+        )
+        return [opened_at for (opened_at,) in rows]
+
+    def count_unanswered(self, instance_id: int, contact_id: int) -> tuple[int, int]:
+        row = self._connection.execute(COUNT_UNANSWERED, (instance_id, contact_id)).fetchone()
+        return row[0], row[1]
+
+    def note_unanswered(self, instance_id: int, contact_ids: Iterable[int]) -> None:
+        self._connection.executemany(NOTE_UNANSWERED, [(instance_id, contact_id) for contact_id in contact_ids])
+
     def start(self, rows: Sequence[Due], *, lease: Lease, now_ms: int, spaced_batches: Iterable[int]) -> list[int]:
         (last_id,) = self._connection.execute("SELECT ifnull(max(id), 0) FROM attempt").fetchone()
         attempt_ids = list(range(last_id + 1, last_id + 1 + len(rows)))
@@ -491,6 +540,13 @@ class SqliteTurn:
             INSERT_DECISION, [(message_id, now_ms, rule, None) for message_id, reason in rows if reason != rule]
         )
         return len(rows)
+
+    def recall(self, instance_id: int, rules: Sequence[str], *, now_ms: int) -> None:
+        self._connection.execute(
+            """UPDATE message SET due_at = ?, reason = NULL WHERE state = 'queued' AND instance_id = ? AND due_at > ?
+            AND reason IN (SELECT value FROM json_each(?))""",
+            (now_ms, instance_id, now_ms, json.dumps(rules)),
+        )
 
     def drop(self, row: Due, *, state: State, rule: str, details: str | None, now_ms: int) -> None:
         self._connection.execute(

@@ -666,6 +666,9 @@ VERSION_4: Final = (
     """,
     # Most sends find out here that nobody was looked up in vain.
     "CREATE INDEX number_check_no ON number_check (contact_id) WHERE verdict = 'no'",
+    # When the instance first wrote to a person who had never written, where a limit asks for it.
+    "ALTER TABLE conversation ADD COLUMN opened_at INTEGER",
+    "CREATE INDEX conversation_opened ON conversation (instance_id, opened_at) WHERE opened_at IS NOT NULL",
     # How many messages in a row a person has been sent without an answer, where a limit asks for it.
     "ALTER TABLE conversation ADD COLUMN unanswered INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE webhook_logs ADD COLUMN instance_id INTEGER",
