@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import json
 from typing import TYPE_CHECKING
 
 import linked
 import pytest
+from rich.cells import cell_len
 
 if TYPE_CHECKING:
     from conftest import Wa
@@ -287,3 +290,36 @@ def test_groups_that_are_not_read_in_time_are_not_counted_twice_over_but_left_ou
     monkeypatch.setattr("wa_cli.services.groups.LOOK_SECONDS", 0.7)
     sent = wa("send", "to", GROUP_1, GROUP_2, "--text", "one", "--instance", "main", "--json")
     assert (sent.exit, sent.json()["preflight"]["checked"], sent.json()["preflight"]["in_several"]) == (0, 2, None)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "instance groups main",
+        "subgroup import more --create --from-instance main --dry-run",
+        "subgroup import more --create --from-instance main",
+        f"send to {GROUP_1} {GROUP_3} --text hello --instance main --dry-run",
+        f"contact check {ANN} --instance main",
+        "message list",
+    ],
+)
+def test_no_line_about_groups_is_wider_than_its_terminal(
+    words: str, columns: int, wa: Wa, choirs: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    choirs.add_group(5, "A name that goes on and on, as the names of groups do " * 3, OWN, ANN)
+    assert wa("instance", "groups", "main", "--refresh").exit == 0
+    assert wa("send", "subgroup", "all", "Doors open at six", "--instance", "main").exit == 3
+    screen = Terminal()
+    with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(screen):
+        wa(*words.split())
+    lines = screen.getvalue().splitlines()
+    assert lines
+    assert [line for line in lines if cell_len(line) > columns and "`" not in line] == []
+    assert not any("\x1b" in line or "\u202e" in line for line in lines)
