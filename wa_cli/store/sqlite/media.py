@@ -9,6 +9,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -28,13 +29,16 @@ KEEP: Final = """
     INSERT INTO media_file (digest, name, mime_type, size, added_at) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET added_at = excluded.added_at
 """
-# Whether a message that may still be posted, or a plan, refers to one of these contents.
+# Whether a message that may still be posted, or a plan that may still be let go, carries the file of this mark.
 IS_NEEDED: Final = """
-    SELECT 1 FROM message WHERE content_id = :content
-        AND (state IN ('queued', 'sending', 'unknown', 'failed') OR due_at > :since)
-    UNION ALL SELECT 1 FROM plan_line WHERE content_id = :content
-    LIMIT 1
+    WITH carrying AS MATERIALIZED (SELECT id FROM content WHERE instr(body, :mark) > 0)
+    SELECT EXISTS (SELECT 1 FROM message WHERE content_id IN (SELECT id FROM carrying)
+            AND (state IN ('queued', 'sending', 'unknown', 'failed') OR due_at > :since))
+        OR EXISTS (SELECT 1 FROM plan_line WHERE content_id IN (SELECT id FROM carrying)
+            AND plan_id IN (SELECT id FROM plan WHERE applied_at IS NULL OR created_at > :since))
 """
+# A file is looked for in the words of every message: in a large database that takes its time, and the sender waits.
+SWEEP_SECONDS: Final = 0.2
 
 
 class SqliteMedia:
@@ -116,33 +120,41 @@ class SqliteMedia:
 
     def sweep(self, *, now_ms: int) -> int:
         """Delete files that no message needs any more: none waits, is unknown or has failed, none was due within 30
-        days, and no plan has one.  Each is looked at once a day.  Returns how many were deleted.
+        days, and no plan that may be let go has one.  Each is looked at once a day, some at a call.
+
+        Returns how many were deleted.
         """
-        with self._database.read() as connection:
-            old = connection.execute("SELECT digest FROM media_file WHERE added_at < ?", (now_ms - DAY_MS,)).fetchall()
-        if not old:
-            return 0
         deleted = 0
-        with self._database.write() as connection:
-            since = now_ms - NEEDED_FOR_DAYS * DAY_MS
-            for (digest,) in connection.execute(
-                "SELECT digest FROM media_file WHERE added_at < ?", (now_ms - DAY_MS,)
-            ).fetchall():
-                contents = connection.execute(
-                    "SELECT id FROM content WHERE instr(body, ?) > 0", (f'"file":["{digest}"',)
-                ).fetchall()
-                if any(
-                    connection.execute(IS_NEEDED, {"content": content_id, "since": since}).fetchone()
-                    for (content_id,) in contents
-                ):
+        ends_at = time.monotonic() + SWEEP_SECONDS
+        while (oldest := self._find_oldest(before_ms=now_ms - DAY_MS)) is not None:
+            digest, added_at_ms, is_needed = oldest
+            with self._database.write() as connection:
+                if is_needed:
                     connection.execute("UPDATE media_file SET added_at = ? WHERE digest = ?", (now_ms, digest))
-                    continue
-                connection.execute("DELETE FROM media_file WHERE digest = ?", (digest,))
-                connection.execute("DELETE FROM media_upload WHERE digest = ?", (digest,))
-                with suppress(OSError):
-                    (self.folder / digest).unlink()
-                deleted += 1
+                # Whoever needs it from now on takes it in once more, and that is seen here.
+                elif connection.execute(
+                    "DELETE FROM media_file WHERE digest = ? AND added_at = ?", (digest, added_at_ms)
+                ).rowcount:
+                    connection.execute("DELETE FROM media_upload WHERE digest = ?", (digest,))
+                    with suppress(OSError):
+                        (self.folder / digest).unlink()
+                    deleted += 1
+            if time.monotonic() > ends_at:
+                break
         return deleted
+
+    def _find_oldest(self, *, before_ms: int) -> tuple[str, int, bool] | None:
+        """(digest, when it was last known to be needed, whether it is) of one that has not been looked at since."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT digest, added_at FROM media_file WHERE added_at < ? ORDER BY added_at LIMIT 1", (before_ms,)
+            ).fetchone()
+            if row is None:
+                return None
+            since_ms = before_ms + DAY_MS - NEEDED_FOR_DAYS * DAY_MS
+            mark = f'"file":["{row[0]}"'
+            (is_needed,) = connection.execute(IS_NEEDED, {"mark": mark, "since": since_ms}).fetchone()
+        return str(row[0]), int(row[1]), bool(is_needed)
 
     def copy_to(self, target: Path) -> int:
         """Copy every file into a folder, which is made; what is there already stays.  Returns how many there are."""
