@@ -15,6 +15,7 @@ from wa_cli.domain.message import (
     Location,
     Media,
     MediaKind,
+    Poll,
     Reaction,
     ReplyButton,
 )
@@ -127,3 +128,17 @@ def test_the_help_groups_what_belongs_together(wa: Wa) -> None:
         titles = ["Options:", "A file:", "A template:", "A location:", "A contact card:", "Polls, buttons, lists:"]
         places = [told.index(f"\n{title}\n") for title in titles]
         assert places == sorted(places)
+
+
+def test_a_poll_goes_to_an_instance_that_has_them_and_the_refusal_names_it(wa: Wa, app: App) -> None:
+    """Issue 6, point 3.  Row H13."""
+    added = wa("instance", "add", "club", "--transport", "gowa", "--url", "http://127.0.0.1:9")
+    assert added.exit == 0, added.err
+    poll = ("--question", "Coming?", "--option", "Yes", "--option", "No", "--max-answers", "0")
+    refused = wa(*TO, *poll, "--instance", "default")
+    assert "hint: these instances have them: --instance club" in refused.err
+    content = queue(wa, app, *poll, "--instance", "club")
+    assert content == Poll(question="Coming?", options=("Yes", "No"), max_answers=0)
+    buttons = wa(*TO, "--text", "Coming?", "--reply-button", "y=Yes", "--instance", "club")
+    assert "error: GOWA has no buttons" in buttons.err
+    assert "--instance default" in buttons.err
