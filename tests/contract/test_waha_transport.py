@@ -514,6 +514,24 @@ async def test_subscribing_keeps_other_receivers_and_is_written_once() -> None:
         assert len(config["webhooks"]) == 2
 
 
+@in_a_loop
+async def test_a_receiver_that_is_down_gets_the_same_bytes_again_in_their_order() -> None:
+    """Fault 61: the sandbox repeats as it was told to, gives up after that, and posts to no other machine."""
+    retries = {"policy": "constant", "delaySeconds": 0.01, "attempts": 2}
+    async with Receiver(500, 503, 200, 500, 500, 500) as receiver, waha_running() as (sandbox, _account):
+        hook = {"url": receiver.url, "events": ["*"], "retries": retries}
+        shop(sandbox).config["waha"] = {"webhooks": [hook, {**hook, "url": "http://192.0.2.1/hook"}]}
+        for words in ("one", "two", "three"):
+            sandbox.devices.receive(shop(sandbox), ADA, words)
+        await sandbox.wait_until_quiet()
+        told = [json.loads(arrival.raw)["payload"]["body"] for arrival in receiver.arrivals]
+        assert told == ["one"] * 3 + ["two"] * 3 + ["three"]
+        assert receiver.arrivals[0].raw == receiver.arrivals[2].raw
+        states = [hook.state for hook in sandbox.hooks.told if hook.url == receiver.url]
+        assert states == ["delivered", "given_up", "delivered"]
+        assert {hook.attempts for hook in sandbox.hooks.told if hook.url != receiver.url} == {0}
+
+
 # --- doctor, and the sandbox's own calls ---------------------------------------------------------------------------
 
 

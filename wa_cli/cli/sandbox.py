@@ -71,7 +71,8 @@ def sandbox(
 
     It checks, limits and answers as Meta's Cloud API does. Numbers with certain endings always meet a fault:
     --magic lists them. With --webhook-url it also reports what becomes of each message: sent, delivered, read or
-    failed, signed as Meta signs.
+    failed, signed as Meta signs. The gateways WAHA and GOWA answer at the same address; with
+    --set device_scan_seconds=5 their QR codes are scanned after so long.
     """
     from wa_cli.sandbox.admin import read_assignments
     from wa_cli.sandbox.faults import parse_chaos
@@ -150,6 +151,9 @@ def _announce(session: Session, running: Sandbox) -> None:
             session.say(f"webhooks go to {settings.webhook_url}   how they fared: {running.url}/sandbox/deliveries")
         else:
             session.say("no webhooks: --webhook-url URL has receipts and replies posted there")
+        session.say(
+            f"gateways: wa instance add NAME --transport waha (or gowa) --url {running.url}   devices: /sandbox/devices"
+        )
         session.say(f"posts so far: {running.url}/sandbox/ledger   numbers that fail: wa sandbox --magic")
         session.say("Ctrl-C stops it")
     sys.stdout.flush()

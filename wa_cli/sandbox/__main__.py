@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 def read_arguments(arguments: Sequence[str]) -> SandboxSettings:
     """The settings that flags mean.  Raises: SystemExit on bad flags, UsageError on bad chaos or a bad --set."""
     standard = SandboxSettings()
-    parser = argparse.ArgumentParser(prog="python -m wa_cli.sandbox", description="A local WhatsApp Cloud API.")
+    parser = argparse.ArgumentParser(
+        prog="python -m wa_cli.sandbox", description="A local WhatsApp Cloud API, WAHA and GOWA."
+    )
     add = parser.add_argument
     add("--host", default=standard.host)
     add("--port", type=int, default=standard.port, help="0 takes a free one")
