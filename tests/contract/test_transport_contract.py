@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 import socket
 from contextlib import asynccontextmanager
@@ -241,6 +242,28 @@ def test_a_refusal_tells_its_words_without_numbers_and_secrets(wire: Wire) -> No
     assert DIGITS not in outcome.details
     assert "canary" not in outcome.details
     assert "\x00" not in outcome.details
+
+
+@every_wire
+def test_a_gateway_of_this_machine_is_reached_past_every_proxy(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands on loopback is nobody else's business: neither the key nor a message goes to a proxy."""
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert isinstance(post_once(wire, answering(wire.accepted(BARE)))[0], Accepted)
+    if wire in LINKED:
+        _label, answers, state = wire.looks[0]
+        assert steer(wire, routed(answers), lambda gateway: gateway.look())[0].state == state
+
+
+@every_wire
+def test_nothing_that_is_logged_on_the_way_holds_a_secret(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    """Promise P11, fault 84: not even the libraries' own lines."""
+    with caplog.at_level(logging.DEBUG):
+        post_once(wire, answering(wire.accepted(BARE)))
+        post_once(wire, answering(wire.bad_key))
+        if wire in LINKED:
+            steer(wire, routed(wire.looks[0][1]), lambda gateway: gateway.look())
+    assert "canary" not in caplog.text
 
 
 @every_wire
@@ -648,6 +671,21 @@ def test_a_gateway_that_refuses_the_key_says_so_without_it(wire: Wire, call: str
         steer(wire, answering(wire.bad_key), CALLS[call])
     assert caught.value.code == "gateway_key"
     assert "canary" not in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("call", CALLS)
+@every_gateway
+def test_steering_follows_no_redirect(wire: Wire, call: str) -> None:
+    """The key goes to the address that was given, and nowhere else."""
+    paths: list[str] = []
+
+    async def script(exchange: Exchange) -> None:
+        paths.append(exchange.request_line.split()[1])
+        await exchange.answer(b"", 307, headers=(("Location", "/elsewhere"),))
+
+    attempt(lambda: steer(wire, script, CALLS[call]))
+    assert paths
+    assert "/elsewhere" not in paths
 
 
 @pytest.mark.parametrize("call", CALLS)

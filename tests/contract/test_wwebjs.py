@@ -104,6 +104,7 @@ def test_each_kind_has_its_content_type(content: Content, sort: str, said: Any, 
     """Issue 6, point 3; row H13."""
     played = PlayedWwebjs(shop="CONNECTED")
     assert isinstance(send(played, content), Accepted)
+    options = {"waitUntilMsgSent": True, **options}
     assert played.sent == [{"chatId": "6581234567@c.us", "contentType": sort, "content": said, "options": options}]
 
 
@@ -112,7 +113,7 @@ def test_a_card_is_written_out_with_the_name_that_it_was_given() -> None:
     played = PlayedWwebjs(shop="CONNECTED")
     send(played, ContactCard(name="Ada; Lovelace", phone="+6581230001", organization="Club"))
     (sent,) = played.sent
-    assert (sent["contentType"], sent["options"]) == ("string", {"parseVCards": True})
+    assert (sent["contentType"], sent["options"]) == ("string", {"waitUntilMsgSent": True, "parseVCards": True})
     assert sent["content"].startswith("BEGIN:VCARD\nVERSION:3.0\nFN:Ada\\; Lovelace\n")
     assert "waid=6581230001:+6581230001\nEND:VCARD" in sent["content"]
 

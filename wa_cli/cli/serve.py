@@ -51,7 +51,7 @@ def serve(
         as_json=log_json,
         is_verbose=session.verbose,
         is_quiet=session.quiet,
-        secrets=session.settings.secrets(),
+        secrets=opened.secrets(),
     )
     door = Door(session, opened, host=host, port=port)
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from wa_cli.ports import Post
     from wa_cli.provider import Files
 
+# So that accepted means accepted by WhatsApp's server: older gateways would answer as soon as the browser has it.
+ON_SERVER = {"waitUntilMsgSent": True}
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
@@ -67,7 +69,7 @@ def build_body(post: Post, files: Files | None = None) -> bytes:
             raise ValueError("wwebjs-api has no message of this type")
         case _:
             assert_never(content)
-    shape = {"chatId": chat_id(post), "contentType": sort, "content": said, "options": options}
+    shape = {"chatId": chat_id(post), "contentType": sort, "content": said, "options": {**ON_SERVER, **options}}
     return _encode(shape).encode("ascii")
 
 
