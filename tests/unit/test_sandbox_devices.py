@@ -63,7 +63,7 @@ class World:
         )
 
     async def until(self, claim: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not claim():
                 await self.bell.wait()
 

@@ -208,7 +208,7 @@ class Daemon(threading.Thread):
     def stop(self) -> None:
         assert self.loop is not None
         self.loop.call_soon_threadsafe(self.stopping.set)
-        self.join(30)
+        self.join(120)
 
 
 def test_a_webhook_that_says_ready_wakes_the_send_loop(open_shop: Callable[..., Api]) -> None:
@@ -225,7 +225,7 @@ def test_a_webhook_that_says_ready_wakes_the_send_loop(open_shop: Callable[..., 
     queue(api, ADA, BEN)
     daemon = Daemon(api, gateway)
     daemon.start()
-    assert daemon.is_waiting.wait(30)
+    assert daemon.is_waiting.wait(120)
     time.sleep(0.3)  # nothing to wait for: it must not post
     assert gateway.requests == []
     assert post(api, WWEBJS, b'{"dataType":"ready","data":{},"sessionId":"shop"}').is_success
