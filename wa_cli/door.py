@@ -293,13 +293,23 @@ class Wa:
         from wa_cli.services.enqueue import enqueue
         from wa_cli.services.orders import judge_outcome, read_order
 
-        now_ms = self._app.clock.wall_ms()
+        app, instance = self._app, self._instance
+        # What is known of groups is enough here: a function that queues waits for nobody's network.
+        preflight = app.look_at_groups(instance, lines.groups, asks=False)
+        if preflight is not None:
+            lines = preflight.skip_unreachable(lines)
+        now_ms = app.clock.wall_ms()
         order, _note = read_order(
-            words, kind=kind, instance_id=self._instance.id, settings=self._app.settings, now_ms=now_ms
+            words,
+            kind=kind,
+            instance_id=instance.id,
+            settings=app.settings,
+            now_ms=now_ms,
+            is_linked_device=app.provider(instance).capabilities.is_linked_device,
         )
         results: list[Enqueued] = []
         enqueue(
-            self._app.intake,
+            app.intake,
             order,
             lines.read(),
             size=lines.size,

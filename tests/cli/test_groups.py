@@ -12,6 +12,8 @@ import linked
 import pytest
 from rich.cells import cell_len
 
+from wa_cli.door import Wa as Door
+
 if TYPE_CHECKING:
     from conftest import Wa
     from linked import Device
@@ -323,3 +325,15 @@ def test_no_line_about_groups_is_wider_than_its_terminal(
     assert lines
     assert [line for line in lines if cell_len(line) > columns and "`" not in line] == []
     assert not any("\x1b" in line or "\u202e" in line for line in lines)
+
+
+def test_the_python_door_skips_what_is_known_and_asks_nobody(wa: Wa, choirs: Device) -> None:
+    choirs.numbers[BOB] = linked.NumberCheck(verdict=linked.OnWhatsApp.NO)
+    assert wa("contact", "check", BOB, "--instance", "main").exit == 0
+    choirs.asked.clear()
+    with Door(db=wa.db, instance="main") as door:
+        pairs = [(GROUP_1, "one"), (GROUP_3, "two"), (BOB, "three"), ("120363025246129999@g.us", "four")]
+        outcomes = [(one.outcome, one.reason) for one in door.send_batch_messages(pairs)]
+    assert outcomes[1:3] == [("skipped", "may_not_post"), ("skipped", "not_on_whatsapp")]
+    assert [outcome for outcome, _reason in outcomes] == ["immediate", "skipped", "skipped", "queued"]
+    assert choirs.asked == []
