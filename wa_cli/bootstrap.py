@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.retry import RetryPolicy
     from wa_cli.domain.template import StoredTemplate
     from wa_cli.ports import FoundFile, Instance, Problem, Transport, WebhookReader
-    from wa_cli.provider import Account, Gateway, Provider
+    from wa_cli.provider import Account, Capabilities, Gateway, Provider
     from wa_cli.services.events import EventTerms
     from wa_cli.services.groups import Preflight
     from wa_cli.services.kinds import KindRules
@@ -241,6 +241,27 @@ class App:
         if buried:
             self.look_after_receipts()
         return buried
+
+    def look_after_numbers(self) -> list[str]:
+        """Upkeep: pause the numbers whose posts are taken and never acknowledged.  Returns their names."""
+        from datetime import datetime
+
+        from wa_cli.services.guard import look_after_numbers
+
+        zone = self.settings.zone()
+        return look_after_numbers(
+            self.instances,
+            self.receipts,
+            capabilities_of=self._find_capabilities,
+            describe_time=lambda at_ms: f"{datetime.fromtimestamp(at_ms / 1000, zone):%Y-%m-%d %H:%M}",
+            now_ms=self.clock.wall_ms(),
+        )
+
+    def _find_capabilities(self, instance: Instance) -> Capabilities | None:
+        try:
+            return self.provider(instance).capabilities
+        except UsageError:  # one of a newer wa: it says so itself when somebody sends through it
+            return None
 
     def look_after_receipts(self, *, posts_of_ms: int | None = None) -> int:
         """Upkeep: apply the receipts that waited for a record or a match.  Returns how many.

@@ -10,6 +10,7 @@ import pytest
 from stored import ACCEPTED, ADA, BEN, EVA, UNREADABLE, enqueue, finish, send, start_all, take_lease
 
 from wa_cli.bootstrap import open_app
+from wa_cli.daemon.sending import look_after_queue
 from wa_cli.domain.connection import Restriction, RestrictionScope
 from wa_cli.domain.outcome import ErrorClass, Rejected
 from wa_cli.domain.pacing import Limits
@@ -232,3 +233,22 @@ def test_resume_ends_a_restriction_early(wa: Wa, app: App, sandbox: Sandbox) -> 
     assert wa("instance", "show", "--json").json()["restriction"] is None
     assert wa("drain", "--json").json()["sent"] == 1
     assert "was not paused" in wa("instance", "resume").out
+
+
+def test_upkeep_pauses_a_number_that_is_never_acknowledged_and_status_says_what_to_do(
+    wa: Wa, app: App, sandbox: Sandbox
+) -> None:
+    """Fault 66, issue 6, point 6."""
+    send(app, *(f"+658123{number:04d}" for number in range(31)), outcome=ACCEPTED)
+    now_ms = app.clock.wall_ms()
+    with app.database.write() as connection:
+        connection.execute("UPDATE attempt SET started_at = started_at - 1200000")
+        connection.execute("UPDATE message SET receipt = 'delivered' WHERE id = 1")
+        connection.execute("UPDATE instance SET webhooks_since = ?, last_webhook_at = ?", (now_ms - 7_200_000, now_ms))
+    look_after_queue(app)
+    shown = wa("instance", "show", "--json").json()
+    assert (shown["state"], shown["paused_by"], shown["pause_code"]) == ("paused", "wa", "no_receipts")
+    status = " ".join(wa("status").out.split())
+    assert "and acknowledged only 1" in status
+    assert "pair the device anew" in status
+    assert wa("message", "list", "--json").json()["messages"][0]["state"] == "sent"

@@ -240,6 +240,9 @@ def look_after_queue(app: App) -> None:
     wait_ms = round(app.retry_policy().resend_unknown_seconds * 1000)
     requeued = app.queue.requeue_unknown(older_than_ms=now_ms - wait_ms, now_ms=now_ms)
     app.media.sweep(now_ms=now_ms)
+    if not app.webhooks.count_waiting():  # a receipt that nobody has read yet is no silence
+        for name in app.look_after_numbers():
+            log.warning("%s is paused: its messages are taken and not acknowledged; `wa status` says more", name)
     prune(app.webhooks, days=app.settings.count("WA_WEBHOOK_DAYS"), now_ms=now_ms)
     if expired or requeued or settled or read:
         log.info(

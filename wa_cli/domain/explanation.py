@@ -120,6 +120,10 @@ OWN_CODES: Final[Mapping[str, tuple[str, str | None]]] = {
     "connection_reset": ("the connection broke after it was begun", "`wa reconcile` settles it"),
     "answer_cut": ("the answer broke off", "`wa reconcile` settles it"),
     "failed": ("WhatsApp says that it failed, and not why", "`wa resend` sends it again"),
+    "no_receipts": (
+        "messages are taken, and WhatsApp acknowledges none of them",
+        "look whether they arrive: pair the device anew if not, mend the way of the webhooks if they do",
+    ),
     "account_restricted": ("Meta has restricted the account", "open WhatsApp Manager: it says why and how to appeal"),
     "account_disabled": ("Meta has disabled the account, or is about to", "open WhatsApp Manager and appeal"),
     "account_deleted": ("the business account is gone or no longer connected", "set up another account with `wa init`"),

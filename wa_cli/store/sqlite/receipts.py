@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from wa_cli.domain.connection import Connection
     from wa_cli.domain.retry import Effect
+    from wa_cli.domain.truth import Taken
     from wa_cli.store.sqlite.database import Database
 
 POSTED: Final = """
@@ -58,6 +59,18 @@ MATCH_BY_ID: Final = """
 """
 MATCHED_A_TURN: Final = 500
 
+# The last posts of an instance that were taken, with whether any receipt came: walked from the newest, since attempts
+# are numbered in the order they start, and not further than a bound.
+READ_TAKEN: Final = """
+    SELECT a.started_at, m.receipt IS NOT NULL FROM (
+        SELECT id, message_id, instance_id, started_at, outcome FROM attempt WHERE id BETWEEN ? AND ?
+        ORDER BY id DESC LIMIT ?
+    ) AS a JOIN message AS m ON m.id = a.message_id
+    WHERE a.instance_id = ? AND a.started_at >= ? AND a.outcome = 'accepted' ORDER BY a.id DESC LIMIT ?
+"""
+LOOKED_AT: Final = 2_000
+LATEST_ID: Final = 2**62
+
 _ARRIVED: Final = ", ".join(f"'{receipt}'" for receipt in ARRIVALS)
 
 
@@ -87,6 +100,33 @@ class SqliteReceipts:
                 [(attempt_id, receipt_id) for receipt_id, attempt_id in pairs],
             )
         return len(pairs)
+
+    def read_taken(self, instance_id: int, *, since_ms: int, settled_ms: int, limit: int) -> list[Taken]:
+        """The last posts of an instance since then that were taken, newest first.
+
+        So many that began before the settled moment and so many after it, each among the last LOOKED_AT of all.
+        """
+        from wa_cli.domain.truth import Taken
+
+        with self._database.read() as connection:
+            settled = connection.execute(
+                "SELECT id FROM attempt WHERE started_at <= ? ORDER BY id DESC LIMIT 1", (settled_ms,)
+            ).fetchone()
+            settled_id = settled[0] if settled is not None else 0
+            rows = [
+                row
+                for first, last in ((settled_id + 1, LATEST_ID), (1, settled_id))
+                for row in connection.execute(READ_TAKEN, (first, last, LOOKED_AT, instance_id, since_ms, limit))
+            ]
+        return [Taken(at_ms=at_ms, is_acknowledged=is_acknowledged == 1) for at_ms, is_acknowledged in rows]
+
+    def has_receipts(self, instance_id: int) -> bool:
+        """Whether any receipt has ever come for a message of the instance."""
+        with self._database.read() as connection:
+            found = connection.execute(
+                "SELECT 1 FROM tally WHERE instance_id = ? AND receipt <> '' AND n > 0 LIMIT 1", (instance_id,)
+            ).fetchone()
+        return found is not None
 
     def forget_unmatched(self, *, before_ms: int) -> int:
         """Drop the receipts of other people's messages.  Returns how many."""
