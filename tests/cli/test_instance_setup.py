@@ -92,7 +92,7 @@ def test_a_missing_secret_is_named_and_the_instance_waits(wa: Wa) -> None:
         (("add", "club", "--transport", "cloud", "--url", "https://g.org/v25.0/1/messages"), "setting_missing"),
         (("add", "club", *CLOUD, "--url", "https://g.org/v25.0/1/messages", "--session", "a"), "setting"),
         (("add", "club", *CLOUD, "--url", "https://g.org/v25.0/1/messages", "--profile", "fast"), "profile"),
-        (("add", "club", *CLOUD, "--url", "https://g.org/v25.0/1/messages", "--limit", "per_day=1"), "limit"),
+        (("add", "club", *CLOUD, "--url", "https://g.org/v25.0/1/messages", "--limit", "per_week=1"), "limit"),
         (("add", "club", *CLOUD, "--url", "https://g.org/v25.0/1/messages", "--limit", "per_hour=-1"), "limit"),
     ],
 )
