@@ -436,13 +436,6 @@ class App:
 
         return SqliteMedia(self.database)
 
-    def media_roots(self) -> list[Path]:
-        """The folders of WA_MEDIA_ROOTS."""
-        from pathlib import Path
-
-        words = self.settings.text("WA_MEDIA_ROOTS").split(os.pathsep)
-        return [Path(word).expanduser() for word in words if word.strip()]
-
     def local_files(self, base: Path | None, *, is_dry_run: bool = False) -> LocalFiles:
         """The local files that a door may take.
 
@@ -720,7 +713,7 @@ class LocalFiles:
         """Raises: UsageError for a path that leads to no file, or out of the folders that files are taken from."""
         from wa_cli.sources.media import look_at_file
 
-        roots = self._app.media_roots()
+        roots = self._app.settings.media_roots()
         if self._base is not None:
             return look_at_file(word, base=self._base, roots=[self._base, *roots])
         if not roots:

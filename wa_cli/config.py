@@ -210,6 +210,11 @@ class Settings:
 
         return user_data_path("wa", appauthor=False) / "wa.db"
 
+    def media_roots(self) -> list[Path]:
+        """The folders that local files may be sent from."""
+        words = self.text("WA_MEDIA_ROOTS").split(os.pathsep)
+        return [Path(word).expanduser() for word in words if word.strip()]
+
     def default_region(self) -> str | None:
         return self.text("WA_DEFAULT_REGION").upper() or None
 

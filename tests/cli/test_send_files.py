@@ -133,3 +133,12 @@ def test_nobody_but_whatsapp_fetches_a_media_link(wa: Wa, monkeypatch: pytest.Mo
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     assert wa(*TO, "--media", "https://example.org/poster.png").exit == 0
+
+
+def test_doctor_names_a_folder_for_files_that_is_not_there(wa: Wa, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 6, point 3."""
+    wa("init", "--region", "SG")
+    monkeypatch.setenv("WA_MEDIA_ROOTS", f"{wa.folder}:/nowhere")
+    told = wa("doctor").out
+    assert "local files may be sent from" in told
+    assert "WA_MEDIA_ROOTS names /nowhere, which is no folder" in " ".join(told.split())

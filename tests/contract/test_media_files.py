@@ -175,6 +175,17 @@ def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path) -> None:
         assert list(media.folder.iterdir()) == []
 
 
+def test_a_file_that_becomes_a_link_after_it_was_looked_at_is_refused(tmp_path: Path) -> None:
+    """Issue 6, point 3: nobody swaps it for one that may not be taken."""
+    with keeping(tmp_path) as (_world, media):
+        (tmp_path / "secret.png").write_bytes(PNG)
+        (tmp_path / "poster.png").symlink_to(tmp_path / "secret.png")
+        os.mkfifo(tmp_path / "pipe.png")
+        for name in ("poster.png", "pipe.png"):
+            with pytest.raises(UsageError, match="changed while it was read"):
+                media.keep(tmp_path / name, name=name, mime_type="image/png", size=len(PNG), now_ms=NOW)
+
+
 def test_only_files_that_no_message_needs_are_swept_away(tmp_path: Path) -> None:
     """Issue 6, point 3."""
     with keeping(tmp_path) as (world, media):

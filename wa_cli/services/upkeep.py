@@ -190,6 +190,12 @@ def check_settings(settings: Settings, problems: Sequence[UsageError]) -> list[F
         findings.append(ok("settings", "zone", f"times are read and shown in {settings.zone()}"))
     except UsageError as error:
         findings.append(fail("settings", "zone", error.message, error.hint, exit_code=FIX_CALL))
+    for folder in settings.media_roots():
+        if folder.is_dir():
+            findings.append(ok("settings", "media", f"local files may be sent from {folder}"))
+        else:
+            message = f"WA_MEDIA_ROOTS names {folder}, which is no folder"
+            findings.append(warn("settings", "media", message, "correct it, or make that folder"))
     region = settings.default_region()
     if region:
         findings.append(ok("settings", "region", f"numbers without + are read as numbers of {region}"))

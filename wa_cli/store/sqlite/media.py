@@ -9,9 +9,10 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from wa_cli.domain.message import LocalFile
 from wa_cli.errors import StorageError, StorageFull, UsageError
@@ -78,7 +79,7 @@ class SqliteMedia:
         digest = hashlib.sha256()
         copied = 0
         try:
-            source = path.open("rb")
+            source = _open_plain(path)
         except OSError as error:
             raise _changed(name) from error
         with source, open(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as out:
@@ -246,6 +247,16 @@ def hash_file(path: Path, *, name: str, mime_type: str, size: int) -> LocalFile:
     except OSError as error:
         raise _changed(name) from error
     return LocalFile(digest=digest.hexdigest(), mime_type=mime_type, size=size)
+
+
+def _open_plain(path: Path) -> BinaryIO:
+    """Open a file that has just been looked at.  Raises: OSError when it has become a link or a pipe since."""
+    more = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, os.O_RDONLY | more)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("no file any more")
+    return os.fdopen(descriptor, "rb")
 
 
 def _flush_folder(folder: Path) -> None:
