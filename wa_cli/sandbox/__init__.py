@@ -1,4 +1,6 @@
-"""A local WhatsApp: imitates the Cloud API and its webhooks on a loopback port, for trying and testing.
+"""A local WhatsApp: imitates the Cloud API, gateways of linked devices and their webhooks, for trying and testing.
+
+All of them answer on one loopback port.
 
 Knows nothing of the rest of `wa`.  Importing it loads the web server, so doors import it only when a
 command needs it.

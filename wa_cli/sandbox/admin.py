@@ -9,7 +9,7 @@
     POST /sandbox/faults     {"fault": "reject:131026", "times": 3, "recipient": "15550100123"}, or a list of such
     GET  /sandbox/media      {"media": [...]}: the uploads, each with id, mime_type, size, sha256, expires_at
     POST /sandbox/media/expire  {"id": "1013..."}, or {} for all: from now on they are too old, as after 30 days
-    POST /sandbox/reset      forget entries, queued faults, webhooks, people and everything measured
+    POST /sandbox/reset      forget entries, queued faults, webhooks, people, devices and everything measured
 
 The rest is for a receiver of webhooks, and needs the setting `webhook_url`:
 
