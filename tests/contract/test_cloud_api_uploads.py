@@ -11,7 +11,7 @@ import httpx
 import pytest
 from scripted_server import Exchange, ScriptedServer
 
-from wa_cli.domain.message import LocalFile, Media, MediaKind
+from wa_cli.domain.message import LocalFile, Media, MediaKind, Poll
 from wa_cli.domain.outcome import Accepted, ErrorClass, NotSent, Rejected
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.errors import UsageError
@@ -129,6 +129,21 @@ def test_a_file_that_is_gone_fails_its_message_and_nothing_is_posted() -> None:
             (outcome,) = await send_all(sandbox.messages_url, FakeUploads(), picture(), files=FakeFiles())
             assert isinstance(outcome, Rejected)
             assert (outcome.error_class, outcome.code) == (ErrorClass.DEAD_MESSAGE, "file_missing")
+            assert sandbox.ledger == []
+
+    asyncio.run(run())
+
+
+def test_a_poll_that_was_queued_for_another_provider_fails_and_nothing_is_posted() -> None:
+    """Row H13.  Issue 6, point 3: as when a queue is moved to a number on the Cloud API."""
+
+    async def run() -> None:
+        async with Sandbox(SandboxSettings(port=0)) as sandbox:
+            poll = Poll(question="Coming?", options=("Yes", "No"))
+            post = Post(tag="wa1.install.1", address="+6581230001", kind=RecipientKind.PERSON, content=poll)
+            (outcome,) = await send_all(sandbox.messages_url, FakeUploads(), post)
+            assert isinstance(outcome, Rejected)
+            assert (outcome.error_class, outcome.code) == (ErrorClass.DEAD_MESSAGE, "unsupported_type")
             assert sandbox.ledger == []
 
     asyncio.run(run())

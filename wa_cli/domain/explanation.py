@@ -133,6 +133,7 @@ OWN_CODES: Final[Mapping[str, tuple[str, str | None]]] = {
         "look at the gateway and at the phone: `wa instance status` shows what it says",
     ),
     "file_missing": ("the file that it carries is gone or was changed", "send it again with the file"),
+    "unsupported_type": ("the instance's transport has no such messages", "send it through another instance"),
     "no_files": ("there was nowhere to read its file from", "send it again"),
     "upload_failed": ("its file could not be uploaded; nobody was written to", "check the network"),
     "media_expired": ("the platform no longer had its file, which is uploaded again", None),
