@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from wa_cli.domain.link import Shortener
     from wa_cli.domain.message import Content, LocalFile
     from wa_cli.domain.pacing import Limits
+    from wa_cli.domain.pooling import PoolTerms
     from wa_cli.domain.retry import RetryPolicy
     from wa_cli.domain.template import StoredTemplate
-    from wa_cli.ports import FoundFile, Instance, Problem, Transport, WebhookReader
+    from wa_cli.ports import FoundFile, Instance, Pool, Problem, SendRules, Transport, WebhookReader
     from wa_cli.provider import Account, Capabilities, Gateway, Provider
     from wa_cli.services.events import EventTerms
     from wa_cli.services.groups import Preflight
-    from wa_cli.services.kinds import KindRules
     from wa_cli.services.webhooks import ReadSums
     from wa_cli.store.sqlite.api_keys import SqliteApiKeys
     from wa_cli.store.sqlite.applying import SqliteApplying
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.numbers import SqliteNumbers
     from wa_cli.store.sqlite.people import SqlitePeople
     from wa_cli.store.sqlite.plans import SqlitePlans
+    from wa_cli.store.sqlite.pools import SqlitePools
     from wa_cli.store.sqlite.queue import SqliteQueue
     from wa_cli.store.sqlite.receipts import SqliteReceipts
     from wa_cli.store.sqlite.reports import SqliteReports
@@ -293,6 +294,12 @@ class App:
         return SqliteInstances(self.database)
 
     @cached_property
+    def pools(self) -> SqlitePools:
+        from wa_cli.store.sqlite.pools import SqlitePools
+
+        return SqlitePools(self.database)
+
+    @cached_property
     def intake(self) -> SqliteIntake:
         from wa_cli.store.sqlite.intake import SqliteIntake
 
@@ -518,7 +525,8 @@ class App:
     def find_instance(self, name: str | None = None) -> Instance:
         """The instance of that name.  None: the default one, or the only other one where `default` has no account."""
         if name is not None:
-            return self.instances.find(name)
+            pool = self.pools.find(name)
+            return self.instances.find(name) if pool is None else self._stand_in(pool)
         instances = self.instances.list_all()
         default = next((one for one in instances if one.name == DEFAULT_INSTANCE), None)
         others = [one for one in instances if one.name != DEFAULT_INSTANCE]
@@ -532,8 +540,41 @@ class App:
             )
         return default or self.instances.find(DEFAULT_INSTANCE)
 
-    def rules(self, instance: Instance) -> KindRules:
-        """What the instance's transport accepts."""
+    def _stand_in(self, pool: Pool) -> Instance:
+        """The member that stands for a pool: the first that can send.  Raises: UsageError for a pool without any."""
+        members = [self.instances.find(name) for name in pool.members]
+        if not members:
+            raise UsageError(
+                f"the pool '{pool.name}' has no instances",
+                hint=f"`wa pool add {pool.name} INSTANCE` gives it one",
+                code="pool_empty",
+            )
+        chosen = next((one for one in members if not self.find_missing(one)), members[0])
+        return replace(chosen, pool=pool)
+
+    def pool_terms(self, instance: Instance, *, now_ms: int) -> PoolTerms | None:
+        """How the numbers of the pool stand for which the instance stands; None when it stands for itself."""
+        if instance.pool is None:
+            return None
+        from wa_cli.services.pools import read_terms
+
+        return read_terms(self, instance.pool, now_ms=now_ms)
+
+    def look_after_pools(self) -> int:
+        """Upkeep: give what waits for numbers that cannot send to others of their pool.  Returns how many."""
+        pools = self.pools.list_all()
+        if not pools:
+            return 0
+        from wa_cli.services.pools import move_from_ill
+
+        return move_from_ill(self, pools, now_ms=self.clock.wall_ms())
+
+    def rules(self, instance: Instance) -> SendRules:
+        """What the instance's transport accepts; for a pool, what all of them do."""
+        if instance.pool is not None:
+            from wa_cli.services.pools import CommonRules
+
+            return CommonRules([self.rules(self.instances.find(name)) for name in instance.pool.members])
         from wa_cli.services.kinds import KindRules
 
         return KindRules(self.provider(instance), lambda kind: self._find_others(instance, kind))

@@ -306,6 +306,7 @@ class Wa:
             settings=app.settings,
             now_ms=now_ms,
             is_linked_device=app.provider(instance).capabilities.is_linked_device,
+            pool=app.pool_terms(instance, now_ms=now_ms),
         )
         results: list[Enqueued] = []
         enqueue(

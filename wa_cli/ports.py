@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.number import CheckedNumber
     from wa_cli.domain.outcome import Outcome
     from wa_cli.domain.pacing import Limits
+    from wa_cli.domain.pooling import PoolTerms
     from wa_cli.domain.receipt import Receipt
     from wa_cli.domain.recipient import RecipientKind
     from wa_cli.domain.retry import Effect, Restrict, Stop
@@ -89,6 +90,14 @@ class ContentRules(Protocol):
 
     def find_recipient_problem(self, kind: RecipientKind) -> Problem | None:
         """Why this transport cannot reach such recipients, or None."""
+        ...
+
+
+class SendRules(ContentRules, Protocol):
+    """What an instance or a pool of them accepts: those rules, and which kinds of messages there are at all."""
+
+    def find_lack(self, kind: str) -> Problem | None:
+        """Why no message of this kind can be sent at all, or None.  kind: of CONTENT_TYPES."""
         ...
 
 
@@ -666,7 +675,7 @@ class Instance:
     some of them; the general settings where they are None or empty.
     connection: of a linked device, as it was last seen, since connection_since_ms; raw: the gateway's own word.
     address: of the paired number.  restriction: in force or over, see its end.  warm_up_since_ms: when a young number
-    began to be warmed up, or None.
+    began to be warmed up, or None.  pool: set when it was asked for by the name of a pool, for which it stands then.
     """
 
     id: int
@@ -692,6 +701,16 @@ class Instance:
     restriction: Restriction | None = None
     restricted_at_ms: int | None = None
     warm_up_since_ms: int | None = None
+    pool: Pool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Several instances behind one name.  members: their names."""
+
+    id: int
+    name: str
+    members: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -829,6 +848,7 @@ class NewBatch:
     has_own_lane: spaced by itself, or waited for by its caller.  lines_are_unique: no person and content twice.
     actor: who asked for it over the HTTP API, for the record alone.
     window: what becomes of free text to people who have not written within 24 h.
+    pool: which instances share the work, or None when `instance_id` does it alone.
     checked_since_ms: numbers that a look-up since then has not found on WhatsApp are skipped; None: they are not.
     """
 
@@ -855,6 +875,7 @@ class NewBatch:
     key_days: int
     max_queue_size: int
     window: WindowPolicy = WindowPolicy.IGNORE
+    pool: PoolTerms | None = None
     checked_since_ms: int | None = None
 
 

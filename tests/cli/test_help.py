@@ -21,6 +21,7 @@ NOUNS = (
     "message",
     "failed",
     "instance",
+    "pool",
     "webhook",
     "db",
     "config",

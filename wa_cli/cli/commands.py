@@ -34,6 +34,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "resend": ("resend", "resend"),
     "reconcile": ("reconcile", "reconcile"),
     "instance": ("instance", "app"),
+    "pool": ("pool", "app"),
     "webhook": ("webhook", "app"),
     "db": ("db", "app"),
     "config": ("config", "app"),

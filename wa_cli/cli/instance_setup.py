@@ -62,11 +62,7 @@ def add(
     from wa_cli.transports.providers import find_provider, parse_transport
 
     session = session_of(context)
-    if not NAME.fullmatch(name):
-        raise UsageError(
-            f"'{name}' cannot be the name of an instance",
-            hint="letters, digits, dots, dashes and underscores, with a letter among them; for example shop-1",
-        )
+    check_name(name, "an instance")
     stored = parse_transport(transport)
     provider = find_provider(stored, instance=name)
     settings = _read_settings(provider, {"url": url, "session": session_name, "business_account_id": business_account})
@@ -116,6 +112,15 @@ def add(
         )
     if not session.json:
         session.hint(f"`wa instance pair {name}` links the phone" if is_linked else f"`wa instance show {name}`")
+
+
+def check_name(name: str, what: str) -> None:
+    """Raises: UsageError for a name that `what` (`an instance`) cannot have."""
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"'{name}' cannot be the name of {what}",
+            hint="letters, digits, dots, dashes and underscores, with a letter among them; for example shop-1",
+        )
 
 
 def _read_settings(provider: Provider, given: Mapping[str, str | None]) -> dict[str, str]:

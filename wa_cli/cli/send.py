@@ -476,6 +476,7 @@ class _Call:
             now_ms=self.now_ms,
             subgroup=subgroup,
             is_linked_device=self.app.provider(self.instance).capabilities.is_linked_device,
+            pool=self.app.pool_terms(self.instance, now_ms=self.now_ms),
         )
         if note:
             self.session.say(f"note: {note}")

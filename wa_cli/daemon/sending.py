@@ -237,6 +237,9 @@ def look_after_queue(app: App) -> None:
     read = _read_webhooks(app)
     settled = app.look_after_receipts()
     expired = app.queue.expire(now_ms=now_ms)
+    moved = app.look_after_pools()
+    if moved:
+        log.info("upkeep: %d messages moved to other instances of their pools", moved)
     wait_ms = round(app.retry_policy().resend_unknown_seconds * 1000)
     requeued = app.queue.requeue_unknown(older_than_ms=now_ms - wait_ms, now_ms=now_ms)
     app.media.sweep(now_ms=now_ms)

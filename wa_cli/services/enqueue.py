@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from wa_cli.domain.message import Content
+    from wa_cli.domain.pooling import PoolTerms
     from wa_cli.ports import ContentRules, Enqueued, Intake
 
 DEFAULT_DELAY_MS: Final = 2_000  # rows R1 and T3
@@ -64,6 +65,7 @@ class SendOrder:
     max_queue_size: int = 0
     window: WindowPolicy = WindowPolicy.IGNORE
     checked_since_ms: int | None = None
+    pool: PoolTerms | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -209,6 +211,7 @@ def enqueue(
         max_queue_size=order.max_queue_size,
         window=order.window,
         checked_since_ms=order.checked_since_ms,
+        pool=order.pool,
     )
     tally = Tally(delay_ms=delay_ms)
     for result in intake.enqueue(batch, lines, now_ms=now_ms, is_dry_run=order.is_dry_run):

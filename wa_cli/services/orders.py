@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from wa_cli.config import Settings
     from wa_cli.domain.message import Content
+    from wa_cli.domain.pooling import PoolTerms
     from wa_cli.domain.recipient import Recipient
     from wa_cli.domain.subgroup import Subgroup
     from wa_cli.ports import ContentRules, Enqueued, NewMessage
@@ -83,6 +84,7 @@ def read_order(
     now_ms: int,
     subgroup: Subgroup | None = None,
     is_linked_device: bool = False,
+    pool: PoolTerms | None = None,
 ) -> tuple[SendOrder, str | None]:
     """The order behind the words, and a note on how its time was understood where that is not plain.
 
@@ -124,6 +126,7 @@ def read_order(
         max_queue_size=settings.count("MAX_QUEUE_SIZE"),
         window=WindowPolicy(settings.text("WA_WINDOW")),
         checked_since_ms=now_ms - HOLDS_MS if is_linked_device else None,
+        pool=pool,
     )
     return order, note
 

@@ -396,6 +396,7 @@ def put_in(
         now_ms=now_ms,
         subgroup=subgroup,
         is_linked_device=app.provider(instance).capabilities.is_linked_device,
+        pool=app.pool_terms(instance, now_ms=now_ms),
     )
     results: list[dict[str, Any]] = []
 

@@ -103,7 +103,7 @@ class SqliteInstances:
                     code="instance_has_queue",
                 )
             if waiting and move_to is not None:
-                moved = move_waiting(connection, instance_id, move_to)
+                moved = move_waiting(connection, instance_id, move_to, now_ms=now_ms)
                 _note(connection, move_to, InstanceEvent(at_ms=now_ms, kind="moved", word=str(moved), details=None))
             connection.execute("DELETE FROM pool_member WHERE instance_id = ?", (instance_id,))
             connection.execute("DELETE FROM pool_seat WHERE instance_id = ?", (instance_id,))
@@ -315,22 +315,23 @@ def apply_restriction(
     return before is None
 
 
-def move_waiting(connection: sqlite3.Connection, instance_id: int, move_to: int) -> int:
+def move_waiting(connection: sqlite3.Connection, instance_id: int, move_to: int, *, now_ms: int) -> int:
     """Give every waiting message of one instance to another, with its keys.  Returns how many."""
+    connection.execute(
+        """INSERT INTO decision (message_id, at, rule, details)
+        SELECT message.id, ?, 'moved', instance.name || ' was removed' FROM message
+        JOIN instance ON instance.id = message.instance_id
+        WHERE message.instance_id = ? AND message.state = 'queued'""",
+        (now_ms, instance_id),
+    )
     connection.execute(
         """UPDATE OR IGNORE live_key SET instance_id = ? WHERE instance_id = ? AND message_id IN
             (SELECT id FROM message WHERE instance_id = ? AND state = 'queued')""",
         (move_to, instance_id, instance_id),
     )
-    moved = connection.execute(
+    return connection.execute(
         "UPDATE message SET instance_id = ? WHERE instance_id = ? AND state = 'queued'", (move_to, instance_id)
     ).rowcount
-    connection.execute(
-        """UPDATE batch SET instance_id = ? WHERE instance_id = ?
-        AND id IN (SELECT batch_id FROM message WHERE instance_id = ? AND state = 'queued')""",
-        (move_to, instance_id, move_to),
-    )
-    return moved
 
 
 def read_restriction(row: tuple[int | None, int | None, str | None, str | None, str | None]) -> Restriction | None:

@@ -11,6 +11,7 @@ from wa_cli.cuts import cut
 from wa_cli.domain.message import State, content_hash, format_message_id
 from wa_cli.domain.number import NOT_ON_WHATSAPP
 from wa_cli.domain.pacing import PRIORITY_URGENT, lane_of
+from wa_cli.domain.pooling import Seating
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.domain.window import Hearing, Window, WindowPolicy, judge_window
 from wa_cli.errors import Conflict, Refused, Temporary, WaError
@@ -179,8 +180,8 @@ class SqliteIntake:
     def _insert_batch(self, connection: sqlite3.Connection, batch: NewBatch, *, now_ms: int, is_whole: bool) -> int:
         cursor = connection.execute(
             """INSERT INTO batch (kind, instance_id, subgroup_id, subgroup, campaign, actor, created_at, released_at,
-                owner, start_at, at_words, delay_ms, priority, max_attempts, on_unknown)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+                owner, start_at, at_words, delay_ms, priority, max_attempts, on_unknown, pool_id)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
             (
                 batch.kind,
                 batch.instance_id,
@@ -197,6 +198,7 @@ class SqliteIntake:
                 batch.priority,
                 batch.max_attempts,
                 batch.on_unknown,
+                batch.pool.pool_id if batch.pool is not None else None,
             ),
         )
         batch_id = int(cursor.lastrowid or 0)
@@ -260,6 +262,7 @@ class _Entry:
         self._step = 0
         own_lane = batch.has_own_lane or is_spread
         self._lane = lane_of(batch.priority, batch_id if own_lane else 0)
+        self._seating = Seating(batch.pool) if batch.pool is not None else None
         self._contents: dict[str, tuple[int, bool]] = {}
         self.first_id: int | None = None
         self.last_id: int | None = None
@@ -283,10 +286,16 @@ class _Entry:
         everybody = [line.contact_id or contact_ids[line.address] for line in lines]
         opted_out = find_opted_out(connection, everybody)
         unregistered = find_unregistered(connection, everybody, since_ms=batch.checked_since_ms)
-        windows = _Windows.read(connection, batch, lines, everybody, now_ms=now_ms)
+        seats = self._seat(connection, everybody)
+        # Who may be written to freely hangs on the number, and a pool has several.
+        windows = _Windows.read(connection, batch, lines, everybody, now_ms=now_ms) if seats is None else None
         for line, contact_id in zip(lines, everybody, strict=True):
             content_id, is_new = self._content_id(connection, line.encoded)
             due_at = batch.start_at_ms + self._step * batch.delay_ms
+            instance_id = batch.instance_id
+            if seats is not None and self._seating is not None:
+                instance_id = seats[contact_id]
+                due_at += self._seating.phase_ms(instance_id)
             skip_reason = "opted_out" if contact_id in opted_out else line.skip_reason
             if skip_reason is None and contact_id in unregistered:
                 skip_reason = NOT_ON_WHATSAPP
@@ -315,7 +324,7 @@ class _Entry:
                         "batch": self._batch_id,
                         "content": content_id,
                         "contact": contact_id,
-                        "instance": batch.instance_id,
+                        "instance": instance_id,
                         "now": now_ms,
                         "window": batch.duplicate_window_ms,
                     },
@@ -329,7 +338,7 @@ class _Entry:
             messages.append(
                 (
                     message_id,
-                    batch.instance_id,
+                    instance_id,
                     self._batch_id,
                     contact_id,
                     content_id,
@@ -366,7 +375,7 @@ class _Entry:
                 (
                     content_id,
                     contact_id,
-                    batch.instance_id,
+                    instance_id,
                     message_id,
                     due_at + batch.duplicate_window_ms,
                     1 if meant or line.key is not None else 0,
@@ -391,6 +400,18 @@ class _Entry:
             self.first_id = self.first_id or int(str(messages[0][0]))
             self.last_id = message_id
         return results
+
+    def _seat(self, connection: sqlite3.Connection, everybody: Sequence[int]) -> dict[int, int] | None:
+        """Which instance of a pool writes to whom, remembered for the next time; None where there is no pool."""
+        if self._seating is None or self._batch.pool is None:
+            return None
+        from wa_cli.store.sqlite.pools import read_seats, save_seats
+
+        pool_id = self._batch.pool.pool_id
+        known = read_seats(connection, pool_id, set(everybody))
+        seats = self._seating.seat(everybody, known)
+        save_seats(connection, pool_id, ((one, seat) for one, seat in seats.items() if one not in known))
+        return seats
 
     def _content_id(self, connection: sqlite3.Connection, encoded: str) -> tuple[int, bool]:
         """The id of the content, and whether it is new with this batch."""

@@ -602,7 +602,8 @@ VERSION_4: Final = (
     CREATE TABLE pool (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         name TEXT NOT NULL UNIQUE,
-        created_at INTEGER NOT NULL
+        created_at INTEGER NOT NULL,
+        seen_message_id INTEGER NOT NULL DEFAULT 0
     ) STRICT
     """,
     """

@@ -66,7 +66,8 @@ START_WITHOUT_END: Final = """
 """
 WRONG_INSTANCE: Final = """
     SELECT message.id FROM message JOIN batch ON batch.id = message.batch_id
-    WHERE batch.instance_id <> message.instance_id
+    WHERE message.instance_id <> batch.instance_id AND batch.pool_id IS NULL
+        AND NOT EXISTS (SELECT 1 FROM decision WHERE decision.message_id = message.id AND rule = 'moved')
 """
 KEY_WITHOUT_MESSAGE: Final = """
     SELECT message_id FROM live_key WHERE message_id NOT IN (SELECT id FROM message)
