@@ -167,3 +167,11 @@ def test_a_removal_wants_to_be_confirmed(wa: Wa, club: str) -> None:
     """Exit 6 where nobody can be asked."""
     assert wa("instance", "remove", club).exit == 6
     assert wa("instance", "show", club).exit == 0
+
+
+def test_a_young_number_shows_its_warm_up(wa: Wa, club: str) -> None:
+    """Issue 6, points 6 and 8: the limits of the day, and where they come from."""
+    wa("instance", "add", "young", "--transport", "waha", "--url", "http://127.0.0.1:1", "--warm-up", "--json")
+    shown = {one["limit"]: one for one in wa("instance", "show", "young", "--json").json()["limits"]}
+    assert (shown["new_chats_per_day"]["value"], shown["new_chats_per_day"]["origin"]) == (20, "warm-up, day 1")
+    assert (shown["per_minute"]["value"], shown["gap_ms"]["origin"]) == (2, "profile gateway")

@@ -110,6 +110,15 @@ def test_without_a_stated_end_strangers_wait_for_a_person(world: World) -> None:
     worker.stop()
 
 
+def test_who_waits_for_a_whole_schedule_does_not_wait_for_a_person(world: World) -> None:
+    """`wa send --wait` comes back; what may leave has left."""
+    world.hear(2)
+    restrict(world)
+    world.enqueue([line(1, "stranger"), line(2, "friend")], delay_ms=60_000)
+    world.drain(whole_schedule=True)
+    assert world.transport.bodies == ["friend"]
+
+
 def test_a_person_may_end_it_early_and_the_order_is_kept(tmp_path: Path) -> None:
     """Issue 6, point 6."""
     with open_world(tmp_path, limits=Limits(gap_ms=1_000)) as world:

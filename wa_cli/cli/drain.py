@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wa_cli.cli.session import Session, format_time, parse_duration_flag, session_of
+from wa_cli.cli.session import Session, clean_text, format_time, parse_duration_flag, session_of
 from wa_cli.ports import Sums
 
 if TYPE_CHECKING:
@@ -140,6 +140,10 @@ def _exit_code_for(session: Session, instances: list[Instance], sums: Sums) -> i
         if standing.paused_at_ms is not None:
             say_paused(session, app, standing)
             needs_person |= standing.paused_by != "person"
+        elif standing.restriction is not None and standing.restriction.until_ms is None:
+            session.say(f"{one.name} is restricted, no end was stated: {clean_text(standing.restriction.reason)}")
+            session.hint(f"once WhatsApp has lifted that: `wa instance resume {one.name}`")
+            needs_person = True
     if needs_person:
         return 4
     if sums.unknown:

@@ -338,7 +338,7 @@ class SendLoop:
         if turn.is_paused:
             return True
         if waits_for_schedule:
-            return not turn.has_waiting
+            return not turn.has_waiting or self._waits_for_person(turn)
         if deadline_ms is not None and turn.has_waiting:
             return turn.wakes_at_ms is not None and turn.wakes_at_ms > deadline_ms
         if not turn.has_due:
@@ -346,6 +346,13 @@ class SendLoop:
         if patience_seconds is None or turn.wakes_at_ms is None:
             return False
         return turn.wakes_at_ms - self._clock.steady_ms() > patience_seconds * 1000
+
+    def _waits_for_person(self, turn: Turn) -> bool:
+        """Whether nothing is left but what a restriction keeps back that has no end."""
+        is_endless = self._restriction is not None and self._restriction.until_ms is None
+        if not is_endless or turn.wakes_at_ms is None:
+            return False
+        return turn.wakes_at_ms - self._clock.steady_ms() > RESTRICTION_LOOK_MS / 2
 
     async def _take_turn(self) -> Turn | None:
         """One turn on the writer thread, or None when the store was in trouble and has been waited for."""

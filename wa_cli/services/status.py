@@ -74,6 +74,14 @@ def find_troubles(
             troubles.append(
                 Trouble(code="no_account", message=f"{name} has no account: {report.reason}", hint="wa init")
             )
+        elif report.restriction is not None and report.restriction.until_ms is None:
+            troubles.append(
+                Trouble(
+                    code="instance_restricted",
+                    message=f"{name} is restricted, no end was stated; {report.reason}",
+                    hint=f"once WhatsApp has lifted that: wa instance resume {name}",
+                )
+            )
         elif _nobody_sends(report, now_ms):
             troubles.append(
                 Trouble(
