@@ -642,8 +642,26 @@ class App:
         asks: whether the gateway is asked about what is not known.  counts_members: find out who is in several of them,
         where the gateway tells.  is_dry_run: remember nothing of its answer.
         """
-        if not self.provider(instance).capabilities.groups or not (addresses := list_addresses()):
+        members = [instance]
+        if instance.pool is not None:
+            members = [self.instances.find(name) for name in instance.pool.members]
+        able = [one for one in members if self.provider(one).capabilities.groups]
+        if not able or not (addresses := list_addresses()):
             return None
+        from wa_cli.services.groups import join_preflights
+
+        looks = {
+            one.id: self._look_at_groups(
+                one, addresses, asks=asks, counts_members=counts_members, is_dry_run=is_dry_run
+            )
+            for one in able
+        }
+        unable = [one.id for one in members if one not in able]
+        return join_preflights(looks, addresses, unable=unable) if len(members) > 1 else looks[able[0].id]
+
+    def _look_at_groups(
+        self, instance: Instance, addresses: Sequence[str], *, asks: bool, counts_members: bool, is_dry_run: bool
+    ) -> Preflight:
         from wa_cli.services.groups import look_at_groups
 
         return look_at_groups(

@@ -885,6 +885,7 @@ class NewMessage:
 
     contact_id: known for members of a subgroup.  encoded: the canonical content.  skip_reason: why it cannot be sent,
     or None.  key: the caller's key of this line alone, or None.  is_free: it needs an open window.
+    barred: the instances of a pool that cannot write to this group.
     """
 
     address: str
@@ -894,6 +895,7 @@ class NewMessage:
     skip_reason: str | None = None
     key: str | None = None
     is_free: bool = False
+    barred: Collection[int] = ()
 
 
 @dataclass(slots=True, kw_only=True)  # not frozen, for the same reason as Due

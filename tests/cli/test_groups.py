@@ -337,3 +337,26 @@ def test_the_python_door_skips_what_is_known_and_asks_nobody(wa: Wa, choirs: Dev
     assert outcomes[1:3] == [("skipped", "may_not_post"), ("skipped", "not_on_whatsapp")]
     assert [outcome for outcome, _reason in outcomes] == ["immediate", "skipped", "skipped", "queued"]
     assert choirs.asked == []
+
+
+def test_a_pool_writes_to_a_group_through_a_number_that_is_in_it(wa: Wa, app: App, choirs: Device) -> None:
+    """Issue 6, points 4 and 7."""
+    main, second = app.instances.find("main"), linked.add_instance(app, "second")
+    now_ms = app.clock.wall_ms()
+    strangers = [group for group in choirs.groups.values() if group.address != GROUP_1]
+    app.groups.save_list(second.id, strangers, now_ms=now_ms)
+    app.groups.save(second.id, GROUP_1, None, now_ms=now_ms)
+    app.groups.save(main.id, GROUP_2, None, now_ms=now_ms)
+    assert wa("pool", "create", "both", "main", "second").exit == 0
+    with Door(db=wa.db, instance="both") as door:
+        pairs = [(GROUP_2, "two"), (GROUP_1, "one"), (GROUP_3, "three")]
+        reasons = [one.reason for one in door.send_batch_messages(pairs)]
+    assert reasons == [None, None, "may_not_post"]
+    waiting = wa("message", "list", "--state", "queued", "--json").json()["messages"]
+    assert {one["recipient"]: one["instance"] for one in waiting} == {GROUP_1: "main", GROUP_2: "second"}
+
+    pool = app.pools.find("both")
+    assert pool is not None
+    assert app.pools.move_from(pool.id, main.id, known=()) == []  # the other one is not in that group
+    app.groups.save(second.id, GROUP_1, choirs.groups[GROUP_1], now_ms=now_ms)
+    assert len(app.pools.move_from(pool.id, main.id, known=())) == 1

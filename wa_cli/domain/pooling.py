@@ -7,12 +7,13 @@ them soonest, as long as its budget of new people lasts.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from wa_cli.domain.pacing import HOUR_MS, MINUTE_MS, SECOND_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from wa_cli.domain.pacing import Limits
 
@@ -68,16 +69,25 @@ class Seating:
         self._waiting = {seat.instance_id: seat.waiting for seat in terms.seats}
         self._new = dict.fromkeys(self._seats, 0)
 
-    def seat(self, contact_ids: Iterable[int], known: Mapping[int, int]) -> dict[int, int]:
-        """The instance for each contact.  known: the one that wrote to them before, which they keep."""
+    def seat(
+        self,
+        contact_ids: Iterable[int],
+        known: Mapping[int, int],
+        barred: Mapping[int, Collection[int]] = MappingProxyType({}),
+    ) -> dict[int, int]:
+        """The instance for each contact.
+
+        known: the one that wrote to them before, which they keep.  barred: those that cannot write to a group.
+        """
         chosen: dict[int, int] = {}
         for contact_id in contact_ids:
             if contact_id in chosen:
                 self._waiting[chosen[contact_id]] += 1
                 continue
             instance_id = known.get(contact_id)
-            if instance_id is None or instance_id not in self._seats:
-                instance_id = self._choose()
+            out = barred.get(contact_id, ())
+            if instance_id is None or instance_id not in self._seats or instance_id in out:
+                instance_id = self._choose(out)
                 self._new[instance_id] += 1
             self._waiting[instance_id] += 1
             chosen[contact_id] = instance_id
@@ -86,7 +96,7 @@ class Seating:
     def phase_ms(self, instance_id: int) -> int:
         return self._seats[instance_id].phase_ms
 
-    def _choose(self) -> int:
+    def _choose(self, out: Collection[int]) -> int:
         """Healthy before ill, with budget before without, then who would be free soonest."""
 
         def rank(seat: Seat) -> tuple[bool, bool, float, int]:
@@ -95,4 +105,5 @@ class Seating:
             hours = (self._waiting[seat.instance_id] + 1) / max(seat.an_hour, 1e-6)
             return (not seat.is_healthy, is_spent, hours, seat.instance_id)
 
-        return min(self._seats.values(), key=rank).instance_id
+        able = [seat for seat in self._seats.values() if seat.instance_id not in out]
+        return min(able or self._seats.values(), key=rank).instance_id

@@ -114,12 +114,13 @@ class Preflight:
     groups: how many they are.  checked: of how many it is known whether they can be written to.
     obstacles: why not, by address.  people: the sizes of the others, added up; sized: of how many they are known.
     in_several: people who are in more than one of them, or None where nobody tells.
-    problem: why some were not checked.
+    problem: why some were not checked.  barred: the instances of a pool that cannot write to a group, by its address.
     """
 
     groups: int = 0
     checked: int = 0
     obstacles: Mapping[str, str] = field(default_factory=dict)
+    barred: Mapping[str, frozenset[int]] = field(default_factory=dict)
     people: int = 0
     sized: int = 0
     in_several: int | None = None
@@ -152,7 +153,7 @@ class Preflight:
 
     def skip_unreachable(self, lines: Lines) -> Lines:
         """The lines, those to groups that cannot be written to with the reason."""
-        if not self.obstacles:
+        if not self.obstacles and not self.barred:
             return lines
         return replace(lines, read=lambda: self._mark(lines.read()))
 
@@ -160,7 +161,27 @@ class Preflight:
         for line in lines:
             if line.kind is RecipientKind.GROUP and line.skip_reason is None:
                 line.skip_reason = self.obstacles.get(line.address)
+                line.barred = self.barred.get(line.address, ())
             yield line
+
+
+def join_preflights(
+    by_instance: Mapping[int, Preflight], addresses: Iterable[str], *, unable: Collection[int] = ()
+) -> Preflight:
+    """What is known of groups that any instance of a pool may write to.  by_instance: of each; there is at least one.
+
+    A group cannot be written to where none of them can; as checked as by the one who knows the most of them.
+    unable: instances of the pool that can write to no group.
+    """
+    looks = list(by_instance.values())
+    best = max(looks, key=lambda look: (look.checked, -len(look.obstacles)))
+    reasons = {address: why for look in looks for address, why in look.obstacles.items()}
+    refusing = {
+        address: {one for one, look in by_instance.items() if address in look.obstacles} for address in addresses
+    }
+    obstacles = {address: why for address, why in reasons.items() if len(refusing[address]) == len(looks)}
+    barred = {address: frozenset(ids.union(unable)) for address, ids in refusing.items() if ids or unable}
+    return replace(best, obstacles=obstacles, barred=barred)
 
 
 def look_at_groups(

@@ -286,7 +286,7 @@ class _Entry:
         everybody = [line.contact_id or contact_ids[line.address] for line in lines]
         opted_out = find_opted_out(connection, everybody)
         unregistered = find_unregistered(connection, everybody, since_ms=batch.checked_since_ms)
-        seats = self._seat(connection, everybody)
+        seats = self._seat(connection, everybody, lines)
         # Who may be written to freely hangs on the number, and a pool has several.
         windows = _Windows.read(connection, batch, lines, everybody, now_ms=now_ms) if seats is None else None
         for line, contact_id in zip(lines, everybody, strict=True):
@@ -401,7 +401,9 @@ class _Entry:
             self.last_id = message_id
         return results
 
-    def _seat(self, connection: sqlite3.Connection, everybody: Sequence[int]) -> dict[int, int] | None:
+    def _seat(
+        self, connection: sqlite3.Connection, everybody: Sequence[int], lines: Sequence[NewMessage]
+    ) -> dict[int, int] | None:
         """Which instance of a pool writes to whom, remembered for the next time; None where there is no pool."""
         if self._seating is None or self._batch.pool is None:
             return None
@@ -409,7 +411,8 @@ class _Entry:
 
         pool_id = self._batch.pool.pool_id
         known = read_seats(connection, pool_id, set(everybody))
-        seats = self._seating.seat(everybody, known)
+        barred = {one: line.barred for one, line in zip(everybody, lines, strict=True) if line.barred}
+        seats = self._seating.seat(everybody, known, barred)
         save_seats(connection, pool_id, ((one, seat) for one, seat in seats.items() if one not in known))
         return seats
 

@@ -29,6 +29,18 @@ SEAT_TALKS: Final = """
 """
 MOVED_AT_ONCE: Final = 2_000
 
+MOVABLE: Final = """
+    SELECT message.id, message.contact_id FROM message
+    JOIN batch ON batch.id = message.batch_id
+    JOIN contact ON contact.id = message.contact_id
+    WHERE message.state = 'queued' AND message.instance_id = ? AND batch.pool_id = ?
+        AND (contact.kind = 'person' OR NOT EXISTS (
+            SELECT 1 FROM pool_member
+            LEFT JOIN group_chat AS g ON g.instance_id = pool_member.instance_id AND g.address = contact.address
+            WHERE pool_member.pool_id = batch.pool_id AND pool_member.instance_id <> message.instance_id
+                AND (g.is_member IS NOT 1 OR g.may_post IS 0)))
+"""
+
 
 class SqlitePools:
     def __init__(self, database: Database) -> None:
@@ -105,12 +117,12 @@ class SqlitePools:
         """(message id, contact id) of what waits for a member that cannot send, and that another may send as well.
 
         A message that waits was provably not sent: whatever may have been accepted is `sent` or `unknown`.
+        A message to a group only where every other member is known to be in it.
         known: people who stay, since that member has written to them or they to it.
         """
         with self._database.read() as connection:
             rows = connection.execute(
-                """SELECT message.id, message.contact_id FROM message JOIN batch ON batch.id = message.batch_id
-                WHERE message.state = 'queued' AND message.instance_id = ? AND batch.pool_id = ?""",
+                MOVABLE,
                 (instance_id, pool_id),
             ).fetchall()
         return [(message_id, contact_id) for message_id, contact_id in rows if contact_id not in known]
