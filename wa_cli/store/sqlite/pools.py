@@ -29,6 +29,7 @@ SEAT_TALKS: Final = """
 """
 MOVED_AT_ONCE: Final = 2_000
 
+# What another number of the pool may send as well; a message to a group only where every other one was seen in it.
 MOVABLE: Final = """
     SELECT message.id, message.contact_id FROM message
     JOIN batch ON batch.id = message.batch_id
