@@ -552,6 +552,10 @@ class App:
         chosen = next((one for one in members if not self.find_missing(one)), members[0])
         return replace(chosen, pool=pool)
 
+    def list_members(self, instance: Instance) -> list[Instance]:
+        """Those who send for an instance: itself, or the members of the pool for which it stands."""
+        return [instance] if instance.pool is None else [self.instances.find(name) for name in instance.pool.members]
+
     def pool_terms(self, instance: Instance, *, now_ms: int) -> PoolTerms | None:
         """How the numbers of the pool stand for which the instance stands; None when it stands for itself."""
         if instance.pool is None:
@@ -574,7 +578,7 @@ class App:
         if instance.pool is not None:
             from wa_cli.services.pools import CommonRules
 
-            return CommonRules([self.rules(self.instances.find(name)) for name in instance.pool.members])
+            return CommonRules([self.rules(one) for one in self.list_members(instance)])
         from wa_cli.services.kinds import KindRules
 
         return KindRules(self.provider(instance), lambda kind: self._find_others(instance, kind))

@@ -519,9 +519,9 @@ class InstanceStanding:
     restriction: Restriction | None = None
 
     @property
-    def stands_still(self) -> bool:
-        """Whether nothing at all may leave, until a person or the connection changes that."""
-        return self.is_paused or self.connection not in (None, "ready")
+    def lost(self) -> ConnectionState | None:
+        """How its device is connected, where that lets nothing leave."""
+        return None if self.connection is None or self.connection == "ready" else self.connection
 
 
 class QueueTurn(Protocol):

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from wa_cli.cli.session import clean_text
+from wa_cli.domain.connection import NEEDS_A_PERSON
 from wa_cli.domain.message import format_message_id
 from wa_cli.domain.outcome import Accepted
 from wa_cli.ports import Holder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from wa_cli.bootstrap import App
     from wa_cli.cli.progress import ProgressLine
     from wa_cli.cli.session import Session
@@ -68,9 +71,10 @@ def send_and_wait(session: Session, app: App, instance: Instance, batch_id: int,
         else:
             session.say(describe_record(record))
 
+    members = app.list_members(instance)
     try:
         while True:
-            report = drain(app, [instance], role="wait", only_batch=batch_id, until_settled=True, on_progress=show)
+            report = drain(app, members, role="wait", only_batch=batch_id, until_settled=True, on_progress=show)
             exit_code = report.exit_code
             trouble = None if isinstance(report.trouble, LeaseLost) else report.trouble
             if not isinstance(report.holder, Holder) and not isinstance(report.trouble, LeaseLost):
@@ -79,18 +83,20 @@ def send_and_wait(session: Session, app: App, instance: Instance, batch_id: int,
                 break
             # Somebody else sends for this instance: follow, and take over if they leave before we are done.
             progress = progress or session.progress("sending", total)
-            counts = _follow(app, instance, batch_id, progress)
-            if not any(counts.get(state) for state in OPEN_STATES) or _is_paused(app, instance):
+            counts = _follow(app, members, batch_id, progress)
+            if not any(counts.get(state) for state in OPEN_STATES) or _stand_still(app, members):
                 break
     finally:
         if progress is not None:
             progress.close()
     counts = app.intake.count_batch(batch_id)
-    standing = app.instances.find(instance.name)
+    paused = [one for one in (app.instances.find(one.name) for one in members) if one.paused_at_ms is not None]
     if exit_code:
         session.say("left before the end; what is queued stays queued")
-    elif any(counts.get(state) for state in OPEN_STATES) and standing.paused_at_ms is not None:
-        say_paused(session, app, standing)
+    elif any(counts.get(state) for state in OPEN_STATES) and paused:
+        say_paused(session, app, paused[0])
+        exit_code = 4
+    elif any(counts.get(state) for state in OPEN_STATES) and _stand_still(app, members):
         exit_code = 4
     elif counts.get("unknown"):
         session.hint("`wa reconcile` shows what is known about the unknown outcomes")
@@ -116,21 +122,24 @@ def describe_record(record: Record) -> str:
     return line
 
 
-def _follow(app: App, instance: Instance, batch_id: int, progress: ProgressLine) -> dict[str, int]:
+def _follow(app: App, members: Sequence[Instance], batch_id: int, progress: ProgressLine) -> dict[str, int]:
     while True:
         counts: dict[str, int] = app.intake.count_batch(batch_id)
         progress.set(sum(count for state, count in counts.items() if state not in OPEN_STATES))
         if not any(counts.get(state) for state in OPEN_STATES):
             return counts
-        if app.leases.find_holder(instance.id, now_ms=app.clock.wall_ms()) is None:
+        now_ms = app.clock.wall_ms()
+        if all(app.leases.find_holder(one.id, now_ms=now_ms) is None for one in members):
             return counts
-        if _is_paused(app, instance) and not counts.get("sending"):
+        if _stand_still(app, members) and not counts.get("sending"):
             return counts
         time.sleep(LOOK_SECONDS)
 
 
-def _is_paused(app: App, instance: Instance) -> bool:
-    return app.instances.find(instance.name).paused_at_ms is not None
+def _stand_still(app: App, members: Sequence[Instance]) -> bool:
+    """Whether every one of them is paused, or its device waits for a person."""
+    found = [app.instances.find(one.name) for one in members]
+    return all(one.paused_at_ms is not None or one.connection in NEEDS_A_PERSON for one in found)
 
 
 def say_paused(session: Session, app: App, standing: Instance) -> None:

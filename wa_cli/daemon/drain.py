@@ -11,8 +11,10 @@ from wa_cli.daemon.campaigning import campaigns_looked_after, look_once
 from wa_cli.daemon.linking import await_ready, connection_followed
 from wa_cli.daemon.loops import run_in_loop
 from wa_cli.daemon.sending import Interrupts, Loops, look_after_queue, new_writer_thread, open_sender, watch_file
+from wa_cli.domain.connection import Connection
 from wa_cli.errors import StorageBroken, Temporary, WaError
 from wa_cli.ports import Holder, Sums
+from wa_cli.services.connections import describe_loss
 from wa_cli.services.dispatch import LeaseLost
 
 if TYPE_CHECKING:
@@ -266,6 +268,10 @@ async def _send_for(
                 guard.cancel()
             report.sums = loop.sums
         report.trouble = report.trouble or loop.trouble
+        if report.trouble is None and loop.lost is not None and not loops.is_stopped:
+            found = await asyncio.get_running_loop().run_in_executor(executor, app.instances.find, instance.name)
+            raw, reason = found.connection_raw or "", found.connection_reason
+            report.trouble = describe_loss(instance.name, Connection(state=loop.lost, raw=raw, reason=reason))
         report.unreachable = loop.unreachable
     return report
 

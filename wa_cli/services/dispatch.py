@@ -16,7 +16,7 @@ from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Final
 
 from wa_cli.cuts import cut
-from wa_cli.domain.connection import Restriction, RestrictionScope
+from wa_cli.domain.connection import NEEDS_A_PERSON, ConnectionState, Restriction, RestrictionScope
 from wa_cli.domain.message import AttemptId, State, Template
 from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, NotSent, Rejected
 from wa_cli.domain.pacing import (
@@ -32,7 +32,7 @@ from wa_cli.domain.pacing import (
     priority_of,
 )
 from wa_cli.domain.restriction import in_force, known_since_ms, widen
-from wa_cli.domain.retry import Effect, Rest, Restrict, RetryPolicy, Stop, judge, restriction_of
+from wa_cli.domain.retry import Down, Effect, Rest, Restrict, RetryPolicy, Stop, judge, restriction_of
 from wa_cli.errors import StorageBroken, StorageError, Temporary, WaError
 from wa_cli.ports import Finished, Post, Record, Sums
 from wa_cli.services.receipts import apply_consequence, apply_parked
@@ -128,6 +128,8 @@ class Turn:
 
     wakes_at_ms: on the steady clock, when something may be startable next, or None.
     has_due: some message is due and waits only for a limit, a rest or a free slot.  has_waiting: some message waits.
+    is_paused: nothing leaves before a person or the end of a restriction changes that.  is_lost: the linked device is
+    not connected, and may be again at any moment.
     """
 
     started: list[Started] = field(default_factory=list)
@@ -136,6 +138,7 @@ class Turn:
     has_due: bool = False
     has_waiting: bool = False
     is_paused: bool = False
+    is_lost: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -238,6 +241,7 @@ class SendLoop:
         self._stopped_at_ms = 0.0
         self._is_abandoned = False
         self.sums = Sums()
+        self.lost: ConnectionState | None = None  # of a linked device that was not ready at the last turn
         self.trouble: WaError | None = None
 
     # --- steering, from the event loop's thread ---
@@ -337,6 +341,8 @@ class SendLoop:
             return False
         if turn.is_paused:
             return True
+        if turn.is_lost and not waits_for_schedule:  # it may be back any moment, but not for a drain without time
+            return deadline_ms is None
         if waits_for_schedule:
             return not turn.has_waiting or self._waits_for_person(turn)
         if deadline_ms is not None and turn.has_waiting:
@@ -529,7 +535,7 @@ class SendLoop:
             else:
                 expires_at_ms = standing.expires_at_ms
             rests_until_ms, rests_until = standing.rests_until_ms, self._rests_until(standing, now_ms=now_ms, now=now)
-            is_paused = standing.stands_still
+            is_paused, lost = standing.is_paused, standing.lost
             self._restriction = in_force(standing.restriction, now_ms=now_ms)
             self._leap = self._find_leap(now_ms, now) or self._leap
             if self._leap is not None and not is_paused:
@@ -550,10 +556,14 @@ class SendLoop:
                     elif isinstance(effect, Restrict):
                         standing = store.read_standing(lease.instance_id)
                         self._restriction = in_force(standing.restriction, now_ms=now_ms)
+                    elif isinstance(effect, Down):
+                        lost = effect.state
                     else:
                         is_paused = True
-            is_paused = is_paused or self._holds_everything
-            turn.is_paused = is_paused
+            turn.is_paused = is_paused or self._holds_everything or lost in NEEDS_A_PERSON
+            turn.is_lost = lost is not None and not turn.is_paused
+            self.lost = lost
+            stands_still = turn.is_paused or turn.is_lost
             if self._breaker.is_probing:
                 free = 0 if self._in_flight else min(free, 1)
             self._held_runs.clear()
@@ -561,9 +571,9 @@ class SendLoop:
                 self._parked_runs = set(store.list_parked_runs(lease.instance_id))
             if self._parked_runs:
                 self._unpark(store, self._parked_runs)
-            if is_paused or rests_until > now:
+            if stands_still or rests_until > now:
                 self._note_waiting(store, turn, self._heads(store), now_ms=now_ms, now=now)
-                if not is_paused:
+                if not stands_still:
                     turn.wakes_at_ms = rests_until
                 elif self._restriction is not None and self._restriction.until_ms is not None:
                     turn.wakes_at_ms = now + (self._restriction.until_ms - now_ms)
