@@ -98,6 +98,8 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "instance status": (),
     "instance pause": (),
     "instance resume": (),
+    "instance restart": ("default",),
+    "instance pair": ("default",),
     "serve key add": ("ci",),
     "serve key list": (),
     "serve key revoke": ("ci",),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wa_cli.cli import instance_setup
+from wa_cli.cli import instance_device, instance_setup
 from wa_cli.cli.groups import groups
 from wa_cli.cli.session import Session, clean_text, format_time, session_of
 from wa_cli.cli.status import describe_span, instance_document, read_instance
@@ -23,6 +23,8 @@ app = typer.Typer(no_args_is_help=True, help="The WhatsApp identities that send.
 app.command("add")(instance_setup.add)
 app.command("remove")(instance_setup.remove)
 app.command("groups")(groups)
+app.command("pair")(instance_device.pair)
+app.command("restart")(instance_device.restart)
 
 Name = Annotated[str | None, typer.Argument(metavar="NAME", help="The instance; the default one without a name.")]
 

@@ -51,6 +51,26 @@ def new_private_file(path: Path, *, force: bool) -> Iterator[TextIO]:
             draft.unlink()
 
 
+def replace_private_bytes(path: Path, content: bytes) -> None:
+    """Write a file (mode 0600) that takes its name when it is complete, in place of an earlier one.
+
+    Raises: UsageError when the name is taken by something else; StorageError when it cannot be written.
+    """
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is not a plain file", hint="give the name of a file", code="not_a_file")
+    draft = path.with_name(f".wa-{os.getpid()}-{secrets.token_hex(4)}.new")
+    try:
+        descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(content)
+        os.replace(draft, path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        with suppress(OSError):
+            draft.unlink()
+
+
 def _take_name(draft: Path, path: Path) -> None:
     try:
         os.link(draft, path)  # refuses to replace a file that has come meanwhile

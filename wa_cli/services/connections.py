@@ -10,13 +10,17 @@ from wa_cli.domain.ladder import Past, PastRestart, Rung, choose_rung, find_free
 from wa_cli.errors import NeedsPerson, Refused, Temporary
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from wa_cli.domain.connection import Connection
     from wa_cli.domain.ladder import LadderTerms
     from wa_cli.errors import WaError
     from wa_cli.ports import Instance, Instances
+    from wa_cli.provider import Gateway
 
 # How far back restarts matter: the slowest rungs are half an hour apart, and the window may be longer by the settings.
 LOOK_BACK_MS: Final = 86_400_000
+RESTART_LOOK_SECONDS: Final = 1.0
 
 
 def read_restarts(
@@ -91,6 +95,36 @@ def describe_loss(name: str, found: Connection) -> WaError:
         hint=f"nothing in the queue is lost; run the same command later, `wa instance status {name}` shows more",
         code="not_ready",
     )
+
+
+async def wait_until_ready(
+    gateway: Gateway,
+    *,
+    name: str,
+    note: Callable[[Connection], None],
+    sleep: Callable[[float], Awaitable[None]],
+    steady_ms: Callable[[], float],
+    patience_seconds: float,
+) -> Connection:
+    """The connection once the device is ready after a restart.  note: told of every look.
+
+    Raises: NeedsPerson when it has to be paired, Temporary when it is not ready in time.
+    """
+    ends = steady_ms() + patience_seconds * 1000
+    while True:
+        await sleep(RESTART_LOOK_SECONDS)  # first: until the gateway has begun, it says what was
+        try:
+            found = await gateway.look()
+        except Temporary:  # some gateways go away themselves
+            if steady_ms() >= ends:
+                raise
+            continue
+        note(found)
+        if found.state is ConnectionState.READY:
+            return found
+        trouble = describe_loss(name, found)
+        if isinstance(trouble, NeedsPerson) or steady_ms() >= ends:
+            raise trouble
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,4 +67,5 @@ def read_connection(status: Any, *, me: Any = None, engine: Any = None) -> Conne
         address=read_address(own.get("id")),
         engine=name if isinstance(name, str) and name.isascii() and name.isalnum() and len(name) <= 20 else None,
         restriction=read_time_lock(own.get("reachoutTimelock"), now_ms=time.time_ns() // 1_000_000),
+        is_doubtful=raw == FAILED,
     )
