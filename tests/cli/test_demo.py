@@ -64,3 +64,15 @@ def test_the_demo_leaves_no_file_behind(tmp_path: Path) -> None:
     )
     assert json.loads(done.stdout)["adds_up"] is True
     assert [path.name for path in tmp_path.rglob("*")] == ["tmp"]
+
+
+def test_the_gateway_demo_pairs_sends_loses_the_phone_and_goes_on(tmp_path: Path) -> None:
+    """Issue 6: pairing, a subgroup of groups, a disconnect half-way and the recovery; the ledger adds up."""
+    shown = run_demo(tmp_path, "--gateway", "--json")
+    assert shown.returncode == 0, shown.stderr
+    ledger = json.loads(shown.stdout)
+    assert (ledger["audience"], ledger["stats"]["sent"], ledger["accepted_twice"]) == (6, 6, 0)
+    assert ledger["adds_up"]
+    assert ledger["states"][-1] == "ready"
+    assert ledger["states"].count("ready") >= 2
+    assert list(tmp_path.iterdir()) == []

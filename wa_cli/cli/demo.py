@@ -11,7 +11,7 @@ import tempfile
 import time
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -62,9 +62,17 @@ LADDER_SPEED: Final = 20.0  # people read within three seconds instead of a minu
 QUIET_SECONDS: Final = 15.0
 
 
-def demo(context: typer.Context) -> None:
+def demo(
+    context: typer.Context,
+    gateway: Annotated[bool, typer.Option("--gateway", help="Show a linked phone and its groups instead.")] = False,
+) -> None:
     """Show the main job on a local WhatsApp: no account, no network."""
     session = session_of(context)
+    if gateway:
+        from wa_cli.cli.demo_gateway import play
+
+        play(session)
+        return
     from wa_cli.sandbox import Sandbox, SandboxSettings, parse_fault, serve_in_thread
     from wa_cli.web.listening import open_socket
 
