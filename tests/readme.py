@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shlex
 import shutil
 import sys
 import tempfile
+import urllib.request
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +25,23 @@ from wa_cli.sandbox import SandboxSettings, serve_in_thread
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Where the page has a gateway, and the variable that says where it is while the page is played.
+GATEWAY = "http://127.0.0.1:3000"
+GATEWAY_VARIABLE = "README_GATEWAY"
+PHONE = {
+    "name": "default",
+    "number": "6581239999",
+    "paired": True,
+    "start": True,
+    "groups": [
+        {"id": f"12036304000000000{number}@g.us", "name": name, "participants": people}
+        for number, name, people in (
+            (1, "Choir", ["6581230001", "6581230002"]),
+            (2, "Choir parents", ["6581230002", "6581230003"]),
+            (3, "Bakers", ["6581230004"]),
+        )
+    ],
+}
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 
@@ -51,7 +70,7 @@ def commands(block: str) -> list[tuple[str, str]]:
 
 def play(line: str) -> str:
     """What one `wa ...` line prints, stdout and stderr as they come."""
-    words = shlex.split(line)
+    words = shlex.split(line.replace(GATEWAY, os.environ[GATEWAY_VARIABLE]))
     assert words[0] == "wa", line
     screen = Screen(is_terminal=True)
     talk = Screen(is_terminal=False)
@@ -59,6 +78,14 @@ def play(line: str) -> str:
     with redirect_stdout(screen), redirect_stderr(talk):
         run(words[1:])
     return screen.getvalue()
+
+
+def link_phone(url: str) -> None:
+    """Give the sandbox's gateway a phone that is linked and in some groups."""
+    request = urllib.request.Request(f"{url}/sandbox/devices", data=json.dumps(PHONE).encode())
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=30) as answer:
+        answer.read()
 
 
 @contextmanager
@@ -77,7 +104,10 @@ def stage(people: str) -> Iterator[None]:
             WA_DEFAULT_REGION="SG",
             LOGNAME="ada",  # who takes the steps of a campaign
             COLUMNS="80",
+            WAHA_KEY="any",
         )
+        os.environ[GATEWAY_VARIABLE] = sandbox.url
+        link_phone(sandbox.url)
         os.chdir(name)
         try:
             Path("people.csv").write_text(people, encoding="utf-8")

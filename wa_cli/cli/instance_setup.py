@@ -107,8 +107,8 @@ def add(
         session.warn(clean_text(f"{variable} is not set yet; put it into the environment or into .env"))
     if is_linked:
         session.warn(
-            "a linked device is not an official way to send: WhatsApp's terms do not allow it, and it may block the "
-            "number; write only to people who agreed to it"
+            "WhatsApp's terms do not allow linked devices to send like this, and it may block the number: "
+            "write only to people who agreed to it"
         )
     if not session.json:
         session.hint(f"`wa instance pair {name}` links the phone" if is_linked else f"`wa instance show {name}`")
