@@ -160,7 +160,7 @@ def test_show_counts_the_last_hour_and_day_of_this_instance(wa: Wa, app: App, sa
     send(app, EVA, outcome=DEAD_NUMBER)
     send(app, EVA, outcome=UNREADABLE, text="again")
     counters = wa("instance", verb, "--json").json()["counters"]
-    assert counters == {"sent24h": 2, "sent1h": 2, "failures1h": 2, "started1m": 4}
+    assert counters == {"sent24h": 2, "sent1h": 2, "failures1h": 2, "disconnects1h": 0, "started1m": 4}
     assert "2 sent in 24 h" in wa("instance", verb).out
 
 

@@ -13,10 +13,13 @@ import segno
 from scripted_device import PROVIDER, Device, add_phone, plug_in
 
 from wa_cli.cli.qr_screen import HALVES, INK, PLAIN, draw_lines, draw_picture, read_matrix
-from wa_cli.domain.connection import ConnectionState, PairingQr
+from wa_cli.domain.connection import Connection, ConnectionState, PairingQr
+from wa_cli.domain.pacing import Limits
 from wa_cli.domain.qr_image import read_qr_matrix
 from wa_cli.errors import GatewayRefused
+from wa_cli.ports import Instance
 from wa_cli.provider import Capabilities
+from wa_cli.services.instances import InstanceReport, Standing, find_next_start_ms
 
 if TYPE_CHECKING:
     from conftest import Result, Wa
@@ -117,6 +120,43 @@ def test_an_instance_without_a_device_is_refused_by_name(wa: Wa, device: Device,
     assert refused.exit == 2
     assert "'default' sends through" in refused.err
     assert device.looks == []
+
+
+# --- status ---
+
+
+def test_status_says_how_the_device_stands_and_how_it_comes_back(wa: Wa, app: App, device: Device) -> None:
+    """Issue 6, point 8.  Row H12."""
+    ready = Connection(state=ConnectionState.READY, raw="WORKING", address="+6591234567")
+    lost = Connection(state=ConnectionState.DISCONNECTED, raw="STOPPED", reason="the session is stopped")
+    now_ms = app.clock.wall_ms()
+    for found in (lost, ready, lost):
+        app.instances.note_connection(2, found, now_ms=now_ms)
+    wa("instance", "restart", "phone")
+    shown = wa("instance", "status", "phone").out
+    assert "phone  disconnected  (scripted)" in shown
+    assert "reason     the session is stopped" in shown
+    assert re.search(r"device     disconnected, for \d+ s  \(it says STOPPED\)", shown)
+    assert "number     +6591234567" in shown
+    assert "restarts   1 of 4 in 10 min   1 disconnect in 1 h" in shown
+    document = wa("instance", "show", "phone", "--json").json()
+    assert document["connection"]["raw"] == "STOPPED"
+    assert (document["reconnection"]["restartsUsed"], document["reconnection"]["nextRestart"]) == (1, "hard")
+    assert document["next_allowed_send_at"] is None
+
+
+def test_status_says_when_the_limits_let_the_next_one_out() -> None:
+    """Issue 6, point 8.  Row H12."""
+    now_ms = 1_800_000_000_000
+    phone = Instance(id=2, name="phone", transport="scripted", connection=ConnectionState.READY)
+    report = InstanceReport(
+        instance=phone, standing=Standing.READY, reason=None, waiting=1, sending=0, next_due_at_ms=None, holder=None
+    )
+    starts = [(contact, now_ms - 30_000 + contact) for contact in range(6)]
+    assert (
+        find_next_start_ms(report, Limits(per_minute=6), starts, now_ms=now_ms) == now_ms + 30_001
+    )  # a window has both its ends
+    assert find_next_start_ms(report, Limits(per_minute=7), starts, now_ms=now_ms) == now_ms
 
 
 # --- pair, without a terminal ---

@@ -170,7 +170,12 @@ def test_an_instance_shows_its_state_its_counters_and_its_limits(make_api: Calla
     }  # fmt: skip
     assert document["rateLimits"]["perMinute"] == {"limit": 6, "used": 2, "remaining": 4}
     assert document["rateLimits"]["perHour"] == {"limit": 60, "used": 2, "remaining": 58}
-    assert document["reconnection"] == {"isReconnecting": False, "nextAttemptAt": None, "reason": None}
+    assert document["reconnection"] == {
+        "isReconnecting": False, "nextAttemptAt": None, "reason": None, "attempts": 0, "restartsUsed": 0,
+        "restartsAllowed": 4, "windowMinutes": 10, "nextRestart": None, "nextRestartAt": None,
+    }  # fmt: skip
+    assert (document["connection"], document["address"]) == (None, None)
+    assert document["nextAllowedSendAt"]
     assert {"limit": "per_minute", "value": 6, "origin": "MAX_SENDS_PER_MINUTE_PER_INSTANCE"} in document["limits"]
     assert api.get("/instances/1/status").json()["name"] == "default"
     missing = api.get("/instances/nobody/status")

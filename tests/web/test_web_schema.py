@@ -34,6 +34,7 @@ ROUTES = {
     "GET /api/queue/status",
     "POST /api/queue/worker",
     "GET /instances/{instance}/status",
+    "POST /instances/{instance}/restart",
     "GET /health/whatsapp",
     "GET /metrics",
     "GET /api/webhooks/whatsapp/status",

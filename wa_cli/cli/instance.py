@@ -10,11 +10,13 @@ from wa_cli.cli import instance_device, instance_setup
 from wa_cli.cli.groups import groups
 from wa_cli.cli.session import Session, clean_text, format_time, session_of
 from wa_cli.cli.status import describe_span, instance_document, read_instance
-from wa_cli.services.documents import limits_document
+from wa_cli.services.connections import read_reconnection
+from wa_cli.services.documents import limits_document, reconnection_document
 
 if TYPE_CHECKING:
     from wa_cli.bootstrap import App
     from wa_cli.ports import Instance
+    from wa_cli.services.connections import Reconnection
     from wa_cli.services.instances import InstanceReport, LimitInForce
     from wa_cli.store.sqlite.upkeep import Counters
 
@@ -66,10 +68,19 @@ def show(context: typer.Context, name: Name = None) -> None:
     report = read_instance(app_, app_.find_instance(name), now_ms=now_ms)
     counters = app_.upkeep.read_counters(report.instance.id, now_ms=now_ms)
     limits = _read_limits(app_, report.instance)
+    from wa_cli.services.instances import find_next_start_ms, start_look_back_ms
+
+    in_force = app_.limits(report.instance)
+    starts = app_.upkeep.read_starts(report.instance.id, since_ms=now_ms - start_look_back_ms(in_force))
+    next_ms = find_next_start_ms(report, in_force, starts, now_ms=now_ms)
+    lost = read_reconnection(app_.instances, report.instance, app_.ladder_terms(report.instance), now_ms=now_ms)
     if session.json:
-        session.show_json(_document(report, counters, limits))
+        session.show_json(
+            _document(report, counters, limits)
+            | {"next_allowed_send_at": format_time(next_ms), "reconnection": reconnection_document(lost)}
+        )
         return
-    _show_people(session, report, counters, limits, now_ms=now_ms)
+    _show_people(session, report, counters, limits, lost, next_ms, now_ms=now_ms)
 
 
 @app.command("status")
@@ -96,6 +107,7 @@ def _document(report: InstanceReport, counters: Counters, limits: list[LimitInFo
             "sent24h": counters.sent_24h,
             "sent1h": counters.sent_1h,
             "failures1h": counters.failures_1h,
+            "disconnects1h": counters.disconnects_1h,
             "started1m": counters.started_1m,
         },
         "limits": limits_document(limits),
@@ -103,7 +115,14 @@ def _document(report: InstanceReport, counters: Counters, limits: list[LimitInFo
 
 
 def _show_people(
-    session: Session, report: InstanceReport, counters: Counters, limits: list[LimitInForce], *, now_ms: int
+    session: Session,
+    report: InstanceReport,
+    counters: Counters,
+    limits: list[LimitInForce],
+    lost: Reconnection,
+    next_ms: int | None,
+    *,
+    now_ms: int,
 ) -> None:
     from wa_cli.services.status import count
 
@@ -111,6 +130,19 @@ def _show_people(
     lines = [f"{instance.name}  {report.standing.replace('_', ' ')}  ({instance.transport})"]
     if report.reason:
         lines.append(f"  reason     {report.reason}")
+    if instance.connection is not None:
+        since = f", for {describe_span(now_ms - instance.connection_since_ms)}" if instance.connection_since_ms else ""
+        raw = f"  (it says {instance.connection_raw})" if instance.connection_raw else ""
+        lines.append(f"  device     {instance.connection.replace('_', ' ')}{since}{raw}")
+        lines.append(f"  number     {instance.address or 'not known yet'}")
+        lines.append(
+            f"  restarts   {lost.used} of {lost.at_most} in {round(lost.window_ms / 60_000)} min"
+            f"   {count(counters.disconnects_1h, 'disconnect')} in 1 h"
+        )
+        if lost.next_rung is not None and lost.next_at_ms is not None and report.holder is not None:
+            wait_ms = lost.next_at_ms - now_ms
+            when = f"in {describe_span(wait_ms)}" if wait_ms > 0 else "now"
+            lines.append(f"  next       {'start' if lost.next_rung == 'start' else f'{lost.next_rung} restart'} {when}")
     if instance.paused_at_ms is not None:
         by = "by hand" if instance.paused_by == "person" else "not by hand"
         lines.append(f"  paused     {format_time(instance.paused_at_ms)}, {by}")
@@ -131,6 +163,8 @@ def _show_people(
         f"  counters   {counters.sent_24h:,} sent in 24 h   {counters.sent_1h:,} in 1 h   "
         f"{count(counters.failures_1h, 'failure')} in 1 h"
     )
+    if next_ms is not None and next_ms > now_ms:
+        lines.append(f"  next send  in {describe_span(next_ms - now_ms)} at the earliest")
     lines.append("  limits")
     for limit in limits:
         value = f"{limit.value:,}" if limit.value else "none"

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from wa_cli.domain.history import MessageRow
     from wa_cli.ports import Enqueued
+    from wa_cli.services.connections import Reconnection
     from wa_cli.services.enqueue import SendOrder, Tally
     from wa_cli.services.groups import Preflight
     from wa_cli.services.instances import InstanceReport, LimitInForce
@@ -205,6 +206,27 @@ def instance_document(report: InstanceReport) -> dict[str, Any]:
         }
         if restriction
         else None,
+        "connection": {
+            "state": instance.connection.value,
+            "since": format_time(instance.connection_since_ms),
+            "raw": instance.connection_raw,
+            "reason": instance.connection_reason,
+        }
+        if instance.connection is not None
+        else None,
+        "address": instance.address,
+    }
+
+
+def reconnection_document(reconnection: Reconnection) -> dict[str, Any]:
+    """How a lost device is being brought back (row H12)."""
+    return {
+        "attempts": reconnection.attempts,
+        "restartsUsed": reconnection.used,
+        "restartsAllowed": reconnection.at_most,
+        "windowMinutes": round(reconnection.window_ms / 60_000),
+        "nextRestart": reconnection.next_rung.value if reconnection.next_rung else None,
+        "nextRestartAt": format_time(reconnection.next_at_ms),
     }
 
 

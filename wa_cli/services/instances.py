@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -171,6 +172,25 @@ def count_limited_recipients(limits: Limits, starts: Sequence[tuple[int, int]], 
     )
     windows.rebuild((contact_id, float(min(started_at, now_ms))) for contact_id, started_at in starts)
     return windows.count_limited_recipients(float(now_ms))
+
+
+def find_next_start_ms(
+    report: InstanceReport, limits: Limits, starts: Sequence[tuple[int, int]], *, now_ms: int
+) -> int | None:
+    """When the next post may begin, as far as the limits of the whole instance go; None while nothing may leave.
+
+    starts: (contact id, started at), as far back as they matter.  Source: row H12.
+    """
+    if report.standing not in (Standing.READY, Standing.RESTING, Standing.RESTRICTED):
+        return None
+    windows = Windows(limits)
+    windows.rebuild((contact_id, float(min(started_at, now_ms))) for contact_id, started_at in starts)
+    return max(now_ms, report.instance.rests_until_ms, math.ceil(windows.allowed_at(float(now_ms))))
+
+
+def start_look_back_ms(limits: Limits) -> int:
+    """How far back starts matter to `find_next_start_ms`."""
+    return 86_400_000 if limits.per_day else 3_600_000
 
 
 def recipient_look_back_ms(limits: Limits) -> int:

@@ -18,11 +18,13 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from wa_cli import __version__
 from wa_cli.domain.api_key import Scope
+from wa_cli.domain.connection import RestartKind
 from wa_cli.errors import Temporary, WaError
 from wa_cli.web import clicks, failed, health, models, queue, send, webhooks
 from wa_cli.web.errors import answer_bug, answer_error, describe
 from wa_cli.web.metrics import Metrics
 from wa_cli.web.reading import identify, invalid, read_idempotency_key, read_model
+from wa_cli.web.restarts import Restarts
 from wa_cli.web.store import StoreThread
 from wa_cli.web.thrift import Thrift
 from wa_cli.web.worker import BATCH_SIZE, Drain, Worker
@@ -56,6 +58,7 @@ BODIES: Final[tuple[type[BaseModel], ...]] = (
     models.SendCampaign,
     models.Resend,
     models.ResendChosen,
+    models.Restart,
 )
 PAGE: Final = 10_000
 READS: Final = (401, 403, 422, 500, 503)
@@ -91,6 +94,7 @@ class Web:
         self.webhooks: webhooks.WebhookDoor | None = None
         self.clicks: clicks.ClickDoor | None = None
         self.worker: Worker | None = None
+        self.restarts: Restarts | None = None
         self.metrics: Metrics | None = None
 
     def stop(self) -> None:
@@ -107,6 +111,7 @@ def build_application(web: Web) -> FastAPI:
         web.webhooks = webhooks.WebhookDoor(web.store)
         web.worker = Worker(web.store, web.drain) if web.drain is not None else None
         web.clicks = clicks.ClickDoor(web.store)
+        web.restarts = Restarts(web.store)
         web.metrics = Metrics(web.store, web.requests, web.thrift, web.clicks)
         reading = asyncio.create_task(web.webhooks.read(), name="read-webhooks")
         try:
@@ -114,6 +119,7 @@ def build_application(web: Web) -> FastAPI:
         finally:
             await web.webhooks.close()
             await web.clicks.close()
+            await web.restarts.close()
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
@@ -409,6 +415,22 @@ def _add_health(application: FastAPI, web: Web) -> None:
         return await web.store.run(
             lambda app: JSONResponse(health.read_instance_status(app, instance, thrift=web.thrift))
         )
+
+    @application.post(
+        "/instances/{instance}/restart",
+        status_code=202,
+        summary="Ask for a restart of the linked device behind an instance; answers before it has happened",
+        responses=_answers(models.RestartAnswer, *WRITES, 404, 429, good=202),
+        openapi_extra=_secured(Scope.SEND, _body(models.Restart, is_required=False)),
+    )
+    async def restart_instance(
+        request: Request,
+        instance: Annotated[str, Path(description="The name of an instance, or its id.", min_length=1, max_length=200)],
+    ) -> Response:
+        await identify(request, web.store, Scope.SEND, Scope.WORKER)
+        asked = await read_model(request, models.Restart, may_be_empty=True)
+        assert web.restarts is not None
+        return JSONResponse(await web.restarts.begin(instance, RestartKind(asked.type)), status_code=202)
 
     @application.get(
         "/metrics",

@@ -26,6 +26,7 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "invalid": 422,
     "key_conflict": 422,  # an Idempotency-Key that stands for something else
     "queue_full": 429,
+    "too_many_restarts": 429,
 }
 STATUS_OF_FAMILY: Final[Sequence[tuple[type[WaError], int]]] = (
     (NotFound, 404),

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any
 from wa_cli.domain.recipient import count_cached
 from wa_cli.domain.window import WINDOW_MS
 from wa_cli.errors import NotFound
-from wa_cli.services.documents import format_time, instance_document, limits_document
-from wa_cli.services.instances import Standing, read_instance, read_limits_in_force
+from wa_cli.services.connections import read_reconnection
+from wa_cli.services.documents import format_time, instance_document, limits_document, reconnection_document
+from wa_cli.services.instances import (
+    Standing,
+    find_next_start_ms,
+    read_instance,
+    read_limits_in_force,
+    start_look_back_ms,
+)
 from wa_cli.services.status import read_pace
 
 if TYPE_CHECKING:
@@ -87,7 +94,6 @@ def read_instance_status(app: App, word: str, *, thrift: Thrift) -> dict[str, An
     counters = thrift.ask(("counters", instance_id), lambda: app.upkeep.read_counters(instance_id, now_ms=now_ms))
     limits = app.limits(report.instance)
     started_1h = counters.sent_1h + counters.failures_1h + report.sending
-    is_resting = report.standing is Standing.RESTING
     return {
         "instanceId": str(instance_id),
         **instance_document(report),
@@ -97,13 +103,21 @@ def read_instance_status(app: App, word: str, *, thrift: Thrift) -> dict[str, An
             "sent24h": counters.sent_24h,
             "sent1h": counters.sent_1h,
             "failures1h": counters.failures_1h,
-            "disconnects1h": 0,  # the Cloud API keeps no connection that could break
+            "disconnects1h": counters.disconnects_1h,
             "started1m": counters.started_1m,
         },
         "rateLimits": {
             "perMinute": _window(limits.per_minute, counters.started_1m),
             "perHour": _window(limits.per_hour, started_1h),
         },
+        "nextAllowedSendAt": format_time(
+            find_next_start_ms(
+                report,
+                limits,
+                app.upkeep.read_starts(instance_id, since_ms=now_ms - start_look_back_ms(limits)),
+                now_ms=now_ms,
+            )
+        ),
         "limits": limits_document(
             read_limits_in_force(
                 app.settings,
@@ -113,11 +127,21 @@ def read_instance_status(app: App, word: str, *, thrift: Thrift) -> dict[str, An
                 now_ms=app.clock.wall_ms(),
             )
         ),
-        "reconnection": {
-            "isReconnecting": is_resting,
-            "nextAttemptAt": format_time(report.instance.rests_until_ms) if is_resting else None,
-            "reason": report.reason if is_resting else None,
-        },
+        "reconnection": _read_reconnection(app, report, now_ms=now_ms),
+    }
+
+
+def _read_reconnection(app: App, report: InstanceReport, *, now_ms: int) -> dict[str, Any]:
+    """Of a device that is lost; and the rests of one that cannot be reached, which end by themselves."""
+    is_resting = report.standing is Standing.RESTING
+    lost = read_reconnection(app.instances, report.instance, app.ladder_terms(report.instance), now_ms=now_ms)
+    next_at_ms = report.instance.rests_until_ms if is_resting else lost.next_at_ms
+    is_reconnecting = is_resting or lost.is_reconnecting
+    return {
+        "isReconnecting": is_reconnecting,
+        "nextAttemptAt": format_time(next_at_ms) if is_reconnecting else None,
+        "reason": report.reason if is_reconnecting else None,
+        **reconnection_document(lost),
     }
 
 

@@ -207,6 +207,12 @@ class ResendChosen(Resend):
     message_ids: list[Annotated[str, Field(pattern=r"^m[0-9]{1,18}$")]] | None = None
 
 
+class Restart(_Asked):
+    """Row H11: of the linked device behind an instance."""
+
+    type: Literal["soft", "hard"] = Field(default="soft", description="soft: the gateway's own; hard: stop, start.")
+
+
 class SendCampaign(Options):
     """Rows Q2, Q9: one message for the recipients of a campaign, in the words of the platform."""
 
@@ -425,6 +431,28 @@ class Reconnection(BaseModel):
     isReconnecting: bool
     nextAttemptAt: Timestamp | None
     reason: str | None
+    attempts: int
+    restartsUsed: int
+    restartsAllowed: int
+    windowMinutes: int
+    nextRestart: str | None
+    nextRestartAt: Timestamp | None
+
+
+class RestartAnswer(BaseModel):
+    success: bool
+    message: str
+    instance: str
+    type: str
+    restartsLeft: int
+    windowMinutes: int
+
+
+class DeviceConnection(BaseModel):
+    state: str
+    since: Timestamp | None
+    raw: str | None
+    reason: str | None
 
 
 class Holder(BaseModel):
@@ -459,8 +487,11 @@ class InstanceAnswer(BaseModel):
     pause_code: str | None
     rests_until: Timestamp | None
     restriction: RestrictionEntry | None
+    connection: DeviceConnection | None
+    address: str | None
     counters: InstanceCounters
     rateLimits: RateWindows
+    nextAllowedSendAt: Timestamp | None
     limits: list[LimitEntry]
     reconnection: Reconnection
 

@@ -54,7 +54,7 @@ class Caller:
 # --- who -----------------------------------------------------------------------------------------------------------
 
 
-async def identify(request: Request, store: StoreThread, scope: Scope) -> Caller:
+async def identify(request: Request, store: StoreThread, scope: Scope, *others: Scope) -> Caller:
     """Whoever holds the bearer key of the request.  Before the body is read.
 
     Raises: Unauthorized (401) without a good key, Forbidden (403) when it has not the scope; Invalid (422) for a query
@@ -69,7 +69,7 @@ async def identify(request: Request, store: StoreThread, scope: Scope) -> Caller
         found = find_key(app.api_keys, key, now_ms=app.clock.wall_ms())
         if found is None:
             raise Unauthorized("the key is not one of this server's", hint="`wa serve key add NAME` makes one")
-        if scope not in found.scopes:
+        if found.scopes.isdisjoint((scope, *others)):
             raise Forbidden(
                 f"the key '{found.name}' has not the scope '{scope}'",
                 hint=f"make another one: `wa serve key add NAME --scope {scope}`",

@@ -163,17 +163,29 @@ RECENT: Final = """
 """
 
 
+# The changes of a connection since then that led away from ready.
+DISCONNECTS: Final = """
+    SELECT count(*) FROM instance_event AS lost
+    WHERE instance_id = ?1 AND at >= ?2 AND kind = 'state' AND word <> 'ready'
+        AND (SELECT word FROM instance_event AS earlier
+            WHERE earlier.instance_id = ?1 AND earlier.kind = 'state' AND earlier.id < lost.id
+            ORDER BY earlier.id DESC LIMIT 1) = 'ready'
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counters:
     """Posts of one instance in moving windows that end now.  Source: row H12.
 
     failures_1h: attempts that were refused, could not leave or ended unknown.  started_1m: all that began.
+    disconnects_1h: how often its device was ready and then no longer.
     """
 
     sent_24h: int
     sent_1h: int
     failures_1h: int
     started_1m: int
+    disconnects_1h: int = 0
 
 
 class SqliteUpkeep:
@@ -349,7 +361,10 @@ class SqliteUpkeep:
                     "minute": now_ms - 60_000,
                 },
             ).fetchone()
-        return Counters(sent_24h=row[0], sent_1h=row[1], failures_1h=row[2], started_1m=row[3])
+            (disconnects,) = connection.execute(DISCONNECTS, (instance_id, now_ms - 3_600_000)).fetchone()
+        return Counters(
+            sent_24h=row[0], sent_1h=row[1], failures_1h=row[2], started_1m=row[3], disconnects_1h=disconnects
+        )
 
     def read_starts(self, instance_id: int, *, since_ms: int) -> list[tuple[int, int]]:
         """(contact id, started at) of the instance's attempts since then, oldest first."""
