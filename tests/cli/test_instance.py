@@ -178,8 +178,15 @@ def test_each_limit_is_shown_with_where_it_comes_from(wa: Wa, app: App, monkeypa
     """Row H1."""
     monkeypatch.setenv("MAX_SENDS_PER_MINUTE_PER_INSTANCE", "6")
     limits = {limit["limit"]: limit for limit in wa("instance", "show", "--json").json()["limits"]}
-    assert limits["per_minute"] == {"limit": "per_minute", "value": 6, "origin": "MAX_SENDS_PER_MINUTE_PER_INSTANCE"}
-    assert limits["per_second"] == {"limit": "per_second", "value": 80, "origin": "profile cloud"}
+    origin = "MAX_SENDS_PER_MINUTE_PER_INSTANCE"
+    assert limits["per_minute"] == {"limit": "per_minute", "value": 6, "origin": origin, "used": 0, "left": 6}
+    assert (limits["per_second"]["value"], limits["per_second"]["origin"]) == (80, "profile cloud")
+    assert (limits["gap_ms"]["value"], limits["gap_ms"]["left"]) == (0, None)
+    enqueue(app, ADA, BEN)
+    start_all(app, take_lease(app))
+    limits = {limit["limit"]: limit for limit in wa("instance", "show", "--json").json()["limits"]}
+    assert (limits["per_minute"]["used"], limits["per_minute"]["left"]) == (2, 4)
+    assert "2 used" in wa("instance", "show").out
     assert set(limits) == {limit.name for limit in explain_limits("cloud", Limits(), {})}
 
 

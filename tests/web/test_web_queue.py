@@ -176,7 +176,8 @@ def test_an_instance_shows_its_state_its_counters_and_its_limits(make_api: Calla
     }  # fmt: skip
     assert (document["connection"], document["address"]) == (None, None)
     assert document["nextAllowedSendAt"]
-    assert {"limit": "per_minute", "value": 6, "origin": "MAX_SENDS_PER_MINUTE_PER_INSTANCE"} in document["limits"]
+    origin = "MAX_SENDS_PER_MINUTE_PER_INSTANCE"
+    assert {"limit": "per_minute", "value": 6, "origin": origin, "used": 2, "left": 4} in document["limits"]
     assert api.get("/instances/1/status").json()["name"] == "default"
     missing = api.get("/instances/nobody/status")
     assert (missing.status_code, error_of(missing)["code"]) == (404, "no_instance")

@@ -68,10 +68,11 @@ def show(context: typer.Context, name: Name = None) -> None:
     report = read_instance(app_, app_.find_instance(name), now_ms=now_ms)
     counters = app_.upkeep.read_counters(report.instance.id, now_ms=now_ms)
     limits = _read_limits(app_, report.instance)
-    from wa_cli.services.instances import find_next_start_ms, start_look_back_ms
+    from wa_cli.services.instances import find_next_start_ms, note_used, start_look_back_ms
 
     in_force = app_.limits(report.instance)
     starts = app_.upkeep.read_starts(report.instance.id, since_ms=now_ms - start_look_back_ms(in_force))
+    limits = note_used(limits, starts, now_ms=now_ms)
     next_ms = find_next_start_ms(report, in_force, starts, now_ms=now_ms)
     lost = read_reconnection(app_.instances, report.instance, app_.ladder_terms(report.instance), now_ms=now_ms)
     if session.json:
@@ -168,7 +169,8 @@ def _show_people(
     lines.append("  limits")
     for limit in limits:
         value = f"{limit.value:,}" if limit.value else "none"
-        lines.append(f"    {limit.name:<22} {value:>9}   {limit.origin}")
+        used = f"   {limit.used:,} used" if limit.used is not None else ""
+        lines.append(f"    {limit.name:<22} {value:>9}   {limit.origin}{used}")
     for line in lines:
         session.show(clean_text(line))
 

@@ -231,5 +231,14 @@ def reconnection_document(reconnection: Reconnection) -> dict[str, Any]:
 
 
 def limits_document(limits: Iterable[LimitInForce]) -> list[dict[str, Any]]:
-    """The limits of an instance.  value: 0 when nothing limits."""
-    return [{"limit": limit.name, "value": limit.value, "origin": limit.origin} for limit in limits]
+    """The limits of an instance.  value: 0 when nothing limits.  used, left: null where they are not counted."""
+    return [
+        {
+            "limit": limit.name,
+            "value": limit.value,
+            "origin": limit.origin,
+            "used": limit.used,
+            "left": limit.left,
+        }
+        for limit in limits
+    ]

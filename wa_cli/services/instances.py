@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -131,11 +131,20 @@ def read_instance(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitInForce:
-    """One limit by its name in `Limits`.  value: 0 when nothing limits.  origin: a setting's name or `profile NAME`."""
+    """One limit by its name in `Limits`.  value: 0 when nothing limits.  origin: a setting's name or `profile NAME`.
+
+    used: how much of it has gone, where it is one of the whole instance in a window of time that was looked at.
+    """
 
     name: str
     value: int
     origin: str
+    used: int | None = None
+
+    @property
+    def left(self) -> int | None:
+        """How many messages it lets out yet; None where nothing limits, or it is not known."""
+        return max(self.value - self.used, 0) if self.value and self.used is not None else None
 
 
 def explain_limits(profile: str, limits: Limits, setting_of: Mapping[str, str]) -> list[LimitInForce]:
@@ -163,6 +172,15 @@ def read_limits_in_force(
         tightened = step.limits if step is not None else {}
         origins |= {name: words for name, value in tightened.items() if getattr(limits, name) == value}
     return explain_limits(profile, limits, origins)
+
+
+SPANS_MS: Final = {"per_second": 1_000, "per_minute": 60_000, "per_hour": 3_600_000, "per_day": 86_400_000}
+
+
+def note_used(limits: Sequence[LimitInForce], starts: Sequence[tuple[int, int]], *, now_ms: int) -> list[LimitInForce]:
+    """The same limits with how much of each has gone.  starts: (contact id, started at), as far back as they matter."""
+    used = {name: sum(at > now_ms - span_ms for _contact, at in starts) for name, span_ms in SPANS_MS.items()}
+    return [replace(limit, used=used[limit.name]) if limit.name in used and limit.value else limit for limit in limits]
 
 
 def count_limited_recipients(limits: Limits, starts: Sequence[tuple[int, int]], *, now_ms: int) -> int:

@@ -71,8 +71,25 @@ def find_troubles(
                 )
             )
         elif report.standing is Standing.NO_ACCOUNT:
+            # The environment's own may be left unset where others send.
+            if report.waiting or name != "default" or len(instances) == 1:
+                fix = "wa init" if name == "default" else "set it in .env"
+                troubles.append(Trouble(code="no_account", message=f"{name} has no account: {report.reason}", hint=fix))
+        elif report.standing in (Standing.NEEDS_QR, Standing.AUTH_FAILURE):
             troubles.append(
-                Trouble(code="no_account", message=f"{name} has no account: {report.reason}", hint="wa init")
+                Trouble(
+                    code="instance_needs_person",
+                    message=f"{name} does not send: {report.reason}; {count(report.waiting, 'message')} waiting",
+                    hint=f"wa instance pair {name}",
+                )
+            )
+        elif report.standing in (Standing.CONNECTING, Standing.DISCONNECTED, Standing.ERROR) and report.waiting:
+            troubles.append(
+                Trouble(
+                    code="not_connected",
+                    message=f"{name} does not send: {report.reason}; {count(report.waiting, 'message')} waiting",
+                    hint="wa run   (it brings the device back)" if not report.holder else f"wa instance status {name}",
+                )
             )
         elif report.restriction is not None and report.restriction.until_ms is None:
             troubles.append(

@@ -13,6 +13,7 @@ from wa_cli.services.documents import format_time, instance_document, limits_doc
 from wa_cli.services.instances import (
     Standing,
     find_next_start_ms,
+    note_used,
     read_instance,
     read_limits_in_force,
     start_look_back_ms,
@@ -66,7 +67,7 @@ def _is_well(report: InstanceReport, *, now_ms: int) -> bool:
 def find_instance(app: App, word: str) -> Instance:
     """The instance of that name, else of that id."""
     try:
-        return app.find_instance(word)
+        return app.instances.find(word)
     except NotFound:
         found = [one for one in app.instances.list_all() if str(one.id) == word]
         if not found:
@@ -93,6 +94,7 @@ def read_instance_status(app: App, word: str, *, thrift: Thrift) -> dict[str, An
     instance_id = report.instance.id
     counters = thrift.ask(("counters", instance_id), lambda: app.upkeep.read_counters(instance_id, now_ms=now_ms))
     limits = app.limits(report.instance)
+    starts = app.upkeep.read_starts(instance_id, since_ms=now_ms - start_look_back_ms(limits))
     started_1h = counters.sent_1h + counters.failures_1h + report.sending
     return {
         "instanceId": str(instance_id),
@@ -114,17 +116,21 @@ def read_instance_status(app: App, word: str, *, thrift: Thrift) -> dict[str, An
             find_next_start_ms(
                 report,
                 limits,
-                app.upkeep.read_starts(instance_id, since_ms=now_ms - start_look_back_ms(limits)),
+                starts,
                 now_ms=now_ms,
             )
         ),
         "limits": limits_document(
-            read_limits_in_force(
-                app.settings,
-                limits,
-                profile=app.profile(report.instance),
-                instance=report.instance,
-                now_ms=app.clock.wall_ms(),
+            note_used(
+                read_limits_in_force(
+                    app.settings,
+                    limits,
+                    profile=app.profile(report.instance),
+                    instance=report.instance,
+                    now_ms=now_ms,
+                ),
+                starts,
+                now_ms=now_ms,
             )
         ),
         "reconnection": _read_reconnection(app, report, now_ms=now_ms),

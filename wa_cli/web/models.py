@@ -422,9 +422,13 @@ class RateWindows(BaseModel):
 
 
 class LimitEntry(BaseModel):
+    """value: 0 when nothing limits.  used, left: of the messages in its window; null where they are not counted."""
+
     limit: str
     value: int
     origin: str
+    used: int | None
+    left: int | None
 
 
 class Reconnection(BaseModel):
