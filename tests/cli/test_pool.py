@@ -158,3 +158,10 @@ def test_members_come_and_go(wa: Wa, club: str) -> None:
     assert set(send(wa, *PEOPLE[:9], text="again").values()) <= {"a", "b"}
     assert wa("--yes", "pool", "delete", club).exit == 0
     assert wa("pool", "list", "--json").json() == {"pools": [], "count": 0}
+
+
+def test_a_number_whose_budget_of_new_chats_is_spent_gets_nobody_new(wa: Wa, club: str, app: App) -> None:
+    """Issue 6, points 6 and 7."""
+    with app.database.write() as connection:
+        connection.execute("UPDATE instance SET limits = '{\"new_chats_per_day\":3}' WHERE name = 'a'")
+    assert Counter(send(wa, *PEOPLE[:10]).values()) == {"a": 3, "b": 7}

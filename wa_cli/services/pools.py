@@ -40,6 +40,8 @@ class Depths(Protocol):
 class Figures(Protocol):
     def count_people(self, instance_id: int, *, since_ms: int) -> int: ...
 
+    def count_new_chats(self, instance_id: int, *, since_ms: int) -> int: ...
+
 
 class Parts(Protocol):
     """What this needs of the app."""
@@ -126,10 +128,13 @@ def _is_healthy(parts: Parts, instance: Instance, *, now_ms: int) -> bool:
 
 
 def _count_left(parts: Parts, instance: Instance, limits: Limits, *, now_ms: int) -> int | None:
-    if not limits.new_people_per_day:
-        return None
-    written_to = parts.figures.count_people(instance.id, since_ms=now_ms - DAY_MS)
-    return max(limits.new_people_per_day - written_to, 0)
+    since_ms = now_ms - DAY_MS
+    left: list[int] = []
+    if limits.new_people_per_day:
+        left.append(limits.new_people_per_day - parts.figures.count_people(instance.id, since_ms=since_ms))
+    if limits.new_chats_per_day:
+        left.append(limits.new_chats_per_day - parts.figures.count_new_chats(instance.id, since_ms=since_ms))
+    return max(min(left), 0) if left else None
 
 
 def move_from_ill(parts: Parts, pools: Iterable[Pool], *, now_ms: int) -> int:

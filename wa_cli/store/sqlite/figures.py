@@ -94,6 +94,14 @@ class SqliteFigures:
             ).fetchone()
         return int(row[0])
 
+    def count_new_chats(self, instance_id: int, *, since_ms: int) -> int:
+        """People written to for the first time since then, as far as a limit had them counted."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT count(*) FROM conversation WHERE instance_id = ? AND opened_at >= ?", (instance_id, since_ms)
+            ).fetchone()
+        return int(row[0])
+
 
 def _figure(row: tuple[int, str | None, str | None, int | None, int | None]) -> AttemptFigure:
     return AttemptFigure(id=row[0], outcome=row[1], error_code=row[2], latency_ms=row[3], late_ms=row[4])
