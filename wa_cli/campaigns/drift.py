@@ -28,7 +28,7 @@ def read_inputs(app: App, campaign: Campaign, spec: CampaignSpec) -> dict[str, A
     inputs: dict[str, Any] = {
         "file": _digest(campaign.source),
         "instance": spec.instance,
-        "limits": _digest(repr(app.limits(app.find_instance(spec.instance)))),
+        "limits": _digest(_describe_limits(app, spec)),
         "zone": app.settings.zone().key,
         "region": app.settings.text("WA_DEFAULT_REGION"),
     }
@@ -48,6 +48,14 @@ def read_inputs(app: App, campaign: Campaign, spec: CampaignSpec) -> dict[str, A
     if spec.rates:
         inputs[f"file {spec.rates}"] = _digest_file(Path(campaign.path).parent / spec.rates)
     return inputs
+
+
+def _describe_limits(app: App, spec: CampaignSpec) -> str:
+    """The limits of whoever sends it: for a pool, those of each of its numbers."""
+    instance = app.find_instance(spec.instance)
+    if instance.pool is None:
+        return repr(app.limits(instance))
+    return repr([(one.name, app.limits(one)) for one in app.list_members(instance)])
 
 
 def _name_contacts(source: AudienceSource) -> str:
@@ -73,7 +81,12 @@ def find_drift(app: App, campaign: Campaign, spec: CampaignSpec, planned: Plan) 
         elif name.startswith("media "):
             lines.append(f"{name} is another file now")
         elif name == "limits":
-            lines.append("the limits of the instance are others now (`wa config show`)")
+            pool = app.find_instance(spec.instance).pool
+            lines.append(
+                "the limits of the instance are others now (`wa config show`)"
+                if pool is None
+                else f"the pool '{pool.name}' has other numbers, or others' limits, now (`wa pool list`)"
+            )
         else:
             lines.append(f"{name}: was {old or 'not set'}, is {new or 'not set'}")
     return lines

@@ -14,21 +14,22 @@ from wa_cli.campaigns.kinds import take_files
 from wa_cli.campaigns.templates import check_templates, look_at_templates
 from wa_cli.domain.campaign import Campaign, Canary
 from wa_cli.domain.number import HOLDS_MS
-from wa_cli.domain.pacing import look_back_ms, tighten
+from wa_cli.domain.pacing import Limits, look_back_ms, tighten
 from wa_cli.domain.window import WindowPolicy
 from wa_cli.errors import NotFound, UsageError
 from wa_cli.services.planning import FileRow, Pieces, ZoneTerms, make_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from wa_cli.bootstrap import App
     from wa_cli.domain.campaign import AudienceSource, CampaignSpec
     from wa_cli.domain.link import Shortener
-    from wa_cli.domain.pacing import Limits
     from wa_cli.domain.plan import Plan, PlanSummary
+    from wa_cli.domain.pool_timetable import Desk
     from wa_cli.domain.recurrence import Occurrence
     from wa_cli.domain.template import StoredTemplate
+    from wa_cli.ports import Instance
 
 DAY_MS: Final = 86_400_000
 
@@ -140,6 +141,9 @@ def plan(
     now_ms = app.clock.wall_ms()
     sweep(app)
     run = app.campaigns.find_run(campaign.id, turn.key)
+    pool = app.find_instance(spec.instance).pool
+    if pool is not None:
+        app.pools.refresh_seats(pool.id)
     templates = check_templates(app, spec) if must_fit else look_at_templates(app, spec)
     pieces = assemble_pieces(app, campaign, spec, turn, templates=templates.stored, now_ms=now_ms, keep_files=True)
     for source in (*spec.audience.any_of, *spec.audience.all_of, *spec.audience.none_of):
@@ -205,7 +209,9 @@ def assemble_pieces(
         region_of=region_of,
         zone_of=_zone_finder(app, spec),
         zone_terms=partial(_zone_terms, app, spec, turn, now_ms=now_ms),
-        starts=app.upkeep.read_starts(instance.id, since_ms=now_ms - DAY_MS) if look_back_ms(limits) >= DAY_MS else (),
+        starts=_read_starts(app, instance, limits, now_ms=now_ms),
+        desks=_find_desks(app, spec, instance, now_ms=now_ms),
+        own=Limits(**dict(spec.limits)),
         linker=linker,
         save_links=save_links,
         price=_price_finder(campaign, spec),
@@ -218,6 +224,29 @@ def assemble_pieces(
 def limits_of_campaign(app: App, spec: CampaignSpec) -> Limits:
     """The instance's limits, tightened by the campaign's own."""
     return tighten(app.limits(app.find_instance(spec.instance)), dict(spec.limits))
+
+
+def _read_starts(app: App, instance: Instance, limits: Limits, *, now_ms: int) -> Sequence[tuple[int, int]]:
+    """What the instance sent lately, as far as limits of a day ask for it."""
+    return app.upkeep.read_starts(instance.id, since_ms=now_ms - DAY_MS) if look_back_ms(limits) >= DAY_MS else ()
+
+
+def _find_desks(app: App, spec: CampaignSpec, instance: Instance, *, now_ms: int) -> Sequence[Desk]:
+    """The numbers of the pool for which the instance stands; none where it stands for itself."""
+    terms = app.pool_terms(instance, now_ms=now_ms)
+    if terms is None:
+        return ()
+    from wa_cli.domain.pool_timetable import Desk, divide_limits
+
+    own = divide_limits(dict(spec.limits), len(terms.seats))
+    members = {one.id: one for one in app.list_members(instance)}
+    desks = []
+    for seat in terms.seats:
+        member = members[seat.instance_id]
+        limits = tighten(app.limits(member), own)
+        starts = [float(at) for _contact_id, at in _read_starts(app, member, limits, now_ms=now_ms)]
+        desks.append(Desk(seat=seat, name=member.name, limits=limits, starts=starts))
+    return desks
 
 
 def read_audience(app: App, campaign: Campaign, source: AudienceSource) -> Iterator[FileRow]:

@@ -46,6 +46,7 @@ def send_sample(
         kind="to",
         instance_id=instance.id,
         settings=app.settings,
+        pool=app.pool_terms(instance, now_ms=now_ms),
         now_ms=now_ms,
     )
     lines = lines_to_recipients([recipient], content, app.rules(instance))

@@ -139,16 +139,23 @@ def let_go(
     from wa_cli.domain.timetable import encode_quiet
 
     instance = app.find_instance(spec.instance)
+    pool = instance.pool
+    own = dict(spec.limits)
+    if pool is not None:
+        from wa_cli.domain.pool_timetable import divide_limits
+
+        own = divide_limits(own, len(pool.members))
     zones = {zone: zone or zone_of_campaign(app, spec).key for zone in app.plans.list_zones(planned.id)}
     canary_until_ms = planned.summary.get("canary_until_ms")
     return app.applying.apply(
         planned,
         spec,
         instance_id=instance.id,
+        pool_id=None if pool is None else pool.id,
         quiet_by_zone={zone: encode_quiet(spec.quiet, name, spec.schedule.between) for zone, name in zones.items()},
         delay_ms=lane_spacing_ms(spec, planned.summary),
         weight=WEIGHTS[spec.priority],
-        limits=json.dumps(dict(spec.limits)) if spec.limits else None,
+        limits=json.dumps(own) if own else None,
         shift_ms=shift_ms,
         canary_until_ms=None if canary_until_ms is None else int(canary_until_ms) + shift_ms,
         duplicate_window_ms=app.settings.count("WA_DUPLICATE_WINDOW_HOURS") * 3_600_000,

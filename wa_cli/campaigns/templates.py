@@ -35,19 +35,24 @@ def look_at_templates(app: App, spec: CampaignSpec) -> TemplateLook:
     problems: list[UsageError] = []
     warnings: dict[str, None] = {}
     if any(message.template is not None for message in spec.messages):
-        instance = app.find_instance(spec.instance)
+        members = app.list_members(app.find_instance(spec.instance))
         now_ms = app.clock.wall_ms()
-        synced = app.templates.last_synced_at_ms(instance.id) is not None
-        known = app.templates.list_all(instance.id, now_ms=now_ms)
-        for place, message in enumerate(spec.messages):
-            found = [one for one in known if one.name == message.template]
-            stored.update((place, one) for one in found if one.language == message.language)
-            owner = f"variant '{message.name}': " if len(spec.messages) > 1 else ""
-            for problem in find_template_problems(message, found, synced=synced, names=[one.name for one in known]):
-                if problem.is_warning:
-                    warnings[f"{problem.message}; {problem.hint}"] = None  # once, not for each variant
-                else:
-                    problems.append(UsageError(f"{owner}{problem.message}", hint=problem.hint, code="template"))
+        for instance in members:  # of a pool, anybody may get theirs from any of them
+            synced = app.templates.last_synced_at_ms(instance.id) is not None
+            known = app.templates.list_all(instance.id, now_ms=now_ms)
+            whose = f"{instance.name}: " if len(members) > 1 else ""
+            for place, message in enumerate(spec.messages):
+                found = [one for one in known if one.name == message.template]
+                for one in found:
+                    if one.language == message.language:
+                        stored.setdefault(place, one)
+                owner = f"variant '{message.name}': " if len(spec.messages) > 1 else ""
+                for problem in find_template_problems(message, found, synced=synced, names=[one.name for one in known]):
+                    if problem.is_warning:
+                        warnings[f"{whose}{problem.message}; {problem.hint}"] = None  # once, not for each variant
+                    else:
+                        words = f"{whose}{owner}{problem.message}"
+                        problems.append(UsageError(words, hint=problem.hint, code="template"))
     return TemplateLook(stored=stored, problems=problems, warnings=list(warnings))
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from wa_cli.bootstrap import App
     from wa_cli.domain.campaign import CampaignSpec, Run
     from wa_cli.domain.recurrence import Occurrence
+    from wa_cli.ports import Instance
 
 OURSELVES: Final = "wa"
 RECALL_MS: Final = 2 * 86_400_000  # before a wall time, whatever its zone does to it
@@ -195,17 +196,27 @@ def find_stop(
     stopped = judge_outcomes(spec.stop, outcomes, is_canary=is_canary)
     if stopped is not None or is_canary:
         return stopped
-    instance = app.find_instance(spec.instance)
-    if instance.paused_at_ms is not None and instance.paused_by == "platform":
+    banned = _find_banned(app, spec)
+    if banned is not None:
         return Stopped(
             code="number",
-            reason=f"the number '{instance.name}' may not send: {instance.pause_reason or 'see wa status'}",
+            reason=f"the number '{banned.name}' may not send: {banned.pause_reason or 'see wa status'}",
         )
     wanted = {(message.template, message.language) for message in spec.messages if message.template}
     for name, language, until_ms, reason in app.upkeep.read_held_templates(now_ms=now_ms) if wanted else ():
         if (name, language) in wanted and until_ms is None:
             return Stopped(code="template", reason=f"the template {name} ({language}) is held: {reason}")
     return None
+
+
+def _find_banned(app: App, spec: CampaignSpec) -> Instance | None:
+    """The number that the platform lets send no more, when the campaign has no other."""
+    try:
+        members = app.list_members(app.find_instance(spec.instance))
+    except (NotFound, UsageError):  # a pool that is gone or empty: what it gave out is still its numbers' to send
+        return None
+    allowed = [one for one in members if one.paused_at_ms is None or one.paused_by != "platform"]
+    return None if allowed else members[0]
 
 
 def _judge_canary(app: App, campaign: Campaign, spec: CampaignSpec, run: Run, *, now_ms: int) -> bool:

@@ -59,6 +59,8 @@ def show_plan(
     if summary.groups:
         fields.append(("groups", summary.groups))
     fields.append(("sends", f"{count_of(summary.queued, 'message')} from '{spec.instance}'"))
+    if summary.by_instance:
+        fields.append(("numbers", _show_counts(summary.by_instance)))
     replaced = 0 if spec.is_recurring else standing.read_progress(opened, campaign).waiting
     if replaced:
         fields.append(("instead of", f"{count_of(replaced, 'waiting message')} of it"))
@@ -187,6 +189,7 @@ def plan_document(
         "groups": summary.groups,
         "by_country": summary.by_country,
         "by_variant": summary.by_variant,
+        "by_instance": summary.by_instance,
         "by_zone": {
             zone: {"first_at": moment(first), "last_at": moment(last)}
             for zone, (first, last) in summary.by_zone.items()

@@ -38,11 +38,15 @@ STAGE_MAIN: Final = "main"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """What some lines share: their stage, variant and zone.  zone is "" where the campaign's own holds for all."""
+    """What some lines share: their stage, variant and zone.  zone is "" where the campaign's own holds for all.
+
+    instance_id: the member of the campaign's pool that writes to them, None where the campaign has one instance.
+    """
 
     stage: str
     variant: str
     zone: str
+    instance_id: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)  # not frozen: one is made a line, and freezing costs five times the making
@@ -69,6 +73,7 @@ class Person:
     member, of the file's row.  written_as: the message of this very run that has been or may have been accepted.
     position: in the order in which they were named, from 1.  last_inbound_at_ms, closed_at_ms: of the conversation
     with the instance, see `domain.window`.  is_unregistered: a look-up has not found their number on WhatsApp.
+    seat: the member of the campaign's pool that writes to them already, or None.
     """
 
     contact_id: int
@@ -82,13 +87,15 @@ class Person:
     last_inbound_at_ms: int | None = None
     closed_at_ms: int | None = None
     is_unregistered: bool = False
+    seat: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)  # not frozen, for the same reason as PlanLine
 class Draft:
     """One person's message before it has a moment.  variant: its number.  zone: "" for the campaign's own.
 
-    region: ISO region of the number, or "".  reason: why there is none, or None.
+    region: ISO region of the number, or "".  reason: why there is none, or None.  seat: the member of the campaign's
+    pool that writes to them already, or None.
     """
 
     contact_id: int
@@ -98,6 +105,7 @@ class Draft:
     content_id: int | None = None
     reason: str | None = None
     details: str | None = None
+    seat: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +125,7 @@ class PlanSummary:
     shifted: messages that quiet hours moved.  warnings: what is worth a second look.  clashes: other campaigns that
     send for the same instance at the same time, with how many people are in both.  spread_ms: between the messages that
     fill a window, all zones together; 0 without a window to fill.  groups: one sentence on who is in its groups.
+    by_instance: messages by the name of the number that sends them, empty where there is only one.
     """
 
     audience: int = 0
@@ -141,6 +150,7 @@ class PlanSummary:
     warnings: list[str] = field(default_factory=list)
     clashes: list[tuple[str, int]] = field(default_factory=list)
     groups: str | None = None
+    by_instance: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

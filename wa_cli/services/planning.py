@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from wa_cli.domain.campaign import Reason
 from wa_cli.domain.message import Template, Text, encode_content
+from wa_cli.domain.pacing import Limits
 from wa_cli.domain.personal import CannotFill, MissingField, choose_variant
 from wa_cli.domain.plan import (
     STAGE_CANARY,
@@ -28,6 +29,7 @@ from wa_cli.domain.plan import (
     Timetable,
     show_content,
 )
+from wa_cli.domain.pool_timetable import PoolTimetable
 from wa_cli.domain.recipient import RecipientKind, mask_address
 from wa_cli.domain.schedule import auto_delay_ms
 from wa_cli.domain.template import make_length_check
@@ -35,14 +37,14 @@ from wa_cli.domain.window import Hearing, Window, WindowPolicy, judge_window
 from wa_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from wa_cli.domain.campaign import AudienceSource, Campaign, CampaignSpec
     from wa_cli.domain.message import Content
-    from wa_cli.domain.pacing import Limits
     from wa_cli.domain.personal import Filler
     from wa_cli.domain.plan import Person, Plan
+    from wa_cli.domain.pool_timetable import Desk
     from wa_cli.domain.recipient import Recipient
     from wa_cli.domain.template import StoredTemplate
     from wa_cli.ports import ContentRules, Instance
@@ -109,7 +111,12 @@ class Gathering(Protocol):
     def list_groups(self) -> list[str]: ...
 
     def iterate(
-        self, run_id: int | None, *, instance_id: int, checked_since_ms: int | None = None
+        self,
+        run_id: int | None,
+        *,
+        instance_id: int,
+        pool_id: int | None = None,
+        checked_since_ms: int | None = None,
     ) -> Iterator[Person]: ...
 
     def add_drafts(self, drafts: Sequence[Draft]) -> None: ...
@@ -141,7 +148,7 @@ class PlanStore(Protocol):
     def drop_plan(self, plan_id: int) -> None: ...
 
     def find_clashes(
-        self, plan_id: int, *, campaign_id: int, instance_id: int, first_ms: int, last_ms: int
+        self, plan_id: int, *, campaign_id: int, instance_ids: Collection[int], first_ms: int, last_ms: int
     ) -> list[tuple[str, int]]: ...
 
 
@@ -160,6 +167,8 @@ class Pieces:
     name of somebody's zone.  zone_terms: of a zone by its name.  starts: (contact id, at) of what the instance sent
     lately, oldest first.  linker: for the number of a plan, or None.  price: (currency, amount) of one message to a
     region, or None where the rate file has none.  limits: of the instance, tightened by the campaign's own.
+    desks: the numbers of the pool for which the instance stands, none where it stands for itself.  own: the campaign's
+    limits alone, which hold for all of them together.
     look_at_groups: what is known of groups, or None.  checked_since_ms: numbers that a look-up since then has not found
     on WhatsApp are left out; None: they are not.
     """
@@ -177,6 +186,8 @@ class Pieces:
     zone_of: Callable[[str, Mapping[str, str]], str]
     zone_terms: Callable[[str], ZoneTerms]
     starts: Sequence[tuple[int, int]] = ()
+    desks: Sequence[Desk] = ()
+    own: Limits = field(default_factory=Limits)
     linker: Callable[[int], Linker] | None = None
     price: Callable[[str], tuple[str, float] | None] | None = None
     save_links: Callable[[int], None] | None = None
@@ -226,7 +237,7 @@ def make_plan(
             summary.clashes = store.find_clashes(
                 plan_id,
                 campaign_id=campaign.id,
-                instance_id=pieces.instance.id,
+                instance_ids=[desk.seat.instance_id for desk in pieces.desks] or [pieces.instance.id],
                 first_ms=summary.first_at_ms,
                 last_ms=summary.last_at_ms,
             )
@@ -336,7 +347,8 @@ class _Planner:
         self._draw = random.Random(spec.pacing.seed)  # noqa: S311  # the same plan twice, no secret
         self._digest = hashlib.sha256()
         self._terms: dict[str, ZoneTerms] = {}
-        self._part_numbers: dict[Part, int] = {}
+        self._part_numbers: dict[tuple[str, int, str, int | None], int] = {}
+        self._desk_names = {desk.seat.instance_id: desk.name for desk in pieces.desks}
         self._hearing = Hearing(
             webhooks_since_ms=pieces.instance.webhooks_since_ms,
             last_webhook_at_ms=pieces.instance.last_webhook_at_ms,
@@ -348,6 +360,9 @@ class _Planner:
         self.parts: list[Part] = []
 
     def digest(self) -> str:
+        """Of all lines, and of who writes them where there are several."""
+        for part in self.parts if self._desk_names else ():
+            self._digest.update(f"{part.instance_id}\x1e".encode())
         return self._digest.hexdigest()
 
     def note_groups(self, preflight: Preflight | None) -> None:
@@ -382,13 +397,19 @@ class _Planner:
 
     def _iterate(self, people: Gathering, run_id: int | None) -> Iterator[Person]:
         pieces = self._pieces
-        return people.iterate(run_id, instance_id=pieces.instance.id, checked_since_ms=pieces.checked_since_ms)
+        pool = pieces.instance.pool
+        return people.iterate(
+            run_id,
+            instance_id=pieces.instance.id,
+            pool_id=None if pool is None else pool.id,
+            checked_since_ms=pieces.checked_since_ms,
+        )
 
     def _draft(self, person: Person) -> tuple[Draft, Content | None]:
         pieces = self._pieces
         variant = choose_variant(self._weights, seed=self._spec.pacing.seed, contact_id=person.contact_id)
         region = pieces.region_of(person.address)
-        draft = Draft(contact_id=person.contact_id, variant=variant, zone="", region=region)
+        draft = Draft(contact_id=person.contact_id, variant=variant, zone="", region=region, seat=person.seat)
         if person.is_erased:
             return self._refuse(draft, Reason.ERASED), None
         if person.written_as is not None:
@@ -484,8 +505,7 @@ class _Planner:
         if not total:
             self._refuse_all()
         summary.canary = sum(sizes[STAGE_CANARY].values())
-        timetable = Timetable(self._pieces.limits, gap_ms=float(delay_of(spec, total)))
-        timetable.remember([float(at) for _contact_id, at in self._pieces.starts])
+        timetable = self._make_timetable(gap_ms=float(delay_of(spec, total)))
         not_before = self._now_ms
         done = 0
         for stage in (STAGE_CANARY, STAGE_MAIN):
@@ -501,6 +521,14 @@ class _Planner:
             self._refuse_all()
         if self._pieces.price:
             self._add_up_cost()
+
+    def _make_timetable(self, *, gap_ms: float) -> _Single | PoolTimetable:
+        pieces = self._pieces
+        if pieces.desks:
+            return PoolTimetable(pieces.desks, own=pieces.own, gap_ms=gap_ms)
+        timetable = Timetable(pieces.limits, gap_ms=gap_ms)
+        timetable.remember([float(at) for _contact_id, at in pieces.starts])
+        return _Single(timetable)
 
     def _refuse_all(self) -> None:
         reasons = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in self._summary.by_reason.items())
@@ -530,7 +558,7 @@ class _Planner:
         people: Gathering,
         stage: str,
         sizes: Mapping[str, int],
-        timetable: Timetable,
+        timetable: _Single | PoolTimetable,
         *,
         not_before: int,
     ) -> Iterator[PlanLine]:
@@ -538,15 +566,18 @@ class _Planner:
 
         Each zone waits for its own hours; the limits are shared, and whoever could leave first does.  Where more could
         leave than the limits let through, the zone goes first whose hours are the shortest for what it has left.
+        Where several numbers send, each at its own pace, the lines are in the order of each of them.
         """
         summary, spec = self._summary, self._spec
         queues = {zone: people.iterate_drafts(stage, zone) for zone in sizes}
         gaps: dict[str, float] = {}
+        begins: dict[str, float] = {}
         heap: list[tuple[float, int, str, Draft]] = []
         order = 0
         for zone, drafts in queues.items():
             terms = self._zone(zone)
             start = max(terms.starts_at_ms, not_before)
+            begins[zone] = float(start)
             gaps[zone] = self._spread(terms, start, sizes[zone])
             first = next(drafts, None)
             if first is not None:
@@ -569,7 +600,7 @@ class _Planner:
             else:
                 wanted, _order, zone, draft = heapq.heappop(heap)
                 turn = 0
-            at = timetable.allowed_at(wanted)
+            at, sender = timetable.find_place(wanted, draft.seat)
             terms = self._zone(zone)
             closes_at = FAR_MS
             if terms.opening is not None:
@@ -591,16 +622,22 @@ class _Planner:
                         if rival is not best:
                             heapq.heappush(heap, rival)
                     wanted, _order, zone, draft = best
+                    at, sender = timetable.find_place(wanted, draft.seat)
                     terms = self._zone(zone)
                     if terms.opening is not None:
-                        _opens_at, closes_at = terms.opening.next_open(int(at))
+                        opens_at, closes_at = terms.opening.next_open(int(at))
+                        if opens_at > at:  # the number that writes to this person is busy until then
+                            moved.add(draft.contact_id)
+                            heapq.heappush(heap, (float(opens_at), order, zone, draft))
+                            order += 1
+                            continue
             if at - self._now_ms > LONGEST_CAMPAIGN_MS:
                 raise UsageError(
                     "under its limits this campaign would take more than 400 days",
                     hint="raise the limits, shorten the delay, or choose a smaller audience",
                     code="too_long",
                 )
-            timetable.note(at)
+            timetable.note(at, sender)
             if draft.contact_id in moved:
                 moved.discard(draft.contact_id)
                 summary.shifted += 1
@@ -608,15 +645,17 @@ class _Planner:
             gap = gaps[zone] or spacing
             if spec.pacing.jitter and gap:
                 due = min(at + self._draw.random() * spec.pacing.jitter * gap, closes_at - 1)
-            yield self._line(draft, stage, round(due))
+            yield self._line(draft, stage, round(due), sender=sender)
             following = next(queues[zone], None)
             if rush is not None:
                 turn -= 1
                 rush.left[zone] -= 1
+            # Whoever has another number does not wait for this one, unless the campaign spaces them all.
+            follows_at = at + gaps[zone] if timetable.is_shared or gaps[zone] else begins[zone]
             if following is not None and rush is not None and turn > 0:
-                going = (at, zone, following)
+                going = (follows_at, zone, following)
             elif following is not None:
-                heapq.heappush(heap, (at + gaps[zone], order, zone, following))
+                heapq.heappush(heap, (follows_at, order, zone, following))
                 order += 1
 
     def _spread(self, terms: ZoneTerms, start: float, size: int) -> float:
@@ -635,16 +674,17 @@ class _Planner:
                 self._summary.warnings.append(terms.note)
         return terms
 
-    def _line(self, draft: Draft, stage: str, due_at_ms: int) -> PlanLine:
+    def _line(self, draft: Draft, stage: str, due_at_ms: int, *, sender: int | None) -> PlanLine:
         summary = self._summary
         expires_at_ms = self._pieces.read_expiry(due_at_ms)
         if expires_at_ms is not None and expires_at_ms <= due_at_ms:
             return PlanLine(contact_id=draft.contact_id, reason=Reason.EXPIRED, details="its turn would come too late")
-        part = Part(stage=stage, variant=self._names[draft.variant], zone=draft.zone)
-        number = self._part_numbers.get(part)
+        variant = self._names[draft.variant]
+        key = (stage, draft.variant, draft.zone, sender)
+        number = self._part_numbers.get(key)
         if number is None:
-            number = self._part_numbers[part] = len(self.parts)
-            self.parts.append(part)
+            number = self._part_numbers[key] = len(self.parts)
+            self.parts.append(Part(stage=stage, variant=variant, zone=draft.zone, instance_id=sender))
         summary.queued += 1
         summary.first_at_ms = due_at_ms if summary.first_at_ms is None else min(summary.first_at_ms, due_at_ms)
         summary.last_at_ms = due_at_ms if summary.last_at_ms is None else max(summary.last_at_ms, due_at_ms)
@@ -652,7 +692,9 @@ class _Planner:
         first, last = summary.by_zone.get(zone, (due_at_ms, due_at_ms))
         summary.by_zone[zone] = (min(first, due_at_ms), max(last, due_at_ms))
         self._count(summary.by_country, draft.region or "-")
-        self._count(summary.by_variant, part.variant)
+        self._count(summary.by_variant, variant)
+        if sender is not None:
+            self._count(summary.by_instance, self._desk_names[sender])
         return PlanLine(
             contact_id=draft.contact_id,
             content_id=draft.content_id,
@@ -680,6 +722,25 @@ class _Planner:
             else:
                 currency, amount = price
                 summary.cost[currency] = summary.cost.get(currency, 0.0) + amount * count
+
+
+class _Single:
+    """The timetable of one number, asked as that of a pool is."""
+
+    is_shared = True
+
+    def __init__(self, timetable: Timetable) -> None:
+        self._timetable = timetable
+
+    @property
+    def pace_ms(self) -> float:
+        return self._timetable.pace_ms
+
+    def find_place(self, moment: float, _seat: int | None) -> tuple[float, None]:
+        return self._timetable.allowed_at(moment), None
+
+    def note(self, at: float, _sender: int | None) -> None:
+        self._timetable.note(at)
 
 
 class _Rush:

@@ -32,11 +32,14 @@ CHUNK_ROWS: Final = 2_000
 BREATH_SECONDS: Final = 1.2 * LONGEST_WAIT_SECONDS
 FIRST_ROWS: Final = 500
 
+# Who writes to somebody: the number of the pool that they have by now, or the one that the plan gave them.
+SENDER: Final = """ifnull((SELECT s.instance_id FROM pool_seat AS s
+        WHERE s.pool_id = :pool AND s.contact_id = l.contact_id), t.instance_id)"""
 # The plan's lines become messages: their ids grow with their lines.
-APPLY_LINES: Final = """
+APPLY_LINES: Final = f"""
     INSERT INTO message (instance_id, batch_id, contact_id, content_id, state, lane, due_at, scheduled_at, expires_at,
         reason, changed_at, run_id)
-    SELECT :instance, t.batch_id, l.contact_id, l.content_id,
+    SELECT {SENDER}, t.batch_id, l.contact_id, l.content_id,
         CASE WHEN c.opted_out_at IS NULL THEN 'queued' ELSE 'skipped' END, t.lane, l.due_at + :shift,
         l.due_at + :shift, l.expires_at + :shift, CASE WHEN c.opted_out_at IS NULL THEN NULL ELSE 'opted_out' END,
         :now, :run
@@ -44,11 +47,11 @@ APPLY_LINES: Final = """
     WHERE l.plan_id = :plan AND l.id > :after AND l.id <= :last AND l.reason IS NULL
         AND NOT EXISTS (SELECT 1 FROM message AS o WHERE o.run_id = :run AND o.contact_id = l.contact_id)
     ORDER BY l.id
-"""
+"""  # noqa: S608  # our own words
 # People whom an earlier plan of the run had in the queue, and whom nobody has written to: their message gets the new
 # words and the new time.
 REVIVE_LINES: Final = f"""
-    UPDATE message AS m SET instance_id = :instance, batch_id = t.batch_id, content_id = l.content_id,
+    UPDATE message AS m SET instance_id = {SENDER}, batch_id = t.batch_id, content_id = l.content_id,
         state = CASE WHEN c.opted_out_at IS NULL THEN 'queued' ELSE 'skipped' END, lane = t.lane,
         due_at = l.due_at + :shift, scheduled_at = l.due_at + :shift, expires_at = l.expires_at + :shift, attempts = 0,
         refusals = 0, reason = CASE WHEN c.opted_out_at IS NULL THEN NULL ELSE 'opted_out' END, error_code = NULL,
@@ -65,6 +68,11 @@ KEY_LINES: Final = """
     SELECT content_id, contact_id, instance_id, id, due_at + :window, 1 FROM message
     WHERE id > :first AND +run_id = :run AND state = 'queued'
     ON CONFLICT DO UPDATE SET message_id = excluded.message_id, expires_at = excluded.expires_at, again = excluded.again
+"""
+# They keep the number that writes to them.
+SEAT_LINES: Final = """
+    INSERT OR IGNORE INTO pool_seat (pool_id, contact_id, instance_id)
+    SELECT :pool, contact_id, instance_id FROM message WHERE id > :first AND +run_id = :run AND state = 'queued'
 """
 # Those who have a message of the run already, from an earlier plan of it, stay counted there.
 LEFT_OUT: Final = """
@@ -97,6 +105,7 @@ class SqliteApplying:
         spec: CampaignSpec,
         *,
         instance_id: int,
+        pool_id: int | None = None,
         quiet_by_zone: Mapping[str, str | None],
         delay_ms: int,
         weight: int,
@@ -113,6 +122,7 @@ class SqliteApplying:
 
         A run that is there already, paused, goes on with the new plan: what waited of the old one is taken back first,
         and nobody who has been written to is written to again.
+        pool_id: of the pool whose numbers send it, for which the instance stands; None when it does so alone.
         quiet_by_zone: the JSON text for `batch.quiet` by the part's zone.  shift_ms: how much later than planned.
         Raises: Conflict when the plan has been applied or the run has ended; Refused when the queue has no room.
         """
@@ -125,6 +135,7 @@ class SqliteApplying:
                 plan,
                 spec,
                 instance_id=instance_id,
+                pool_id=pool_id,
                 quiet_by_zone=quiet_by_zone,
                 delay_ms=delay_ms,
                 weight=weight,
@@ -137,7 +148,7 @@ class SqliteApplying:
             values: dict[str, Any] = {
                 "plan": plan.id,
                 "run": run.id,
-                "instance": instance_id,
+                "pool": pool_id,
                 "shift": shift_ms,
                 "now": now_ms,
                 "window": duplicate_window_ms,
@@ -155,7 +166,7 @@ class SqliteApplying:
         self,
         entry: _Entry,
         plan: Plan,
-        batches: Sequence[tuple[int, int, int]],
+        batches: Sequence[tuple[int, int, int, int]],
         values: Mapping[str, Any],
         *,
         on_progress: Any,
@@ -181,6 +192,8 @@ class SqliteApplying:
                 (newest,) = connection.execute("SELECT ifnull(max(id), 0) FROM message").fetchone()
                 connection.execute(APPLY_LINES, span)
                 connection.execute(KEY_LINES, {**values, "first": newest})
+                if values["pool"] is not None:
+                    connection.execute(SEAT_LINES, {**values, "first": newest})
                 connection.execute(COUNT_LINES, {**values, "first": newest})
                 if entry.is_new:
                     connection.execute(f"INSERT INTO exclusion (run_id, contact_id, reason, details) {LEFT_OUT}", span)
@@ -399,16 +412,17 @@ class SqliteApplying:
         spec: CampaignSpec,
         *,
         instance_id: int,
+        pool_id: int | None,
         quiet_by_zone: Mapping[str, str | None],
         delay_ms: int,
         weight: int,
         limits: str | None,
         shift_ms: int,
         now_ms: int,
-    ) -> list[tuple[int, int, int]]:
-        """(part, batch id, lane) of each part: unreleased batches, one lane a stage."""
-        made: list[tuple[int, int, int]] = []
-        lanes: dict[str, int] = {}
+    ) -> list[tuple[int, int, int, int]]:
+        """(part, batch id, lane, instance id) of each part: unreleased batches, one lane a stage and sender."""
+        made: list[tuple[int, int, int, int]] = []
+        lanes: dict[tuple[str, int], int] = {}
         run = entry.run
         with self._database.write() as connection:
             self._check_ours(connection, run, plan)
@@ -427,16 +441,18 @@ class SqliteApplying:
                 (run.id,),
             )
             start_at = int(plan.summary.get("first_at_ms") or now_ms) + shift_ms
-            for part, stage, variant, zone in connection.execute(
-                "SELECT part, stage, variant, zone FROM plan_part WHERE plan_id = ? ORDER BY part", (plan.id,)
+            for part, stage, variant, zone, sender in connection.execute(
+                """SELECT part, stage, variant, zone, ifnull(instance_id, ?) FROM plan_part
+                WHERE plan_id = ? ORDER BY part""",
+                (instance_id, plan.id),
             ).fetchall():
                 cursor = connection.execute(
                     """INSERT INTO batch (kind, instance_id, campaign, created_at, released_at, owner, start_at,
                         delay_ms, priority, max_attempts, on_unknown, run_id, stage, variant, zone, quiet, weight,
-                        limits)
-                    VALUES ('file', ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+                        limits, pool_id)
+                    VALUES ('file', ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
                     (
-                        instance_id,
+                        sender,
                         campaign.name,
                         now_ms,
                         self._owner.token,
@@ -452,11 +468,12 @@ class SqliteApplying:
                         quiet_by_zone.get(zone),
                         weight,
                         limits,
+                        pool_id,
                     ),
                 )
                 batch_id = int(cursor.lastrowid or 0)
-                lane = lanes.setdefault(stage, lane_of(PRIORITY_BULK, batch_id))
-                made.append((part, batch_id, lane))
+                lane = lanes.setdefault((stage, sender), lane_of(PRIORITY_BULK, batch_id))
+                made.append((part, batch_id, lane, sender))
         return made
 
     def _note_ranges(self, connection: sqlite3.Connection, run: Run, newest: int) -> None:
@@ -577,12 +594,13 @@ def _check_may_begin(campaign: Campaign) -> None:
         )
 
 
-def _fill_targets(connection: sqlite3.Connection, batches: Iterable[tuple[int, int, int]]) -> None:
+def _fill_targets(connection: sqlite3.Connection, batches: Iterable[tuple[int, int, int, int]]) -> None:
     connection.execute(
-        "CREATE TEMP TABLE IF NOT EXISTS target (part INTEGER PRIMARY KEY, batch_id INTEGER, lane INTEGER)"
+        """CREATE TEMP TABLE IF NOT EXISTS target
+        (part INTEGER PRIMARY KEY, batch_id INTEGER, lane INTEGER, instance_id INTEGER)"""
     )
     connection.execute("DELETE FROM temp.target")
-    connection.executemany("INSERT INTO temp.target VALUES (?, ?, ?)", batches)
+    connection.executemany("INSERT INTO temp.target VALUES (?, ?, ?, ?)", batches)
 
 
 def _check_room(connection: sqlite3.Connection, size: int, most: int) -> None:

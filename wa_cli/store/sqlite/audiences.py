@@ -31,11 +31,12 @@ MAKE_PEOPLE: Final = (
     "CREATE TEMP TABLE chosen (contact_id INTEGER PRIMARY KEY) WITHOUT ROWID",
     """CREATE TEMP TABLE draft (
         id INTEGER PRIMARY KEY, contact_id INTEGER NOT NULL, content_id INTEGER, variant INTEGER NOT NULL,
-        zone TEXT NOT NULL, region TEXT NOT NULL, stage TEXT NOT NULL DEFAULT 'main', reason TEXT, details TEXT)""",
+        zone TEXT NOT NULL, region TEXT NOT NULL, stage TEXT NOT NULL DEFAULT 'main', reason TEXT, details TEXT,
+        seat INTEGER)""",
 )
 DROP_PEOPLE: Final = tuple(f"DROP TABLE IF EXISTS temp.{name}" for name in ("person", "chosen", "draft"))
 READ_DRAFTS: Final = """
-    SELECT id, contact_id, variant, zone, region, content_id, reason, details FROM temp.draft
+    SELECT id, contact_id, variant, zone, region, content_id, reason, details, seat FROM temp.draft
 """
 # As many of each country and variant as they have a share in the whole, to the person.
 CHOOSE_CANARY: Final = """
@@ -68,9 +69,11 @@ MAY_HAVE_BEEN_WRITTEN: Final = """
 READ_PEOPLE: Final = f"""
     SELECT p.id, p.contact_id, c.address, c.kind, c.name, c.attributes, p.fields, c.opted_out_at IS NOT NULL,
         c.erased_at IS NOT NULL, CASE WHEN m.state = 'failed' OR {MAY_HAVE_BEEN_WRITTEN} THEN m.id END,
-        v.last_inbound_at, v.closed_at, ifnull(n.verdict = 'no' AND n.checked_at > :since, 0)
+        v.last_inbound_at, v.closed_at, ifnull(n.verdict = 'no' AND n.checked_at > :since, 0), s.instance_id
     FROM temp.person AS p JOIN main.contact AS c ON c.id = p.contact_id
-    LEFT JOIN main.conversation AS v ON v.instance_id = :instance AND v.contact_id = p.contact_id
+    LEFT JOIN main.pool_seat AS s ON s.pool_id = :pool AND s.contact_id = p.contact_id
+    LEFT JOIN main.conversation AS v ON v.instance_id = ifnull(s.instance_id, :instance)
+        AND v.contact_id = p.contact_id
     LEFT JOIN main.number_check AS n ON n.contact_id = p.contact_id
     LEFT JOIN main.message AS m ON m.run_id = :run AND m.contact_id = p.contact_id
     WHERE p.id > :after ORDER BY p.id LIMIT :limit
@@ -160,10 +163,18 @@ class Gathering:
             rows = connection.execute(LIST_GROUPS).fetchall()
         return [address for (address,) in rows]
 
-    def iterate(self, run_id: int | None, *, instance_id: int, checked_since_ms: int | None = None) -> Iterator[Person]:
+    def iterate(
+        self,
+        run_id: int | None,
+        *,
+        instance_id: int,
+        pool_id: int | None = None,
+        checked_since_ms: int | None = None,
+    ) -> Iterator[Person]:
         """The people in the order in which they were named first.
 
-        run_id: of an earlier plan of this run, or None.  checked_since_ms: look-ups of numbers since then count.
+        run_id: of an earlier plan of this run, or None.  pool_id: of the pool whose numbers write to them, or None.
+        checked_since_ms: look-ups of numbers since then count.
         """
         after = 0
         while True:
@@ -173,6 +184,7 @@ class Gathering:
                     {
                         "run": run_id,
                         "instance": instance_id,
+                        "pool": pool_id,
                         "since": checked_since_ms,
                         "after": after,
                         "limit": CHUNK_ROWS,
@@ -196,10 +208,19 @@ class Gathering:
     def add_drafts(self, drafts: Sequence[Draft]) -> None:
         with self._local() as connection:
             connection.executemany(
-                """INSERT INTO temp.draft (contact_id, content_id, variant, zone, region, reason, details)
-                VALUES (?, ?, ?, ?, ?, ?, ?)""",
+                """INSERT INTO temp.draft (contact_id, content_id, variant, zone, region, reason, details, seat)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
                 [
-                    (one.contact_id, one.content_id, one.variant, one.zone, one.region, one.reason, one.details)
+                    (
+                        one.contact_id,
+                        one.content_id,
+                        one.variant,
+                        one.zone,
+                        one.region,
+                        one.reason,
+                        one.details,
+                        one.seat,
+                    )
                     for one in drafts
                 ],
             )
@@ -241,6 +262,7 @@ class Gathering:
                     content_id=row[5],
                     reason=row[6],
                     details=row[7],
+                    seat=row[8],
                 )
             if len(rows) < CHUNK_ROWS:
                 return
@@ -293,4 +315,5 @@ def _person(row: tuple[Any, ...]) -> Person:
         last_inbound_at_ms=row[10],
         closed_at_ms=row[11],
         is_unregistered=bool(row[12]),
+        seat=row[13],
     )

@@ -20,7 +20,7 @@ from wa_cli.store.sqlite.leases import fold_log
 from wa_cli.store.sqlite.owners import is_alive
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from wa_cli.domain.plan import Part, PlanLine
     from wa_cli.store.sqlite.database import Database
@@ -206,8 +206,11 @@ class SqlitePlans:
                     code="no_plan",
                 )
             connection.executemany(
-                "INSERT INTO plan_part (plan_id, part, stage, variant, zone) VALUES (?, ?, ?, ?, ?)",
-                [(plan_id, number, part.stage, part.variant, part.zone) for number, part in enumerate(parts)],
+                "INSERT INTO plan_part (plan_id, part, stage, variant, zone, instance_id) VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (plan_id, number, part.stage, part.variant, part.zone, part.instance_id)
+                    for number, part in enumerate(parts)
+                ],
             )
             connection.execute(
                 "UPDATE plan SET digest = ?, summary = ?, finished_at = ?, owner = NULL WHERE id = ?",
@@ -275,18 +278,19 @@ class SqlitePlans:
             return _read_plan(connection, plan_id)
 
     def find_clashes(
-        self, plan_id: int, *, campaign_id: int, instance_id: int, first_ms: int, last_ms: int
+        self, plan_id: int, *, campaign_id: int, instance_ids: Collection[int], first_ms: int, last_ms: int
     ) -> list[tuple[str, int]]:
-        """Other campaigns that send for the instance in that time, each with how many people are in both."""
+        """Other campaigns that send for one of these instances then, each with how many people are in both."""
+        marks = ", ".join("?" * len(instance_ids))
         with self._database.read() as connection:
             others = connection.execute(
-                """SELECT DISTINCT campaign.name, run.id FROM campaign JOIN run ON run.campaign_id = campaign.id
-                    JOIN batch ON batch.run_id = run.id AND batch.instance_id = ?
+                f"""SELECT DISTINCT campaign.name, run.id FROM campaign JOIN run ON run.campaign_id = campaign.id
+                    JOIN batch ON batch.run_id = run.id AND batch.instance_id IN ({marks})
                 WHERE campaign.id <> ? AND campaign.state IN ('scheduled', 'running', 'paused') AND EXISTS (
                     SELECT 1 FROM message WHERE message.id BETWEEN batch.first_message_id AND batch.last_message_id
                         AND message.batch_id = batch.id AND message.state = 'queued'
-                        AND message.due_at BETWEEN ? AND ?)""",
-                (instance_id, campaign_id, first_ms, last_ms),
+                        AND message.due_at BETWEEN ? AND ?)""",  # noqa: S608  # marks alone
+                (*instance_ids, campaign_id, first_ms, last_ms),
             ).fetchall()
             return [
                 (

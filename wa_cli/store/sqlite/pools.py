@@ -105,6 +105,11 @@ class SqlitePools:
         with self._database.write() as connection:
             connection.execute("DELETE FROM pool WHERE id = ?", (pool_id,))
 
+    def refresh_seats(self, pool_id: int) -> None:
+        """Note who has been written to, by the members' own names too, so that they keep their number."""
+        with self._database.write() as connection:
+            read_seats(connection, pool_id, ())
+
     def count_seats(self, pool_id: int) -> dict[int, int]:
         """How many people each member writes to."""
         with self._database.read() as connection:

@@ -263,7 +263,11 @@ class SqliteReports:
     def find_instances(self, run: Run) -> list[int]:
         """The instances that send a run."""
         with self._database.read() as connection:
-            rows = connection.execute("SELECT DISTINCT instance_id FROM batch WHERE run_id = ? ORDER BY 1", (run.id,))
+            rows = connection.execute(
+                """SELECT DISTINCT ifnull(pool_member.instance_id, batch.instance_id)
+                FROM batch LEFT JOIN pool_member ON pool_member.pool_id = batch.pool_id WHERE run_id = ? ORDER BY 1""",
+                (run.id,),
+            )
             return [row[0] for row in rows]
 
     # --- its figures ---
@@ -412,7 +416,12 @@ def _read_tally(connection: sqlite3.Connection, run: Run) -> list[tuple[State, R
 
 
 def _read_lanes(connection: sqlite3.Connection, run: Run) -> _Lanes:
-    rows = connection.execute("SELECT id, instance_id, priority, held_at FROM batch WHERE run_id = ?", (run.id,))
+    rows = connection.execute(
+        # Any number of a pool may have taken over what another had.
+        """SELECT batch.id, ifnull(pool_member.instance_id, batch.instance_id), priority, held_at
+        FROM batch LEFT JOIN pool_member ON pool_member.pool_id = batch.pool_id WHERE run_id = ?""",
+        (run.id,),
+    )
     lanes = [((instance, lane_of(priority, batch)), held_at) for batch, instance, priority, held_at in rows]
     return _Lanes(
         every=tuple(lane for lane, _held_at in lanes),

@@ -622,6 +622,8 @@ VERSION_4: Final = (
     ) STRICT, WITHOUT ROWID
     """,
     "ALTER TABLE batch ADD COLUMN pool_id INTEGER",
+    # Which member of a pool writes to the people of these lines; NULL where the campaign has one instance.
+    "ALTER TABLE plan_part ADD COLUMN instance_id INTEGER",
     # Our own files: kept under their digest beside the database for as long as a message may need them.
     """
     CREATE TABLE media_file (
