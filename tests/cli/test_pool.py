@@ -11,6 +11,7 @@ from stored import finish, start_all
 from wa_cli.domain.connection import Connection, ConnectionState
 from wa_cli.domain.outcome import Accepted, NotSent
 from wa_cli.ports import Lease, NewInstance
+from wa_cli.sandbox import serve_in_thread
 
 if TYPE_CHECKING:
     from conftest import Wa
@@ -165,3 +166,64 @@ def test_a_number_whose_budget_of_new_chats_is_spent_gets_nobody_new(wa: Wa, clu
     with app.database.write() as connection:
         connection.execute("UPDATE instance SET limits = '{\"new_chats_per_day\":3}' WHERE name = 'a'")
     assert Counter(send(wa, *PEOPLE[:10]).values()) == {"a": 3, "b": 7}
+
+
+def write_sale(wa: Wa) -> None:
+    """A campaign for the pool, and its people."""
+    wa.write("people.csv", "phone\n" + "\n".join(PEOPLE) + "\n")
+    wa.write(
+        "sale.toml", 'instance = "club"\n[message]\ntext = "The sale begins"\n[audience]\nfiles = ["people.csv"]\n'
+    )
+
+
+def test_a_campaign_names_its_pool_and_says_which_numbers_send(wa: Wa, club: str) -> None:
+    """Issue 5, point 1; issue 6, point 7."""
+    write_sale(wa)
+    assert wa("campaign", "create", "sale.toml").exit == 0
+    assert wa("campaign", "validate", "sale").exit == 0
+    planned = wa("campaign", "plan", "sale")
+    assert planned.exit == 0, planned.err
+    assert "a 20, b 20" in planned.out
+    shown = wa("campaign", "plan", "sale", "--json").json()
+    assert shown["by_instance"] == {"a": 20, "b": 20}
+    started = wa("campaign", "apply", "sale", "--plan", shown["plan_id"])
+    assert started.exit == 0, started.err
+    assert Counter(holders(wa).values()) == {"a": 20, "b": 20}
+    assert wa("campaign", "show", "sale").exit == 0
+    report = wa("campaign", "report", "sale", "--json")
+    assert report.exit == 0, report.err
+    assert wa("db", "check").exit == 0
+
+
+def test_a_sample_of_a_campaign_comes_from_the_number_that_its_reader_has(wa: Wa, club: str) -> None:
+    """Issue 5, point 8; issue 6, point 7."""
+    send(wa, PEOPLE[0], name="b")
+    write_sale(wa)
+    assert wa("campaign", "create", "sale.toml").exit == 0
+    assert wa("campaign", "test", "sale", "--to", PEOPLE[0]).exit == 0
+    sent = wa("message", "list", "--json").json()["messages"]
+    assert {one["instance"] for one in sent if one["recipient"] == PEOPLE[0]} == {"b"}
+
+
+@pytest.mark.timeout(120)
+def test_a_wait_stays_until_every_number_of_the_pool_has_sent(
+    wa: Wa, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise P7; issue 6, point 7."""
+    with serve_in_thread() as sandbox:
+        monkeypatch.setenv("SANDBOX_TOKEN", sandbox.settings.token)
+        for name in ("x", "y"):
+            new = NewInstance(
+                name=name,
+                transport="cloud_api",
+                settings={"url": sandbox.messages_url},
+                secrets={"key": "SANDBOX_TOKEN"},
+                profile=None,
+                limits={},
+            )
+            app.instances.add(new, now_ms=app.clock.wall_ms())
+        assert wa("pool", "create", "club", "x", "y").exit == 0
+        sent = wa("send", "to", *PEOPLE[:6], "--text", "hello", "--instance", "club", "--delay", "0", "--wait")
+        assert (sent.exit, sent.out.splitlines()[-1]) == (0, "6 sent"), sent.err
+        assert Counter(holders(wa).values()) == {"x": 3, "y": 3}
+        assert len(sandbox.ledger) == 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -11,7 +12,7 @@ from wa_cli.cli import campaign_report, campaign_show
 from wa_cli.cli.campaign_plan import plan_document, show_plan, warn_of
 from wa_cli.cli.importing import count_of
 from wa_cli.cli.session import Session, clean_text, format_time, session_of
-from wa_cli.errors import Conflict, Refused, UsageError
+from wa_cli.errors import Conflict, NotFound, Refused, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -304,9 +305,7 @@ def resume(context: typer.Context, name: Name, reason: ReasonOption = None) -> N
         session.show_json({"campaign": campaign.name, "state": state})
         return
     session.show(f"campaign {campaign.name} goes on: {state}")
-    from wa_cli.cli.waiting import say_who_sends
-
-    say_who_sends(session, opened, opened.find_instance(), count=1)
+    _say_who_sends(session, opened, campaign, count=1)
 
 
 @app.command("cancel")
@@ -600,9 +599,15 @@ def _say_started(session: Session, opened: App, campaign: Campaign, planned: Pla
         indent=2,
     )
     session.hint(f"`wa campaign watch {fresh.name}` follows it, `wa campaign pause {fresh.name}` holds it")
+    _say_who_sends(session, opened, fresh, count=queued)
+
+
+def _say_who_sends(session: Session, opened: App, campaign: Campaign, *, count: int) -> None:
+    from wa_cli.campaigns.files import read_kept
     from wa_cli.cli.waiting import say_who_sends
 
-    say_who_sends(session, opened, opened.find_instance(), count=queued)
+    with suppress(NotFound, UsageError):  # a pool that is gone, or empty: its numbers send what they have
+        say_who_sends(session, opened, opened.find_instance(read_kept(campaign).instance), count=count)
 
 
 def _say_all_written(session: Session, campaign: Campaign, error: UsageError) -> None:

@@ -154,8 +154,10 @@ def say_paused(session: Session, app: App, standing: Instance) -> None:
 
 def say_who_sends(session: Session, app: App, instance: Instance, *, count: int) -> None:
     """Who will send what was just queued, or what to type so that somebody does."""
-    standing = app.instances.find(instance.name)
-    holder = app.leases.find_holder(instance.id, now_ms=app.clock.wall_ms())
+    # The daemon sends for all numbers of a pool, or for none: one that is not paused stands for them.
+    members = [app.instances.find(one.name) for one in app.list_members(instance)]
+    standing = next((one for one in members if one.paused_at_ms is None), members[0])
+    holder = app.leases.find_holder(standing.id, now_ms=app.clock.wall_ms())
     if standing.paused_at_ms is not None:
         say_paused(session, app, standing)
     elif holder is None:
