@@ -220,6 +220,7 @@ def test_a_wait_stays_until_every_number_of_the_pool_has_sent(
                 secrets={"key": "SANDBOX_TOKEN"},
                 profile=None,
                 limits={},
+                connection=None,
             )
             app.instances.add(new, now_ms=app.clock.wall_ms())
         assert wa("pool", "create", "club", "x", "y").exit == 0
