@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -368,3 +369,25 @@ def test_everybody_is_in_the_ledger_once(
         assert sorted(office.addresses) == sorted(address(number) for number in range(sum(sizes)))
         assert office.counts(sale) == {"sent": sum(sizes)}
         assert is_sound(office)
+
+
+def test_people_of_a_busy_number_keep_nobody_else_waiting(office: Office) -> None:
+    """Issue 6, point 7: also where the campaign spaces its messages over all numbers."""
+    ids = open_club(office, slow={"per_day": 2}, quick={})
+    invite(office, 20)
+    first = office.create("first", SALE)
+    office.plan(first)
+    pool_id = office.app.pools.get("club").id
+    for (contact_id,) in office.world.rows("SELECT id FROM contact"):
+        seat = ids["slow"] if contact_id % 2 else ids["quick"]
+        office.world.execute("INSERT INTO pool_seat VALUES (?, ?, ?)", pool_id, contact_id, seat)
+    sale = office.create("sale", SALE + '[pacing]\ndelay = "10s"\n')
+    plan, summary = office.plan(sale)
+    assert summary.by_instance == {"quick": 10, "slow": 10}
+    office.apply(sale, plan)
+    dues = office.world.rows("SELECT instance_id, due_at - ? FROM message", summary.first_at_ms)
+    assert max(due for sender, due in dues if sender == ids["quick"]) <= 120_000
+    days = Counter(due // 86_400_000 for sender, due in dues if sender == ids["slow"])
+    assert days == {0: 2, 1: 2, 2: 2, 3: 2, 4: 2}
+    every = sorted(due for _sender, due in dues)
+    assert all(later - earlier >= 10_000 for earlier, later in pairwise(every))

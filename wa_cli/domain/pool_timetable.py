@@ -77,6 +77,10 @@ class PoolTimetable:
         together = 1 / sum(1 / pace for pace in paces) if all(paces) else 0.0
         return max(self._own.pace_ms, together)
 
+    def free_at(self, moment: float) -> float:
+        """The first moment from then on at which the campaign itself lets one leave, whoever sends it."""
+        return self._own.allowed_at(moment)
+
     def find_place(self, moment: float, seat: int | None) -> tuple[float, int]:
         """(the first moment from then on, who sends).  seat: who writes to this person already, or None."""
         if self._begins is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import random
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
@@ -57,6 +57,8 @@ SAMPLES: Final = 3
 FAR_MS: Final = 2**53
 # A person whose words cannot be filled in is named in the findings; so many of them at most.
 DETAILS_CHARACTERS: Final = 300
+# People whose number is busy and who let others go first; so many of them at most are kept in memory.
+ASIDE_AT_MOST: Final = 50_000
 LONGEST_CAMPAIGN_MS: Final = 400 * 86_400_000
 
 
@@ -592,6 +594,28 @@ class _Planner:
         if len(heap) > 1 and not rate and any(self._zone(zone).opening for zone in sizes):
             starts = {zone: max(self._zone(zone).starts_at_ms, not_before) for zone in sizes}
             rush = _Rush({zone: self._zone(zone).opening for zone in sizes}, starts, sizes, pace_ms=timetable.pace_ms)
+        busy = _Busy()
+
+        def waits_aside(wanted: float, zone: str, draft: Draft, at: float, sender: int | None) -> bool:
+            """Whether somebody waits for a busy number by themselves, so that people of other numbers go on."""
+            nonlocal order
+            if draft.seat is None or sender is None or at <= timetable.free_at(wanted):
+                return False
+            if busy.is_head(draft):
+                heapq.heappush(heap, (at, order, zone, draft))
+                order += 1
+                return True
+            if not (timetable.is_shared or gaps[zone]) or busy.is_full:
+                return False
+            if busy.add(sender, zone, draft):
+                heapq.heappush(heap, (at, order, zone, draft))
+                order += 1
+            following = next(queues[zone], None)
+            if following is not None:
+                heapq.heappush(heap, (wanted, order, zone, following))
+                order += 1
+            return True
+
         turn = 0  # how many of the zone that was chosen go before the next choice
         going: tuple[float, str, Draft] | None = None
         while heap or going:
@@ -601,6 +625,8 @@ class _Planner:
                 wanted, _order, zone, draft = heapq.heappop(heap)
                 turn = 0
             at, sender = timetable.find_place(wanted, draft.seat)
+            if waits_aside(wanted, zone, draft, at, sender):
+                continue
             terms = self._zone(zone)
             closes_at = FAR_MS
             if terms.opening is not None:
@@ -623,6 +649,8 @@ class _Planner:
                             heapq.heappush(heap, rival)
                     wanted, _order, zone, draft = best
                     at, sender = timetable.find_place(wanted, draft.seat)
+                    if waits_aside(wanted, zone, draft, at, sender):
+                        continue
                     terms = self._zone(zone)
                     if terms.opening is not None:
                         opens_at, closes_at = terms.opening.next_open(int(at))
@@ -646,7 +674,11 @@ class _Planner:
             if spec.pacing.jitter and gap:
                 due = min(at + self._draw.random() * spec.pacing.jitter * gap, closes_at - 1)
             yield self._line(draft, stage, round(due), sender=sender)
-            following = next(queues[zone], None)
+            is_aside = busy.is_head(draft)
+            if is_aside and (after := busy.take_next(draft)) is not None:
+                heapq.heappush(heap, (at, order, *after))
+                order += 1
+            following = None if is_aside else next(queues[zone], None)
             if rush is not None:
                 turn -= 1
                 rush.left[zone] -= 1
@@ -724,6 +756,43 @@ class _Planner:
                 summary.cost[currency] = summary.cost.get(currency, 0.0) + amount * count
 
 
+class _Busy:
+    """People who wait for a number of a pool that is busy: of each number the first is in the heap, as its head."""
+
+    def __init__(self) -> None:
+        self._behind: dict[int, deque[tuple[str, Draft]]] = {}
+        self._heads: dict[int, int] = {}
+        self._count = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self._count >= ASIDE_AT_MOST
+
+    def is_head(self, draft: Draft) -> bool:
+        return draft.contact_id in self._heads
+
+    def add(self, sender: int, zone: str, draft: Draft) -> bool:
+        """Take somebody in.  True: they are the head of their number now."""
+        self._count += 1
+        if sender in self._behind:
+            self._behind[sender].append((zone, draft))
+            return False
+        self._behind[sender] = deque()
+        self._heads[draft.contact_id] = sender
+        return True
+
+    def take_next(self, head: Draft) -> tuple[str, Draft] | None:
+        """(zone, draft) of the new head of a number whose head has its moment; None when nobody is behind."""
+        self._count -= 1
+        sender = self._heads.pop(head.contact_id)
+        if not self._behind[sender]:
+            del self._behind[sender]
+            return None
+        zone, draft = self._behind[sender].popleft()
+        self._heads[draft.contact_id] = sender
+        return zone, draft
+
+
 class _Single:
     """The timetable of one number, asked as that of a pool is."""
 
@@ -735,6 +804,9 @@ class _Single:
     @property
     def pace_ms(self) -> float:
         return self._timetable.pace_ms
+
+    def free_at(self, moment: float) -> float:
+        return self._timetable.allowed_at(moment)
 
     def find_place(self, moment: float, _seat: int | None) -> tuple[float, None]:
         return self._timetable.allowed_at(moment), None
