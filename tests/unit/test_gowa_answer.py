@@ -124,6 +124,12 @@ def test_what_cannot_be_read_is_no_verdict(status: int, body: bytes) -> None:
     assert isinstance(read_answer(status, {}, body), Ambiguous)
 
 
+@pytest.mark.parametrize("code", ["SERVICE_UNAVAILABLE", "INTERNAL_SERVER_ERROR", "SUCCESS"])
+def test_a_server_error_of_another_code_says_nothing_whatever_its_status(code: str) -> None:
+    """Promise P2: it may have come after the message had gone out."""
+    assert isinstance(read(503, code), Ambiguous)
+
+
 @pytest.mark.parametrize(
     ("status", "error_class", "code"),
     [

@@ -69,7 +69,7 @@ def read_answer(
             return _read_unauthorized(code, words, http_status)
         case 404 if code == DEVICE_NOT_FOUND:
             return _not_ready(ConnectionState.DISCONNECTED, code, words or "the gateway knows no such device", 404)
-        case 503:
+        case 503 if code == MANAGER_UNAVAILABLE:
             return _not_ready(ConnectionState.CONNECTING, code, words or "the gateway is starting", 503)
         case 400 | 404 | 413 | 415 | 422 | 429:
             return _read_refusal(code, words, http_status, headers)
