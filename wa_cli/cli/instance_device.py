@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -39,6 +38,8 @@ def restart(
 
     At most 4 restarts fall into 10 minutes, those that wa makes by itself included.
     """
+    import asyncio
+
     from wa_cli.services.connections import take_restart, wait_until_ready
 
     session = session_of(context)
@@ -102,6 +103,8 @@ def pair(
 
     With --json: the code as text and picture, at once; the phone is not waited for.
     """
+    import asyncio
+
     from wa_cli.cli.qr_screen import QrScreen
     from wa_cli.domain.connection import ConnectionState
     from wa_cli.services.pairing import PATIENCE_SECONDS
