@@ -11,7 +11,6 @@ from wa_cli.domain.recipient import RecipientKind
 from wa_cli.transports.cloud_api.account import check_token, parse_api_url
 from wa_cli.transports.cloud_api.answer import read_answer
 from wa_cli.transports.cloud_api.payload import build_payload
-from wa_cli.transports.cloud_api.uploads import MediaUploader, Uploaded, is_lost
 from wa_cli.transports.posting import (
     CONNECT_TIMEOUT_SECONDS,
     READ_TIMEOUT_SECONDS,
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.outcome import Outcome
     from wa_cli.ports import Post
     from wa_cli.provider import Files, Uploads
+    from wa_cli.transports.cloud_api.uploads import MediaUploader
 
 REMEMBERED_IDS = 4096  # a repeated answer comes from a proxy's cache or a crossed connection, so soon or never
 
@@ -68,6 +68,8 @@ class CloudApiTransport:
         self._poster.prepare(self._url)
         self._uploader: MediaUploader | None = None
         if files is not None and uploads is not None:
+            from wa_cli.transports.cloud_api.uploads import MediaUploader  # it loads asyncio
+
             self._uploader = MediaUploader(
                 media_url=f"{number.number_url}/media",
                 authorization=self._headers["Authorization"],
@@ -109,6 +111,8 @@ class CloudApiTransport:
 
     async def _send_file(self, post: Post, file: LocalFile) -> Outcome:
         """Send a file of ours by the id of its upload.  One that Meta has lost goes up again with the next attempt."""
+        from wa_cli.transports.cloud_api.uploads import Uploaded, is_lost
+
         if self._uploader is None:
             return Rejected(
                 error_class=ErrorClass.DEAD_MESSAGE,
