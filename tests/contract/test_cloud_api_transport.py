@@ -21,8 +21,9 @@ from wa_cli.domain.message import Text
 from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, NotSent, Rejected
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.ports import Post
-from wa_cli.transports.cloud_api.transport import REMEMBERED_IDS, CloudApiTransport
+from wa_cli.transports.cloud_api.transport import CloudApiTransport
 from wa_cli.transports.posting import Poster
+from wa_cli.transports.recent_ids import REMEMBERED_IDS, RecentIds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -799,11 +800,12 @@ def test_the_id_of_an_earlier_message_is_ambiguous() -> None:
 
 
 def test_the_memory_for_ids_is_bounded() -> None:
-    transport = CloudApiTransport(api_url=f"http://127.0.0.1:9{PATH}", access_token=TOKEN, concurrency=1)
+    recent = RecentIds()
     for number in range(REMEMBERED_IDS * 2):
-        assert transport._remember(f"wamid.{number}")
-    assert len(transport._recent_ids) == REMEMBERED_IDS
-    assert not transport._remember(f"wamid.{REMEMBERED_IDS * 2 - 1}")
+        answer = Accepted(provider_message_id=f"wamid.{number}", http_status=200)
+        assert recent.judge(answer) is answer
+    assert len(recent._ids) == REMEMBERED_IDS
+    assert isinstance(recent.judge(answer), Ambiguous)
 
 
 def test_a_cancelled_post_lets_go_of_its_connection() -> None:

@@ -134,6 +134,20 @@ def test_accepted_gives_the_bare_id(wire: Wire) -> None:
 
 
 @every_wire
+def test_the_answer_of_an_earlier_post_proves_nothing(wire: Wire) -> None:
+    """Promise P3: a cache or a crossed connection gives one message the id of another."""
+
+    async def main() -> list[Outcome]:
+        async with serving(wire, answering(wire.accepted(BARE))) as (_server, transport):
+            return [await transport.send(make_post()) for _time in range(2)]
+
+    first, second = asyncio.run(main())
+    assert isinstance(first, Accepted)
+    assert isinstance(second, Ambiguous)
+    assert second.code == "repeated_id"
+
+
+@every_wire
 def test_a_refused_connection_is_not_sent(wire: Wire) -> None:
     async def main() -> Outcome:
         transport = wire.provider.open_transport(wire.account(f"http://127.0.0.1:{closed_port()}"))

@@ -14,7 +14,7 @@ from wa_cli.ports import Holder, Sums
 from wa_cli.services.dispatch import LeaseLost
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Sequence
     from concurrent.futures import Executor
 
     from wa_cli.bootstrap import App
@@ -131,18 +131,20 @@ class Fleet:
             raise error
         self._trouble = self._trouble or error
 
-    def _read_instances(self) -> list[tuple[Instance, list[str]]]:
+    def _read_instances(self) -> list[tuple[Instance, list[str]]] | None:
+        """Each with what it lacks; None where the file does not tell just now."""
         try:
             known = self._app.instances.list_all()
             wanted = [one for one in known if self._names is None or one.name in self._names]
             return [(one, self._app.find_missing(one)) for one in wanted]
-        except Temporary:  # the next look will tell
-            return []
+        except StorageBroken:
+            raise
+        except WaError:  # the next look will tell
+            return None
 
-    def _adjust(self, found: Iterable[tuple[Instance, list[str]]]) -> None:
+    def _adjust(self, listed: Sequence[tuple[Instance, list[str]]] | None) -> None:
         """Begin for those that are new, end for those that are gone."""
-        listed = list(found)
-        if not listed:
+        if listed is None:
             return
         for instance, missing in listed:
             if missing and instance.name not in self._unfit:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from wa_cli.domain.message import Media
-from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, NotSent, Rejected
+from wa_cli.domain.outcome import Ambiguous, ErrorClass, NotSent, Rejected
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.transports.cloud_api.account import check_token, parse_api_url
 from wa_cli.transports.cloud_api.answer import read_answer
@@ -17,6 +16,7 @@ from wa_cli.transports.posting import (
     Poster,
     PostFailed,
 )
+from wa_cli.transports.recent_ids import RecentIds
 
 if TYPE_CHECKING:
     import ssl
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from wa_cli.ports import Post
     from wa_cli.provider import Files, Uploads
     from wa_cli.transports.cloud_api.uploads import MediaUploader
-
-REMEMBERED_IDS = 4096  # a repeated answer comes from a proxy's cache or a crossed connection, so soon or never
 
 
 class CloudApiTransport:
@@ -80,7 +78,7 @@ class CloudApiTransport:
                 proxy=proxy,
                 tls=tls,
             )
-        self._recent_ids: OrderedDict[str, None] = OrderedDict()
+        self._recent_ids = RecentIds()
 
     async def send(self, post: Post) -> Outcome:
         """Post once.  Never raises for what the other side or the network does: that is the Outcome.
@@ -141,25 +139,10 @@ class CloudApiTransport:
                 return Ambiguous(code=result.code, details=result.details, http_status=result.http_status)
             return NotSent(code=result.code, details=result.details)
         outcome = read_answer(result.status, result.headers, result.body, secrets=self._secrets)
-        if isinstance(outcome, Accepted) and not self._remember(outcome.provider_message_id):
-            return Ambiguous(
-                code="repeated_id",
-                details="the answer carries the message id of an earlier message",
-                http_status=outcome.http_status,
-            )
-        return outcome
+        return self._recent_ids.judge(outcome)
 
     async def close(self) -> None:
         """Close all connections.  Posts in flight must be over."""
         await self._poster.close()
         if self._uploader is not None:
             await self._uploader.close()
-
-    def _remember(self, message_id: str) -> bool:
-        """Whether the id is new among the last REMEMBERED_IDS."""
-        if message_id in self._recent_ids:
-            return False
-        self._recent_ids[message_id] = None
-        if len(self._recent_ids) > REMEMBERED_IDS:
-            self._recent_ids.popitem(last=False)
-        return True

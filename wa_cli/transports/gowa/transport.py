@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from wa_cli.domain.message import Media
-from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, NotSent, Rejected
+from wa_cli.domain.outcome import Ambiguous, ErrorClass, NotSent, Rejected
 from wa_cli.errors import UsageError
 from wa_cli.provider import URL
 from wa_cli.transports.gowa.account import check_values, headers_of, parse_url, secrets_of
 from wa_cli.transports.gowa.answer import read_answer
 from wa_cli.transports.gowa.payload import build_request
 from wa_cli.transports.posting import READ_TIMEOUT_SECONDS, Poster, PostFailed
+from wa_cli.transports.recent_ids import RecentIds
 
 if TYPE_CHECKING:
     from wa_cli.domain.outcome import Outcome
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # GOWA gives up by itself after 45 s, and what is cut short before that is an unknown.
 LEAST_SECONDS: Final = READ_TIMEOUT_SECONDS
 UPLOAD_SECONDS: Final = 240.0  # on top, for the way of a large file to the gateway
-REMEMBERED_IDS: Final = 4096  # a repeated answer comes from a cache or a crossed connection, so soon or never
 
 
 class GowaTransport:
@@ -39,7 +38,7 @@ class GowaTransport:
         self._poster = Poster(connections=account.concurrency, read_timeout_seconds=seconds)
         self._uploader = Poster(connections=account.concurrency, read_timeout_seconds=seconds + UPLOAD_SECONDS)
         self._poster.prepare(f"{self._base}/send/message")
-        self._recent_ids: OrderedDict[str, None] = OrderedDict()
+        self._recent_ids = RecentIds()
 
     async def send(self, post: Post) -> Outcome:
         """Post once.  Never raises for what the other side or the network does: that is the Outcome.
@@ -69,27 +68,12 @@ class GowaTransport:
                 return Ambiguous(code=result.code, details=result.details, http_status=result.http_status)
             return NotSent(code=result.code, details=result.details)
         outcome = read_answer(result.status, result.headers, result.body, secrets=self._secrets)
-        if isinstance(outcome, Accepted) and not self._remember(outcome.provider_message_id):
-            return Ambiguous(
-                code="repeated_id",
-                details="the answer carries the message id of an earlier message",
-                http_status=outcome.http_status,
-            )
-        return outcome
+        return self._recent_ids.judge(outcome)
 
     async def close(self) -> None:
         """Close all connections.  Posts in flight must be over."""
         await self._poster.close()
         await self._uploader.close()
-
-    def _remember(self, message_id: str) -> bool:
-        """Whether the id is new among the last REMEMBERED_IDS."""
-        if message_id in self._recent_ids:
-            return False
-        self._recent_ids[message_id] = None
-        if len(self._recent_ids) > REMEMBERED_IDS:
-            self._recent_ids.popitem(last=False)
-        return True
 
 
 def _refuse(code: str, details: str) -> Rejected:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from wa_cli.domain.message import content_type
+from wa_cli.domain.message import Reaction, content_type
 from wa_cli.domain.outcome import Ambiguous, ErrorClass, NotSent, Rejected
 from wa_cli.errors import UsageError
 from wa_cli.transports.posting import (
@@ -15,6 +15,7 @@ from wa_cli.transports.posting import (
     PostFailed,
     find_environment_proxy,
 )
+from wa_cli.transports.recent_ids import RecentIds
 from wa_cli.transports.waha.answer import read_answer
 from wa_cli.transports.waha.payload import build_request, needs_file
 
@@ -55,6 +56,7 @@ class WahaTransport:
         self._poster = Poster(connections=concurrency, read_timeout_seconds=read_timeout_seconds)
         self._poster.prepare(f"{url}/api/sendText")
         self._putter: httpx.AsyncClient | None = None
+        self._recent_ids = RecentIds()
 
     async def send(self, post: Post) -> Outcome:
         """Post once.  Never raises for what the other side or the network does: that is the Outcome.
@@ -76,7 +78,7 @@ class WahaTransport:
             if result.may_have_arrived:
                 return Ambiguous(code=result.code, details=result.details, http_status=result.http_status)
             return NotSent(code=result.code, details=result.details)
-        return read_answer(
+        outcome = read_answer(
             result.status,
             result.body,
             kind=content_type(post.content),
@@ -84,6 +86,8 @@ class WahaTransport:
             secrets=self._secrets,
             headers=result.headers,
         )
+        # Of a reaction the id may be that of the message it is on.
+        return outcome if isinstance(post.content, Reaction) else self._recent_ids.judge(outcome)
 
     async def close(self) -> None:
         """Close all connections.  Posts in flight must be over."""

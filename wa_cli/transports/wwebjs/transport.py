@@ -10,6 +10,7 @@ from wa_cli.domain.message import Media
 from wa_cli.domain.outcome import Ambiguous, ErrorClass, NotSent, Rejected
 from wa_cli.errors import UsageError
 from wa_cli.transports.posting import READ_TIMEOUT_SECONDS, Poster, PostFailed
+from wa_cli.transports.recent_ids import RecentIds
 from wa_cli.transports.wwebjs.answer import read_answer
 from wa_cli.transports.wwebjs.payload import build_body
 
@@ -47,6 +48,7 @@ class WwebjsTransport:
         self._headers = {"Content-Type": "application/json", **({"x-api-key": key} if key else {})}
         self._poster = Poster(connections=concurrency, read_timeout_seconds=max(read_timeout_seconds, LEAST_SECONDS))
         self._poster.prepare(self._url)
+        self._recent_ids = RecentIds()
 
     async def send(self, post: Post) -> Outcome:
         """Post once.  Never raises for what the other side or the network does: that is the Outcome.
@@ -67,7 +69,7 @@ class WwebjsTransport:
             if result.may_have_arrived:
                 return Ambiguous(code=result.code, details=result.details, http_status=result.http_status)
             return NotSent(code=result.code, details=result.details)
-        return read_answer(result.status, result.headers, result.body, secrets=self._secrets)
+        return self._recent_ids.judge(read_answer(result.status, result.headers, result.body, secrets=self._secrets))
 
     async def close(self) -> None:
         """Close all connections.  Posts in flight must be over."""
