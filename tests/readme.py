@@ -130,6 +130,7 @@ def normalise(output: str) -> list[str]:
     text = re.sub(r"\bp\d+-[0-9a-f]{6}\b", "PLAN", text)
     text = re.sub(r"\((now|\d+ s ago)\)", "(AGO)", text)
     text = re.sub(r"^posts each minute.*?^$", "POSTS", text, flags=re.DOTALL | re.MULTILINE)  # one minute, or two
+    text = re.sub(r"^  next send .*\n", "", text, flags=re.MULTILINE)  # there while a gap has not passed yet
     text = re.sub(r"/\S*/", "/", text)
     text = re.sub(r"\b\d+:\d+(:\d+)?\b", "TIME", text)  # a full minute is written without its seconds
     text = re.sub(r"\d+", "0", text)
