@@ -7,5 +7,5 @@ nothing about the change that it checked.  `--hypothesis-profile=explore` draws 
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("certain", settings.get_profile("explore"), derandomize=True, database=None)
+settings.register_profile("certain", settings.get_profile("explore"), derandomize=True, database=None, max_examples=50)
 settings.load_profile("certain")
