@@ -545,6 +545,7 @@ class Storm:
     def _resume(self) -> None:
         self.paused = False
         self.world.instances.resume(1, now_ms=self.world.clock.wall_ms())
+        self.world.instances.release(1, now_ms=self.world.clock.wall_ms())  # as `wa instance resume` does
         if self.process is not None:
             self.process.wake()
             self._after_run()
