@@ -148,7 +148,9 @@ class Platform:
             return ambiguous("http_503"), dice.random() < 0.5, delay
         kind = dice.choice(("reject", "reject", "reject", "lost answer", "lost request", "not sent", "stall"))
         if kind == "reject":
-            others = [error_class for error_class in ErrorClass if error_class is not ErrorClass.STOP]
+            # A device that is away and a restriction have a day of their own: `test_day_in_the_life`.
+            apart = (ErrorClass.STOP, ErrorClass.NOT_READY, ErrorClass.RESTRICTED)
+            others = [error_class for error_class in ErrorClass if error_class not in apart]
             error_class = ErrorClass.STOP if dice.random() < 0.08 else dice.choice(others)
             self._storm.seen["stop"] += error_class is ErrorClass.STOP
             limit = dice.choice((None, None, 1, 2))
@@ -545,7 +547,6 @@ class Storm:
     def _resume(self) -> None:
         self.paused = False
         self.world.instances.resume(1, now_ms=self.world.clock.wall_ms())
-        self.world.instances.release(1, now_ms=self.world.clock.wall_ms())  # as `wa instance resume` does
         if self.process is not None:
             self.process.wake()
             self._after_run()
