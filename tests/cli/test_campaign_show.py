@@ -8,6 +8,8 @@ import select
 import signal
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -201,26 +203,36 @@ def _set_waiting(app: App, state: str) -> None:
         connection.execute("UPDATE message SET state = ? WHERE state = 'queued'", (state,))
 
 
+def read_to_the_end(terminal: int) -> None:
+    with suppress(OSError):  # how Linux says that nobody writes to it any more
+        while os.read(terminal, 65_536):
+            pass
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
 def test_watch_on_a_terminal_is_left_with_ctrl_c_and_loses_nothing(wa: Wa, ledger: Ledger) -> None:
     """Issue 5, point 8: left and rejoined at any time."""
     master, slave = pty.openpty()
     command = [sys.executable, "-m", "wa_cli", "--db", str(wa.db), "campaign", "watch", "spring-sale"]
     environment = clean_environment(wa.folder) | {"TERM": "xterm", "COLUMNS": "80", "LANG": "C.UTF-8"}
-    watching = subprocess.Popen(
+    with subprocess.Popen(
         command, env=environment, cwd=wa.folder, stdout=slave, stdin=slave, stderr=subprocess.PIPE
-    )
-    os.close(slave)
-    try:
-        seen = b""
-        while b"nobody sends for default" not in seen:
-            assert select.select([master], [], [], 60)[0], seen
-            seen += os.read(master, 65_536)
-        watching.send_signal(signal.SIGINT)
-        _out, err = watching.communicate(timeout=60)
-    finally:
-        watching.kill()
-        os.close(master)
+    ) as watching:
+        os.close(slave)
+        try:
+            seen = b""
+            while b"nobody sends for default" not in seen:
+                assert select.select([master], [], [], 60)[0], seen
+                seen += os.read(master, 65_536)
+            watching.send_signal(signal.SIGINT)
+            # A terminal goes on reading: one that is full would hold the last words back for ever.
+            reading = threading.Thread(target=read_to_the_end, args=(master,))
+            reading.start()
+            _out, err = watching.communicate(timeout=60)
+            reading.join(60)
+        finally:
+            watching.kill()
+            os.close(master)
     assert watching.returncode == 0
     assert "comes back to it" in err.decode()
     assert "recipients" in seen.decode()

@@ -27,6 +27,7 @@ from world import (
     rejected,
 )
 
+from wa_cli.domain.connection import Connection, ConnectionState
 from wa_cli.domain.message import OnUnknown, State
 from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, NotSent, Rejected
 from wa_cli.domain.pacing import HOUR_MS, MINUTE_MS, PROFILES, SECOND_MS, Limits
@@ -148,9 +149,7 @@ class Platform:
             return ambiguous("http_503"), dice.random() < 0.5, delay
         kind = dice.choice(("reject", "reject", "reject", "lost answer", "lost request", "not sent", "stall"))
         if kind == "reject":
-            # A device that is away and a restriction have a day of their own: `test_day_in_the_life`.
-            apart = (ErrorClass.STOP, ErrorClass.NOT_READY, ErrorClass.RESTRICTED)
-            others = [error_class for error_class in ErrorClass if error_class not in apart]
+            others = [error_class for error_class in ErrorClass if error_class is not ErrorClass.STOP]
             error_class = ErrorClass.STOP if dice.random() < 0.08 else dice.choice(others)
             self._storm.seen["stop"] += error_class is ErrorClass.STOP
             limit = dice.choice((None, None, 1, 2))
@@ -484,6 +483,9 @@ class Storm:
             self.seen["thawed"] += 1
             self._after_run()
             return
+        # A clock that was set back has left a lease that lasts longer: who takes over comes back until it has run out.
+        lasts_ms = self.world.rows("SELECT max(expires_at) FROM lease")[0][0] - self.world.now_ms
+        self.clock.advance(max(lasts_ms + 1, 0))
         self._note_orphans()
         mine = {attempt for attempt, message in self.orphans.items() if self._is_open(attempt)}
         self._start()
@@ -547,6 +549,10 @@ class Storm:
     def _resume(self) -> None:
         self.paused = False
         self.world.instances.resume(1, now_ms=self.world.clock.wall_ms())
+        self.world.instances.release(1, now_ms=self.world.now_ms)  # as `wa instance resume` does
+        # And a look finds the device there again, where a post was told that it was not.
+        back = Connection(state=ConnectionState.READY, raw="WORKING")
+        self.world.instances.note_connection(1, back, now_ms=self.world.now_ms)
         if self.process is not None:
             self.process.wake()
             self._after_run()
