@@ -6,26 +6,13 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+import typer
 
-from wa_cli.cli.commands import COMMANDS
+from wa_cli.cli.commands import COMMANDS, NOUNS
+from wa_cli.cli.main import build_app
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Wa
-
-NOUNS = (
-    "subgroup",
-    "contact",
-    "send",
-    "campaign",
-    "template",
-    "message",
-    "failed",
-    "instance",
-    "pool",
-    "webhook",
-    "db",
-    "config",
-)
 
 
 def test_the_commands_are_listed_in_the_order_in_which_people_meet_them(wa: Wa) -> None:
@@ -56,3 +43,17 @@ def test_a_mistyped_line_is_two_lines_like_every_other_error(wa: Wa, line: str) 
     assert answer.exit == 2
     assert answer.out == ""
     assert re.fullmatch(r"error: [a-z].*\nhint: `wa.*--help` shows what it takes\n", answer.err)
+
+
+def test_the_list_of_commands_is_that_of_the_whole_tree(wa: Wa) -> None:
+    """Issue 3, point 4: the list loads no noun, and says what each of them says itself."""
+    whole = typer.main.get_command(build_app())
+    listed = typer.main.get_command(build_app(is_listing=True))
+    assert isinstance(whole, typer.core.TyperGroup)
+    assert isinstance(listed, typer.core.TyperGroup)
+    names = whole.list_commands(None)
+    assert listed.list_commands(None) == names
+    for name in names:
+        assert listed.commands[name].get_short_help_str(200) == whole.commands[name].get_short_help_str(200), name
+    nouns = {name for name, (_module, answers) in COMMANDS.items() if answers == "app"}
+    assert nouns == set(NOUNS)

@@ -10,6 +10,7 @@ import typer
 
 from wa_cli.cli import campaign_report, campaign_show
 from wa_cli.cli.campaign_plan import plan_document, show_plan, warn_of
+from wa_cli.cli.commands import NOUNS
 from wa_cli.cli.importing import count_of
 from wa_cli.cli.session import Session, clean_text, format_time, session_of
 from wa_cli.errors import Conflict, NotFound, Refused, UsageError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 # From so many messages on, a yes is not enough: the campaign's name has to be typed.
 NAMED_FROM: Final = 51
 OCCURRENCES_SHOWN: Final = 3
-app = typer.Typer(no_args_is_help=True, help="Campaigns from files: planned, sent, stopped.")
+app = typer.Typer(no_args_is_help=True, help=NOUNS["campaign"])
 
 Name = Annotated[str, typer.Argument(help="The campaign, or its file.", metavar="NAME")]
 AtOption = Annotated[str | None, typer.Option("--at", metavar="TIME", help="Instead of the file's time.")]

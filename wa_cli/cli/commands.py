@@ -42,15 +42,40 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 }
 
 
-def register(app: typer.Typer, names: Iterable[str] = COMMANDS) -> None:
-    """Add these commands, all of them by default."""
+# What the nouns are about: the list of all commands needs no more of them than this.
+NOUNS: Final[dict[str, str]] = {
+    "subgroup": "Named lists of people and groups.",
+    "contact": "People: what is known of them, and what they wish.",
+    "send": "Queue messages: for a subgroup, for recipients, or from a file.",
+    "campaign": "Campaigns from files: planned, sent, stopped.",
+    "template": "The approved templates of a Cloud API account.",
+    "message": "Single messages: where they stand, why, and cancelling them.",
+    "failed": "What failed and why; `wa resend` sends it again.",
+    "instance": "The WhatsApp identities that send.",
+    "pool": "Several instances behind one name.",
+    "webhook": "What WhatsApp tells us, as it came; reading it again.",
+    "db": "The database: its place, its soundness, copies of it.",
+    "config": "The settings in force, and where each comes from.",
+    "serve": "Take webhooks and calls of the HTTP API; `serve key` makes keys.",
+}
+
+
+def register(app: typer.Typer, names: Iterable[str] = COMMANDS, *, is_listing: bool = False) -> None:
+    """Add these commands, all of them by default.  is_listing: nouns by their words alone, to be listed and not run."""
     for name in names:
+        if is_listing and name in NOUNS:
+            app.command(name, short_help=NOUNS[name])(_listed)
+            continue
         module, answers_to = COMMANDS[name]
         answers: Any = getattr(import_module(f"wa_cli.cli.{module}"), answers_to)
         if isinstance(answers, typer.Typer):
             app.add_typer(answers, name=name)
         else:
             app.command(name)(answers)
+
+
+def _listed() -> None:
+    """Stands for a noun in the list of all commands."""
 
 
 class InOrder(TyperGroup):

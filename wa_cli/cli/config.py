@@ -7,12 +7,13 @@ from urllib.parse import urlsplit
 
 import typer
 
+from wa_cli.cli.commands import NOUNS
 from wa_cli.cli.session import session_of
 
 if TYPE_CHECKING:
     from wa_cli.config import Setting, Settings
 
-app = typer.Typer(no_args_is_help=True, help="The settings in force, and where each comes from.")
+app = typer.Typer(no_args_is_help=True, help=NOUNS["config"])
 
 
 @app.command("show")

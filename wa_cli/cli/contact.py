@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from wa_cli.cli.checking import check
+from wa_cli.cli.commands import NOUNS
 from wa_cli.cli.importing import NotAllGood, Refusals, RowCounter, count_of, leave, open_list, refuse_whole
 from wa_cli.cli.session import Session, clean_text, format_time, session_of
 from wa_cli.errors import UsageError, WaError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.contact import ConsentRow, Contact, Profile, Talk
     from wa_cli.domain.window import Window
 
-app = typer.Typer(no_args_is_help=True, help="People: what is known of them, and what they wish.")
+app = typer.Typer(no_args_is_help=True, help=NOUNS["contact"])
 app.command("check")(check)
 
 Who = Annotated[str, typer.Argument(help="A number like +6581234567, or user:ID.", metavar="RECIPIENT")]

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wa_cli.cli.commands import NOUNS
 from wa_cli.cli.session import Session, clean_text, format_time, session_of
 
 if TYPE_CHECKING:
     from wa_cli.domain.finding import Finding
 
-app = typer.Typer(no_args_is_help=True, help="The database: its place, its soundness, copies of it.")
+app = typer.Typer(no_args_is_help=True, help=NOUNS["db"])
 
 
 @app.command("path")

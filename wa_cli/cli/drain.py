@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wa_cli.cli.session import Session, clean_text, format_time, parse_duration_flag, session_of
-from wa_cli.ports import Sums
 
 if TYPE_CHECKING:
-    from wa_cli.ports import Instance, Record
+    from wa_cli.ports import Instance, Record, Sums
 
 
 def drain(
@@ -52,6 +51,8 @@ def drain(
     until_ms = app.clock.wall_ms() + round((seconds or 0.0) * 1000)
     next_due_at_ms = app.messages.find_next_due_at_ms([one.id for one in chosen])
     if next_due_at_ms is None or next_due_at_ms > until_ms:
+        from wa_cli.ports import Sums
+
         _report(session, Sums(), chosen)
         return
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from wa_cli.cli.commands import NOUNS
 from wa_cli.cli.message import describe_attempt, format_listed, history_document, open_settled, show_text
 from wa_cli.cli.session import clean_json, clean_text, session_of
 from wa_cli.errors import UsageError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from wa_cli.bootstrap import App
     from wa_cli.domain.history import MessageRow
 
-app = typer.Typer(no_args_is_help=True, help="What failed and why; `wa resend` sends it again.")
+app = typer.Typer(no_args_is_help=True, help=NOUNS["failed"])
 
 PAGE_ROWS: Final = 1_000
 # What a terminal shows unasked: more scrolls away unread.  Everything else gets the whole list.

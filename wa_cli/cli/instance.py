@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wa_cli.cli import instance_device, instance_setup
+from wa_cli.cli.commands import NOUNS
 from wa_cli.cli.groups import groups
 from wa_cli.cli.session import Session, clean_text, format_time, session_of
 from wa_cli.cli.status import describe_span, instance_document, read_instance
-from wa_cli.services.connections import read_reconnection
 from wa_cli.services.documents import limits_document, reconnection_document
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from wa_cli.services.instances import InstanceReport, LimitInForce
     from wa_cli.store.sqlite.upkeep import Counters
 
-app = typer.Typer(no_args_is_help=True, help="The WhatsApp identities that send.")
+app = typer.Typer(no_args_is_help=True, help=NOUNS["instance"])
 
 app.command("add")(instance_setup.add)
 app.command("remove")(instance_setup.remove)
@@ -74,6 +74,8 @@ def show(context: typer.Context, name: Name = None) -> None:
     starts = app_.upkeep.read_starts(report.instance.id, since_ms=now_ms - start_look_back_ms(in_force))
     limits = note_used(limits, starts, now_ms=now_ms)
     next_ms = find_next_start_ms(report, in_force, starts, now_ms=now_ms)
+    from wa_cli.services.connections import read_reconnection
+
     lost = read_reconnection(app_.instances, report.instance, app_.ladder_terms(report.instance), now_ms=now_ms)
     if session.json:
         session.show_json(

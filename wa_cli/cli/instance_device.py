@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from wa_cli.cli.session import clean_text, session_of
-from wa_cli.domain.connection import RestartKind
 from wa_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,10 +27,9 @@ MARGIN_SECONDS: Final = 60.0
 def restart(
     context: typer.Context,
     name: Name = None,
-    kind: Annotated[
-        RestartKind,
-        typer.Option("--type", metavar="KIND", help="soft: the gateway's own restart. hard: stop, then start."),
-    ] = RestartKind.SOFT,
+    type_: Annotated[
+        str, typer.Option("--type", metavar="KIND", help="soft: the gateway's own restart. hard: stop, then start.")
+    ] = "soft",
     wait: Annotated[bool, typer.Option("--wait", help="Stay until the device is ready.")] = False,
 ) -> None:
     """Restart the device behind an instance; its phone stays paired.
@@ -40,9 +38,13 @@ def restart(
     """
     import asyncio
 
+    from wa_cli.domain.connection import RestartKind
     from wa_cli.services.connections import take_restart, wait_until_ready
 
     session = session_of(context)
+    if type_ not in set(RestartKind):
+        raise UsageError(f"--type is '{type_}'", hint=f"one of: {', '.join(RestartKind)}")
+    kind = RestartKind(type_)
     opened = session.open_app()
     instance = _find_device(opened, name)
     terms = opened.ladder_terms(instance)

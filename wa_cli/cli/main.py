@@ -99,8 +99,8 @@ def find_commands(words: Sequence[str]) -> Sequence[str]:
     return everything
 
 
-def build_app(names: Sequence[str] | None = None) -> typer.Typer:
-    """The command tree, whole or with these commands alone."""
+def build_app(names: Sequence[str] | None = None, *, is_listing: bool = False) -> typer.Typer:
+    """The command tree, whole or with these commands alone.  is_listing: good for the list of all, not for running."""
     from wa_cli.cli import commands
 
     app = typer.Typer(
@@ -137,7 +137,7 @@ def build_app(names: Sequence[str] | None = None) -> typer.Typer:
         session.json, session.quiet, session.verbose = json_output, quiet, verbose
         session.no_input, session.yes, session.debug = no_input, yes, debug
 
-    commands.register(app, commands.COMMANDS if names is None else names)
+    commands.register(app, commands.COMMANDS if names is None else names, is_listing=is_listing)
     return app
 
 
@@ -171,7 +171,9 @@ def _drop_stdout() -> None:
 
 def _run_command(session: Session, words: Sequence[str]) -> int:
     try:
-        result = build_app(find_commands(words))(args=words, prog_name="wa", standalone_mode=False, obj=session)
+        names = find_commands(words)
+        tree = build_app(names, is_listing=len(names) > 1 and "_WA_COMPLETE" not in os.environ)
+        result = tree(args=words, prog_name="wa", standalone_mode=False, obj=session)
         return result if isinstance(result, int) else 0
     except SystemExit as leaving:
         if isinstance(leaving.__context__, BrokenPipeError):  # typer would call this exit code 1, a bug

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from wa_cli.cli.commands import NOUNS
 from wa_cli.cli.session import Session, clean_text, format_time, session_of, suggest
 from wa_cli.errors import UsageError
 from wa_cli.services.documents import format_local as format_local
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.history import AttemptRow, Cancelled, History, MessageRow
     from wa_cli.domain.receipt import Standing
 
-app = typer.Typer(no_args_is_help=True, help="Single messages: where they stand, why, and cancelling them.")
+app = typer.Typer(no_args_is_help=True, help=NOUNS["message"])
 
 # Of a group of a thousand people.
 MEMBERS_SHOWN: Final = 20

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wa_cli.cli.commands import NOUNS
 from wa_cli.cli.session import clean_text, session_of
 from wa_cli.errors import UsageError
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from wa_cli.bootstrap import App
     from wa_cli.ports import Pool
 
-app = typer.Typer(no_args_is_help=True, help="Several instances behind one name.")
+app = typer.Typer(no_args_is_help=True, help=NOUNS["pool"])
 
 Name = Annotated[str, typer.Argument(metavar="POOL", help="The pool.")]
 Members = Annotated[list[str], typer.Argument(metavar="INSTANCE...", help="Instances that share the work.")]

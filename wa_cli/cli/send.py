@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from wa_cli.cli.commands import NOUNS
 from wa_cli.cli.grouped import Grouped
 from wa_cli.cli.session import Session, clean_text, session_of
 from wa_cli.domain.message import CONTENT_TYPES
@@ -40,7 +41,7 @@ A_CONTACT: Final = "A contact card"
 CHOICES: Final = "Polls, buttons, lists"
 A_REACTION: Final = "A reaction"
 
-app = typer.Typer(no_args_is_help=True, help="Queue messages: for a subgroup, for recipients, or from a file.")
+app = typer.Typer(no_args_is_help=True, help=NOUNS["send"])
 
 At = Annotated[str | None, typer.Option("--at", metavar="TIME", help="When: 18:30, 'tomorrow 9am', 'in 2h30m', ISO.")]
 Delay = Annotated[

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from wa_cli.cli.commands import NOUNS
 from wa_cli.cli.logs import start_logging
 from wa_cli.cli.session import Session, format_time, session_of
 from wa_cli.errors import UsageError
@@ -23,7 +24,7 @@ PORT: Final = 8080
 
 log = logging.getLogger("wa.web")
 
-app = typer.Typer(short_help="Take webhooks and calls of the HTTP API; `serve key` makes keys.")
+app = typer.Typer(short_help=NOUNS["serve"])
 keys = typer.Typer(no_args_is_help=True, help="Keys of the HTTP API: making, listing, taking back.")
 app.add_typer(keys, name="key")
 

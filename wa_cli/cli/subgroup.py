@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from wa_cli.cli.commands import NOUNS
 from wa_cli.cli.groups import Match, Refresh, import_groups
 from wa_cli.cli.importing import (
     NotAllGood,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 MEMBERS_SHOWN: Final = 50
 
-app = typer.Typer(no_args_is_help=True, help="Named lists of people and groups.")
+app = typer.Typer(no_args_is_help=True, help=NOUNS["subgroup"])
 
 Name = Annotated[str, typer.Argument(help="The subgroup.", metavar="NAME")]
 Recipients = Annotated[list[str], typer.Argument(help="Numbers like +6581234567, or group ids.", metavar="RECIPIENT")]

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wa_cli.cli.commands import NOUNS
 from wa_cli.cli.session import Session, clean_text, format_time, session_of, suggest
 from wa_cli.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from wa_cli.domain.template import StoredButton, StoredTemplate
 
-app = typer.Typer(no_args_is_help=True, help="The approved templates of a Cloud API account.")
+app = typer.Typer(no_args_is_help=True, help=NOUNS["template"])
 
 InstanceName = Annotated[
     str | None, typer.Option("--instance", metavar="NAME", help="Of this instance; the default one without it.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, assert_never
 
 import typer
 
+from wa_cli.cli.commands import NOUNS
 from wa_cli.cli.message import format_listed
 from wa_cli.cli.session import Session, clean_text, format_time, session_of, suggest
 from wa_cli.cli.webhook_subscribe import subscribe
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.event import Event, Person
     from wa_cli.domain.webhook import WebhookRow, WebhookStatus
 
-app = typer.Typer(no_args_is_help=True, help="What WhatsApp tells us, as it came; reading it again.")
+app = typer.Typer(no_args_is_help=True, help=NOUNS["webhook"])
 
 app.command("subscribe")(subscribe)
 
