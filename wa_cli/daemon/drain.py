@@ -254,7 +254,7 @@ async def _send_for(
             guards.append(asyncio.create_task(_give_up_on_gateway(loop, terms.gateway_patience_seconds)))
         try:
             async with connection_followed(app, instance, wake=loop.wake, executor=executor):
-                with loops.holding(loop):
+                with loops.holding(instance.id, loop):
                     await loop.run(
                         until_idle=True,
                         patience_seconds=terms.patience_seconds,

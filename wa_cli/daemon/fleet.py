@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
 from wa_cli.daemon.linking import connection_followed
-from wa_cli.daemon.sending import open_sender
+from wa_cli.daemon.sending import Loops, open_sender
 from wa_cli.errors import StorageBroken, Temporary, UsageError, WaError
 from wa_cli.ports import Holder, Sums
 from wa_cli.services.dispatch import LeaseLost
@@ -51,7 +51,7 @@ class Fleet:
         self._alarm_of = alarm_of
         self._on_first_lease = on_first_lease
         self._on_progress = on_progress
-        self._loops: dict[int, SendLoop] = {}
+        self._loops = Loops()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._elsewhere: dict[int, Holder] = {}
         self._unfit: set[str] = set()
@@ -68,19 +68,17 @@ class Fleet:
     def wake(self) -> None:
         """Something was committed elsewhere: every loop looks, and the list of instances may be another."""
         self._has_changed.set()
-        for loop in self._loops.values():
-            loop.wake()
+        self._loops.wake()
 
     def looks_within(self, ms: float) -> bool:
         """Whether every loop will look by itself in so many milliseconds."""
-        return bool(self._loops) and all(loop.looks_within(ms) for loop in self._loops.values())
+        return self._loops.looks_within(ms)
 
     def stop(self) -> None:
         """Start nothing more; `run` returns once what is in flight is recorded."""
         self._stopping.set()
         self._has_changed.set()
-        for loop in self._loops.values():
-            loop.stop()
+        self._loops.stop()
 
     # --- its life ---
 
@@ -155,9 +153,7 @@ class Fleet:
             self._tasks[instance.id] = asyncio.create_task(self._keep_sending(instance))
         gone = self._tasks.keys() - {instance.id for instance, _missing in listed}
         for instance_id in gone:
-            if instance_id in self._loops:
-                self._loops[instance_id].stop()
-            else:
+            if not self._loops.stop_one(instance_id):
                 self._tasks[instance_id].cancel()
                 del self._tasks[instance_id]
 
@@ -206,17 +202,14 @@ class Fleet:
 
     async def _send(self, instance: Instance, loop: SendLoop) -> bool:
         """True: it has ended as it was told to.  False: somebody else has taken over."""
-        self._loops[instance.id] = loop
-        if self._stopping.is_set():
-            loop.stop()
         try:
-            async with connection_followed(self._app, instance, wake=loop.wake, executor=self._executor):
-                await loop.run(until_idle=False)
+            with self._loops.holding(instance.id, loop):
+                async with connection_followed(self._app, instance, wake=loop.wake, executor=self._executor):
+                    await loop.run(until_idle=False)
         except LeaseLost as error:
             log.warning("%s", error.message)
             return False
         finally:
-            del self._loops[instance.id]
             self.sums.add(loop.sums)
         if loop.trouble is not None:
             raise loop.trouble

@@ -150,36 +150,43 @@ class Woken(Protocol):
 
 
 class Loops:
-    """Several send loops that are woken and stopped as one."""
+    """The send loops of several instances, woken and stopped as one."""
 
     def __init__(self) -> None:
-        self._loops: list[SendLoop] = []
+        self._loops: dict[int, SendLoop] = {}
         self.is_stopped = False
 
     def wake(self) -> None:
-        for loop in self._loops:
+        for loop in self._loops.values():
             loop.wake()
 
     def looks_within(self, ms: float) -> bool:
         """Whether every one of them will look by itself in so many milliseconds."""
-        return bool(self._loops) and all(loop.looks_within(ms) for loop in self._loops)
+        return bool(self._loops) and all(loop.looks_within(ms) for loop in self._loops.values())
 
     def stop(self) -> None:
         """Stop those that run, and those that are still to come."""
         self.is_stopped = True
-        for loop in self._loops:
+        for loop in self._loops.values():
             loop.stop()
 
+    def stop_one(self, instance_id: int) -> bool:
+        """Stop the loop of one instance.  False: none runs for it."""
+        loop = self._loops.get(instance_id)
+        if loop is not None:
+            loop.stop()
+        return loop is not None
+
     @contextmanager
-    def holding(self, loop: SendLoop) -> Iterator[None]:
+    def holding(self, instance_id: int, loop: SendLoop) -> Iterator[None]:
         """The loop is one of them for as long as the block runs."""
-        self._loops.append(loop)
+        self._loops[instance_id] = loop
         if self.is_stopped:
             loop.stop()
         try:
             yield
         finally:
-            self._loops.remove(loop)
+            del self._loops[instance_id]
 
 
 async def watch_file(app: App, sending: Woken, *, executor: Executor) -> None:
