@@ -22,8 +22,8 @@ from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, NotSent, Reje
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.ports import Post
 from wa_cli.transports.cloud_api.transport import CloudApiTransport
+from wa_cli.transports.outcomes import REMEMBERED_IDS, RecentIds
 from wa_cli.transports.posting import Poster
-from wa_cli.transports.recent_ids import REMEMBERED_IDS, RecentIds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -11,6 +11,7 @@ from wa_cli.errors import UsageError
 
 MAX_DEPTH: Final = 32  # the deepest body of Meta's has about twelve levels, a gateway's with its raw message twenty
 
+_WORD: Final = re.compile(r"[A-Za-z0-9_.\-]{1,48}", re.ASCII)
 _STRINGS: Final = re.compile(
     rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.S
 )  # an unfinished one too, so that no byte is read twice
@@ -34,6 +35,24 @@ def parse_body(body: bytes, *, whose: str) -> dict[str, Any]:
     if not isinstance(shape, dict):
         raise unreadable("the body is JSON, but not an object", whose)
     return shape
+
+
+def read_text(value: Any, limit: int) -> str | None:
+    """Somebody's words, at most so many characters, without the halves of characters that no file can hold."""
+    if not isinstance(value, str) or not value:
+        return None
+    words = value[:limit]
+    return words if words.isascii() else words.encode("utf-8", "replace").decode()
+
+
+def read_label(value: Any) -> str:
+    """A word of the vocabulary of whoever posts, safe to show and to count by."""
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else "unknown"
+
+
+def read_object(value: Any) -> dict[str, Any]:
+    """An object; an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
 
 
 def unreadable(message: str, whose: str) -> UsageError:

@@ -17,12 +17,13 @@ from wa_cli.transports.masking import mask
 from wa_cli.transports.posting import CONNECT_TIMEOUT_SECONDS, find_environment_proxy
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
     import httpx
 
 CALL_TIMEOUT_SECONDS: Final = 30.0  # some gateways wait five seconds for a state by themselves, and list groups slowly
-MAX_ANSWER_BYTES: Final = 20_000_000  # some thousand groups with their members
+MAX_ANSWER_BYTES: Final = 64_000_000  # some thousand groups with their members
 _WORDS_AT: Final = ("message", "error", "details")
 
 
@@ -70,41 +71,63 @@ class GatewayCalls:
         body: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """One call.  path: percent-encoded.  body: what becomes the JSON of the request.
+        """One call that the gateway is expected to take; see `exchange`.
 
-        Raises: Temporary (code `gateway_down`) without an answer, or for one of a gateway that is starting or
-        overloaded (502 to 504); UsageError (code `gateway_key`) for 401 and 403.
+        Raises: Temporary (code `gateway_down`) also for the answer of a gateway that is starting or overloaded (502 to
+        504); UsageError (code `gateway_key`) for 401 and 403.
+        """
+        reply = await self.exchange(method, path, query=query, body=body, headers=headers)
+        if reply.status in (401, 403):
+            raise UsageError(
+                f"the gateway at {self.host} refuses the key (HTTP {reply.status})",
+                hint="set the variable that the instance's key is read from, then `wa doctor`",
+                code="gateway_key",
+            )
+        if reply.status in (502, 503, 504):
+            raise self.down(f"it answers HTTP {reply.status}")
+        return reply
+
+    async def exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        seconds: float | None = None,
+    ) -> Reply:
+        """One call with its answer, whatever that says.  path: percent-encoded.  body: what becomes the JSON of the
+        request.  seconds: how long to wait, where that is not the usual.
+
+        Raises: Temporary (code `gateway_down`) without an answer; GatewayRefused for one that is too large.
         """
         import httpx
 
+        timeout = httpx.Timeout(seconds or self._timeout_seconds, connect=CONNECT_TIMEOUT_SECONDS)
+        parts: list[bytes] = []
+        size = 0
         try:
             async with self._open().stream(
-                method, f"{self._base_url}{path}", params=query, json=body, headers=headers
+                method, f"{self._base_url}{path}", params=query, json=body, headers=headers, timeout=timeout
             ) as answer:
-                read = b""
                 async for part in answer.aiter_bytes():
-                    read += part
-                    if len(read) > MAX_ANSWER_BYTES:
+                    size += len(part)
+                    if size > MAX_ANSWER_BYTES:
                         raise GatewayRefused(
                             f"the gateway answers with more than {MAX_ANSWER_BYTES:,} bytes", code="gateway_answer"
                         )
+                    parts.append(part)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise self.down(
                 "it does not answer" if isinstance(error, httpx.TimeoutException) else _say(error)
             ) from error
-        if answer.status_code in (401, 403):
-            raise UsageError(
-                f"the gateway at {self.host} refuses the key (HTTP {answer.status_code})",
-                hint="set the variable that the instance's key is read from, then `wa doctor`",
-                code="gateway_key",
-            )
-        if answer.status_code in (502, 503, 504):
-            raise self.down(f"it answers HTTP {answer.status_code}")
+        read = b"".join(parts)
         return Reply(
             status=answer.status_code,
             content_type=answer.headers.get("Content-Type", ""),
             body=read,
-            shape=_parse(read),
+            shape=parse_json(read),
         )
 
     @property
@@ -136,9 +159,9 @@ class GatewayCalls:
 
             self._client = httpx.AsyncClient(
                 headers=self._headers,
-                timeout=httpx.Timeout(self._timeout_seconds, connect=CONNECT_TIMEOUT_SECONDS),
                 trust_env=False,
                 proxy=find_environment_proxy(self._base_url),
+                verify=open_tls(self._base_url),
             )
         return self._client
 
@@ -196,7 +219,17 @@ def check_key(key: str) -> str:
     return text
 
 
-def _parse(body: bytes) -> Any:
+def open_tls(url: str) -> ssl.SSLContext | bool:
+    """This machine's certificates, loaded only where the address needs them."""
+    if not url.startswith("https://"):
+        return True
+    import ssl
+
+    return ssl.create_default_context()
+
+
+def parse_json(body: bytes) -> Any:
+    """The JSON of a body, or None."""
     try:
         return json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError):

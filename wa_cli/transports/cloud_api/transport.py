@@ -10,13 +10,13 @@ from wa_cli.domain.recipient import RecipientKind
 from wa_cli.transports.cloud_api.account import check_token, parse_api_url
 from wa_cli.transports.cloud_api.answer import read_answer
 from wa_cli.transports.cloud_api.payload import build_payload
+from wa_cli.transports.outcomes import RecentIds
 from wa_cli.transports.posting import (
     CONNECT_TIMEOUT_SECONDS,
     READ_TIMEOUT_SECONDS,
     Poster,
     PostFailed,
 )
-from wa_cli.transports.recent_ids import RecentIds
 
 if TYPE_CHECKING:
     import ssl

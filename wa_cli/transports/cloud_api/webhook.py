@@ -27,6 +27,7 @@ from wa_cli.domain.retry import Stop
 from wa_cli.transports.bodies import parse_body, unreadable
 from wa_cli.transports.cloud_api.refusal import read_code, read_refusal
 from wa_cli.transports.masking import mask
+from wa_cli.transports.signatures import encode_keys, is_signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -42,7 +43,6 @@ MAX_NAME: Final = 256
 OBJECT: Final = "whatsapp_business_account"
 _SIGNATURE: Final = re.compile(r"sha256=([0-9a-f]{64})")
 _CHALLENGE: Final = re.compile(r"[A-Za-z0-9]{1,256}")
-_NO_DIGEST: Final = bytes(32)
 
 _ID: Final = re.compile(r"[\x21-\x7e]{1,512}")
 _TAG: Final = re.compile(r"[\x20-\x7e]{1,512}")
@@ -87,7 +87,7 @@ class CloudApiWebhooks:
         """secrets: the app's secret, or the old and the new one while it is changed.  verify_token: None refuses every
         check of the address."""
         self._secrets = tuple(secret for secret in secrets if secret)
-        self._keys = tuple(secret.encode("utf-8", "surrogatepass") for secret in self._secrets)
+        self._keys = encode_keys(self._secrets)
         self._verify_token = verify_token.encode("utf-8", "surrogatepass") if verify_token else None
 
     @property
@@ -100,11 +100,7 @@ class CloudApiWebhooks:
 
     def is_genuine(self, body: bytes, signature: str | None) -> bool:
         found = _SIGNATURE.fullmatch(signature or "")
-        told = bytes.fromhex(found[1]) if found else _NO_DIGEST
-        fits = False
-        for key in self._keys:  # all of them, so that the time says nothing of which one fits
-            fits |= hmac.compare_digest(hmac.digest(key, body, "sha256"), told)
-        return fits and found is not None
+        return is_signed(body, found[1] if found else None, keys=self._keys, algorithm="sha256")
 
     def answer_challenge(self, query: Mapping[str, str]) -> str | None:
         challenge = query.get("hub.challenge", "")

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wa_cli.domain.connection import ConnectionState
 from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, Rejected
-from wa_cli.transports.gowa.calls import read_json
+from wa_cli.transports.gateway_calls import parse_json
 from wa_cli.transports.gowa.restrictions import read_restriction
 from wa_cli.transports.masking import mask
+from wa_cli.transports.outcomes import read_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +43,7 @@ def read_answer(
     side after 45 s, and busy groups take longer.
     secrets: words that must not appear in the details.
     """
-    shape = read_json(body)
+    shape = parse_json(body)
     code = read_code(shape)
     if code is None:
         return _read_bare(http_status, headers, body)
@@ -106,7 +107,7 @@ def _read_refusal(code: str, words: str, http_status: int, headers: Mapping[str,
     elif code in ("DEVICE_ID_REQUIRED", DEVICE_NOT_FOUND):
         error_class = ErrorClass.STOP
     elif http_status == 429:
-        error_class, wait = ErrorClass.THROTTLE, _read_wait(headers)
+        error_class, wait = ErrorClass.THROTTLE, read_retry_after(headers)
     return Rejected(
         error_class=error_class,
         code=code,
@@ -142,7 +143,7 @@ def _read_bare(http_status: int, headers: Mapping[str, str], body: bytes) -> Out
                 code="http_429",
                 details="too many requests for what stands before the gateway",
                 http_status=http_status,
-                wait_seconds=_read_wait(headers),
+                wait_seconds=read_retry_after(headers),
             )
     kind = mask(headers.get("Content-Type", ""), limit=60) or "no content type"
     name = "unreadable_success" if 200 <= http_status < 300 else f"http_{http_status}_without_verdict"
@@ -162,11 +163,6 @@ def _not_ready(state: ConnectionState, code: str, words: str, http_status: int) 
     return Rejected(
         error_class=ErrorClass.NOT_READY, code=code, details=words, http_status=http_status, connection=state
     )
-
-
-def _read_wait(headers: Mapping[str, str]) -> float | None:
-    written = headers.get("Retry-After", "")
-    return float(written) if written.isascii() and written.isdigit() and len(written) < 6 else None
 
 
 def _find_message_id(shape: Any) -> str | None:

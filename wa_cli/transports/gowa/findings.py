@@ -9,6 +9,7 @@ from wa_cli.domain.connection import ConnectionState
 from wa_cli.domain.finding import FIX_ACCOUNT, FIX_CALL, FIX_LATER, Finding, fail, ok, warn
 from wa_cli.errors import UsageError
 from wa_cli.provider import URL
+from wa_cli.transports.gateway_calls import open_tls, parse_json
 from wa_cli.transports.gowa.account import (
     DEFAULT_WEBHOOK_SECRET,
     check_values,
@@ -18,7 +19,6 @@ from wa_cli.transports.gowa.account import (
     webhook_secrets_of,
 )
 from wa_cli.transports.gowa.answer import read_code
-from wa_cli.transports.gowa.calls import open_tls, read_json
 from wa_cli.transports.gowa.connection import find_device, judge_device, read_flags
 from wa_cli.transports.masking import mask
 from wa_cli.transports.posting import find_environment_proxy
@@ -83,7 +83,7 @@ def _ask(account: Account) -> list[Finding]:
     if listed.status_code in (401, 403):
         message = "GOWA refuses our user and password"
         return [fail(ACCOUNT, "gateway_key", message, "set the key to user:password", exit_code=FIX_ACCOUNT)]
-    shape = read_json(listed.content)
+    shape = parse_json(listed.content)
     if not listed.is_success or read_code(shape) is None:
         message = f"what answers at {base} is not GOWA (HTTP {listed.status_code})"
         fix = "correct the url; it has to end with the gateway's base path if that has one"
@@ -101,7 +101,7 @@ def _judge_device(account: Account, shape: Any, status: Any) -> Finding:
     if entry is None:
         message = f"GOWA has no device '{device}'"
         return fail(ACCOUNT, "device", message, f"{pair} makes it, and pairs it with a phone", exit_code=FIX_ACCOUNT)
-    flags = read_flags(read_json(status.content)) if status is not None and status.is_success else None
+    flags = read_flags(parse_json(status.content)) if status is not None and status.is_success else None
     return judge_connection(judge_device(entry, flags, was_paired=False), device, pair)
 
 

@@ -19,11 +19,13 @@ from wa_cli.domain.connection import (
 )
 from wa_cli.errors import GatewayRefused, UsageError
 from wa_cli.provider import URL
+from wa_cli.transports.gateway_calls import GatewayCalls
 from wa_cli.transports.gowa.account import (
     DEFAULT_WEBHOOK_SECRET,
     check_values,
     device_of,
     headers_of,
+    parse_url,
     secrets_of,
     webhook_secrets_of,
 )
@@ -36,7 +38,6 @@ from wa_cli.transports.gowa.answer import (
     read_code,
     read_words,
 )
-from wa_cli.transports.gowa.calls import GowaCalls
 from wa_cli.transports.gowa.connection import ENGINE, DeviceEntry, find_device, judge_device, read_flags
 from wa_cli.transports.gowa.groups import read_groups, read_one
 from wa_cli.transports.gowa.restrictions import read_restriction
@@ -45,9 +46,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from wa_cli.provider import Account
-    from wa_cli.transports.gowa.calls import GowaReply
+    from wa_cli.transports.gateway_calls import Reply
 
-NAME: Final = "GOWA"
 EVENTS: Final = "message,message.ack,message.reaction,call.offer"
 QR_SECONDS: Final = 30.0  # where the gateway does not say
 LONGEST_QR_SECONDS: Final = 600.0
@@ -69,12 +69,13 @@ class GowaGateway:
         self._account = account
         self._device = device_of(account)
         self._recheck_seconds = recheck_seconds
-        self._calls = GowaCalls(account.value(URL), name=NAME, headers=headers_of(account), secrets=secrets_of(account))
+        self._base_url = parse_url(account.value(URL))
+        self._calls = GatewayCalls(base_url=self._base_url, headers=headers_of(account), secrets=secrets_of(account))
         # The phone it was last paired with: once that is gone, the phone has logged it out.
         self._own: str | None = None
 
     async def look(self) -> Connection:
-        reply = await self._calls.ask("GET", "/devices")
+        reply = await self._calls.exchange("GET", "/devices")
         if not reply.is_success or read_code(reply.shape) != SUCCESS:
             self._refuse_wrong_key(reply)
             return self._judge_failure(reply)
@@ -86,7 +87,7 @@ class GowaGateway:
                 reason=f"the gateway has no device '{self._device}'",
                 engine=ENGINE,
             )
-        status = await self._calls.ask("GET", f"/devices/{self._path}/status")
+        status = await self._calls.exchange("GET", f"/devices/{self._path}/status")
         connection = judge_device(
             entry, read_flags(status.shape) if status.is_success else None, was_paired=self._own is not None
         )
@@ -118,7 +119,7 @@ class GowaGateway:
         link, lasts = results.get("qr_link"), results.get("qr_duration")
         if not isinstance(link, str) or not link:
             raise GatewayRefused("GOWA gives no QR code now", hint="ask again in a few seconds")
-        picture = await self._calls.ask("GET", self._find_own_path(link))
+        picture = await self._calls.exchange("GET", self._find_own_path(link))
         if not picture.is_success or not picture.body.startswith(_PNG):
             raise GatewayRefused("GOWA's QR code is not there any more", hint="ask again: each lasts half a minute")
         if isinstance(lasts, bool) or not isinstance(lasts, int | float) or not 0 < lasts <= LONGEST_QR_SECONDS:
@@ -143,7 +144,7 @@ class GowaGateway:
     async def read_group(self, address: str) -> GroupInfo | None:
         if self._own is None:
             await self.look()
-        reply = await self._calls.ask("GET", "/group/info", query={"group_id": address})
+        reply = await self._calls.exchange("GET", "/group/info", query={"group_id": address})
         if not reply.is_success:
             words = read_words(reply.shape)
             if read_code(reply.shape) == INVALID_JID or _NOT_IN_GROUP.search(words):
@@ -171,7 +172,7 @@ class GowaGateway:
         for attempt in range(2):
             if attempt:
                 await asyncio.sleep(self._recheck_seconds)
-            reply = await self._calls.ask("GET", "/user/check", query={"phone": phone.removeprefix("+")})
+            reply = await self._calls.exchange("GET", "/user/check", query={"phone": phone.removeprefix("+")})
             code = read_code(reply.shape)
             if reply.is_success:
                 answer = self._results(reply).get("is_on_whatsapp")
@@ -201,7 +202,7 @@ class GowaGateway:
         if await self._find() is None:
             await self._add(settings)
             return
-        reply = await self._calls.ask("PATCH", f"/devices/{self._path}/webhook", body=settings)
+        reply = await self._calls.exchange("PATCH", f"/devices/{self._path}/webhook", body=settings)
         if read_code(reply.shape) is None and reply.status in (404, 405):
             raise UsageError(
                 "this GOWA cannot be told where to post: it is older than version 8",
@@ -222,17 +223,17 @@ class GowaGateway:
         return quote(self._device, safe="")
 
     async def _find(self) -> DeviceEntry | None:
-        reply = await self._calls.ask("GET", "/devices")
+        reply = await self._calls.exchange("GET", "/devices")
         if not reply.is_success:
             raise self._refusal(reply)
         return find_device(reply.shape, self._device)
 
     async def _is_logged_in(self) -> bool:
-        status = await self._calls.ask("GET", f"/devices/{self._path}/status")
+        status = await self._calls.exchange("GET", f"/devices/{self._path}/status")
         return read_flags(status.shape) == (True, True)
 
     async def _add(self, settings: Mapping[str, str] | None = None) -> None:
-        reply = await self._calls.ask("POST", "/devices", body={"device_id": self._device, **(settings or {})})
+        reply = await self._calls.exchange("POST", "/devices", body={"device_id": self._device, **(settings or {})})
         if not reply.is_success:
             raise self._refusal(reply)
 
@@ -243,7 +244,7 @@ class GowaGateway:
         """The results of a call that pairs, for which the device is made if the gateway does not know it."""
         if await self._find() is None:
             await self._add()
-        reply = await self._calls.ask(method, path, query=query, seconds=PAIRING_SECONDS)
+        reply = await self._calls.exchange(method, path, query=query, seconds=PAIRING_SECONDS)
         if read_code(reply.shape) == "ALREADY_LOGGED_IN":
             raise GatewayRefused(
                 f"'{self._account.instance}' is paired with a phone already",
@@ -256,8 +257,8 @@ class GowaGateway:
 
     async def _ask_device(
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, seconds: float = 30.0
-    ) -> GowaReply:
-        reply = await self._calls.ask(method, path, query=query, seconds=seconds)
+    ) -> Reply:
+        reply = await self._calls.exchange(method, path, query=query, seconds=seconds)
         if not reply.is_success:
             raise self._refusal(reply)
         return reply
@@ -265,16 +266,16 @@ class GowaGateway:
     def _find_own_path(self, link: str) -> str:
         """Where the link leads, on the gateway as we know it."""
         path = urlsplit(link).path
-        base = urlsplit(self._calls.base_url)
+        base = urlsplit(self._base_url)
         if base.path and path.startswith(f"{base.path}/"):
             path = path[len(base.path) :]
         return path if path.startswith("/") else f"/{path}"
 
-    def _results(self, reply: GowaReply) -> dict[str, Any]:
+    def _results(self, reply: Reply) -> dict[str, Any]:
         results = reply.shape.get("results") if isinstance(reply.shape, dict) else None
         return results if isinstance(results, dict) else {}
 
-    def _judge_failure(self, reply: GowaReply) -> Connection:
+    def _judge_failure(self, reply: Reply) -> Connection:
         code = read_code(reply.shape)
         is_starting = reply.status == 503 and code == MANAGER_UNAVAILABLE
         words = read_words(reply.shape, secrets_of(self._account))
@@ -286,15 +287,15 @@ class GowaGateway:
             restriction=read_restriction(code or "", words, now=datetime.now(UTC)),
         )
 
-    def _refuse_wrong_key(self, reply: GowaReply) -> None:
+    def _refuse_wrong_key(self, reply: Reply) -> None:
         if reply.status in (401, 403) and read_code(reply.shape) != AUTHENTICATION_ERROR:
             raise UsageError(
-                f"GOWA at {self._calls.base_url} refuses our user and password",
+                f"GOWA at {self._base_url} refuses our user and password",
                 hint="the key is user:password, as APP_BASIC_AUTH of the gateway has it",
                 code="gateway_key",
             )
 
-    def _refuse_not_ready(self, reply: GowaReply) -> None:
+    def _refuse_not_ready(self, reply: Reply) -> None:
         self._refuse_wrong_key(reply)
         code = read_code(reply.shape)
         if code == AUTHENTICATION_ERROR:
@@ -310,7 +311,7 @@ class GowaGateway:
                 code="unknown_session",
             )
 
-    def _refusal(self, reply: GowaReply) -> Exception:
+    def _refusal(self, reply: Reply) -> Exception:
         """The error that a refused call is; raises the better known ones itself."""
         self._refuse_not_ready(reply)
         words = read_words(reply.shape, secrets_of(self._account)) or f"HTTP {reply.status}"

@@ -6,14 +6,14 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from wa_cli.domain.message import Media
-from wa_cli.domain.outcome import Ambiguous, ErrorClass, NotSent, Rejected
+from wa_cli.domain.outcome import Ambiguous, NotSent
 from wa_cli.errors import UsageError
 from wa_cli.provider import URL
 from wa_cli.transports.gowa.account import check_values, headers_of, parse_url, secrets_of
 from wa_cli.transports.gowa.answer import read_answer
 from wa_cli.transports.gowa.payload import build_request
+from wa_cli.transports.outcomes import RecentIds, refuse_unposted
 from wa_cli.transports.posting import READ_TIMEOUT_SECONDS, Poster, PostFailed
-from wa_cli.transports.recent_ids import RecentIds
 
 if TYPE_CHECKING:
     from wa_cli.domain.outcome import Outcome
@@ -48,15 +48,15 @@ class GowaTransport:
         content, data = post.content, None
         if isinstance(content, Media) and content.file is not None:
             if self._files is None:
-                return _refuse("no_files", "there is nowhere to read the message's file from; nothing was posted")
+                return refuse_unposted("no_files", "nowhere to read the message's file from; nothing was posted")
             try:
                 data = await asyncio.to_thread(self._files.read, content.file)
             except UsageError as error:
-                return _refuse(error.code, f"{error.message}; nothing was posted")
+                return refuse_unposted(error.code, f"{error.message}; nothing was posted")
         try:
             request = build_request(post, data)
         except ValueError as error:
-            return _refuse("unsupported_type", f"{error}; nothing was posted")
+            return refuse_unposted("unsupported_type", f"{error}; nothing was posted")
         poster = self._poster if data is None else self._uploader
         result = await poster.post(
             self._base + request.path,
@@ -74,7 +74,3 @@ class GowaTransport:
         """Close all connections.  Posts in flight must be over."""
         await self._poster.close()
         await self._uploader.close()
-
-
-def _refuse(code: str, details: str) -> Rejected:
-    return Rejected(error_class=ErrorClass.DEAD_MESSAGE, code=code, details=details, http_status=0)

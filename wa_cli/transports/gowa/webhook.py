@@ -6,15 +6,15 @@ Source: section 3 of the gateways' sheet, and the page on webhooks of GOWA's own
 
 from __future__ import annotations
 
-import hmac
 import re
 from typing import TYPE_CHECKING, Any, Final
 
 from wa_cli.domain.event import IgnoredEvent, InboundEvent, Person, StatusEvent
 from wa_cli.domain.receipt import Receipt
-from wa_cli.transports.bodies import parse_body, unreadable
+from wa_cli.transports.bodies import parse_body, read_label, read_text, unreadable
 from wa_cli.transports.gowa.jids import GROUP_SERVER, read_hidden, read_number
 from wa_cli.transports.gowa.restrictions import read_time_ms
+from wa_cli.transports.signatures import encode_keys, is_signed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,9 +25,7 @@ MAX_IDS: Final = 10_000
 MAX_WORDS: Final = 4_096
 MAX_NAME: Final = 256
 _SIGNATURE: Final = re.compile(r"sha256=([0-9a-f]{64})")
-_NO_DIGEST: Final = bytes(32)
 _ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
-_WORD: Final = re.compile(r"[A-Za-z0-9_.\-]{1,48}", re.ASCII)
 # `retry` came, and could not be read there; the rest is of our own devices, or a server's complaint.
 _RECEIPTS: Final[Mapping[str, Receipt]] = {
     "delivered": Receipt.DELIVERED,
@@ -51,7 +49,7 @@ class GowaWebhooks:
     def __init__(self, *, number_id: str, device: str, secrets: tuple[str, ...]) -> None:
         self._number_id = number_id
         self._device = device
-        self._keys = tuple(secret.encode("utf-8", "surrogatepass") for secret in secrets if secret)
+        self._keys = encode_keys(secrets)
 
     @property
     def has_secret(self) -> bool:
@@ -63,11 +61,7 @@ class GowaWebhooks:
 
     def is_genuine(self, body: bytes, signature: str | None) -> bool:
         found = _SIGNATURE.fullmatch(signature or "")
-        told = bytes.fromhex(found[1]) if found else _NO_DIGEST
-        fits = False
-        for key in self._keys:  # all of them, so that the time says nothing of which one fits
-            fits |= hmac.compare_digest(hmac.digest(key, body, "sha256"), told)
-        return fits and found is not None
+        return is_signed(body, found[1] if found else None, keys=self._keys, algorithm="sha256")
 
     def answer_challenge(self, query: Mapping[str, str]) -> str | None:
         """None: GOWA checks no address."""
@@ -139,7 +133,7 @@ class GowaWebhooks:
             at_ms=at_ms,
             person=person,
             kind=kind,
-            words=_text(words, MAX_WORDS),
+            words=read_text(words, MAX_WORDS),
             context_message_id=context if isinstance(context, str) and _ID.fullmatch(context) else None,
         )
 
@@ -159,7 +153,7 @@ def _read_person(payload: dict[str, Any]) -> Person | None:
     hidden = read_hidden(payload.get("from_lid")) or read_hidden(written)
     if address is None and hidden is None:
         return None
-    return Person(address=address, user_id=hidden, name=_text(payload.get("from_name"), MAX_NAME))
+    return Person(address=address, user_id=hidden, name=read_text(payload.get("from_name"), MAX_NAME))
 
 
 def _is_group(chat: Any) -> bool:
@@ -170,12 +164,4 @@ def _word(value: Any) -> str:
     """A word of GOWA's vocabulary, safe to show and to count by."""
     if value is None or value == "":
         return "none"
-    return value if isinstance(value, str) and _WORD.fullmatch(value) else "unknown"
-
-
-def _text(value: Any, limit: int) -> str | None:
-    """Somebody's words, at most so many characters, without the halves of characters that no file can hold."""
-    if not isinstance(value, str) or not value:
-        return None
-    words = value[:limit]
-    return words if words.isascii() else words.encode("utf-8", "replace").decode()
+    return read_label(value)

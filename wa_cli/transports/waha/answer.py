@@ -14,6 +14,7 @@ from wa_cli.domain.connection import ConnectionState
 from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, Rejected
 from wa_cli.transports.gateway_calls import find_words
 from wa_cli.transports.masking import mask
+from wa_cli.transports.outcomes import read_retry_after
 from wa_cli.transports.waha.restrictions import TIME_LOCK, find_restriction
 from wa_cli.transports.waha.states import STATES, STOPPED, UNKNOWN_SESSION, describe_state, map_state
 from wa_cli.transports.web_ids import read_message_id
@@ -147,8 +148,7 @@ def _read_refusal(
             error_class, details = ErrorClass.DEAD_MESSAGE, "the file is larger than the gateway takes"
         case 429:
             error_class = ErrorClass.THROTTLE
-            after = headers.get("Retry-After", "")
-            wait_seconds = float(after) if after.isascii() and after.isdigit() and len(after) < 6 else None
+            wait_seconds = read_retry_after(headers)
         case _:
             return None
     return Rejected(

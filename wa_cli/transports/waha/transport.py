@@ -6,8 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from wa_cli.domain.message import Reaction, content_type
-from wa_cli.domain.outcome import Ambiguous, ErrorClass, NotSent, Rejected
+from wa_cli.domain.outcome import Ambiguous, NotSent
 from wa_cli.errors import UsageError
+from wa_cli.transports.outcomes import RecentIds, refuse_unposted
 from wa_cli.transports.posting import (
     CONNECT_TIMEOUT_SECONDS,
     Answer,
@@ -15,7 +16,6 @@ from wa_cli.transports.posting import (
     PostFailed,
     find_environment_proxy,
 )
-from wa_cli.transports.recent_ids import RecentIds
 from wa_cli.transports.waha.answer import read_answer
 from wa_cli.transports.waha.payload import build_request, needs_file
 
@@ -70,9 +70,9 @@ class WahaTransport:
             else:
                 request = build_request(post, self._session)
         except UsageError as error:
-            return _reject("file_missing", error.message)
+            return refuse_unposted("file_missing", error.message)
         except ValueError as error:
-            return _reject("unsupported", f"{error}; nothing was posted")
+            return refuse_unposted("unsupported", f"{error}; nothing was posted")
         result = await self._exchange(request)
         if isinstance(result, PostFailed):
             if result.may_have_arrived:
@@ -119,10 +119,6 @@ class WahaTransport:
         except (httpx.HTTPError, OSError) as error:
             return PostFailed(may_have_arrived=True, code="no_answer", details=_say(error))
         return Answer(status=answer.status_code, headers=answer.headers, body=answer.content)
-
-
-def _reject(code: str, details: str) -> Rejected:
-    return Rejected(error_class=ErrorClass.DEAD_MESSAGE, code=code, details=details, http_status=0)
 
 
 def _say(error: Exception) -> str:

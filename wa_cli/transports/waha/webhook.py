@@ -6,7 +6,6 @@ optional: what is not known is named and ignored, and no JSON at all makes this 
 
 from __future__ import annotations
 
-import hmac
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,8 +13,9 @@ from wa_cli.domain.event import ConnectionEvent, IgnoredEvent, InboundEvent, Sta
 from wa_cli.domain.message_ref import find_tag
 from wa_cli.domain.outcome import ErrorClass, Rejected
 from wa_cli.domain.receipt import Receipt
-from wa_cli.transports.bodies import parse_body
+from wa_cli.transports.bodies import parse_body, read_label, read_object, read_text
 from wa_cli.transports.masking import mask
+from wa_cli.transports.signatures import encode_keys, is_signed
 from wa_cli.transports.waha.restrictions import find_restriction, read_code
 from wa_cli.transports.waha.states import read_connection
 from wa_cli.transports.web_ids import is_group, read_member, read_message_id, read_person
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 MAX_WORDS: Final = 4_096
 MAX_NAME: Final = 256
 _SIGNATURE: Final = re.compile(r"[0-9a-fA-F]{128}")
-_NO_DIGEST: Final = bytes(64)
-_WORD: Final = re.compile(r"[A-Za-z0-9_.\-]{1,48}", re.ASCII)
 _LATEST_MS: Final = 10**13
 
 # 0, PENDING, says no more than the answer to the send.
@@ -51,7 +49,7 @@ class WahaWebhooks:
     def __init__(self, *, secrets: tuple[str, ...], session: str, number_id: str, install: str) -> None:
         """secrets: the HMAC key, or the old and the new one while it is changed.  number_id: goes into every event.
         install: whose message ids are ours, see `message_ref`."""
-        self._keys = tuple(secret.encode("utf-8", "surrogatepass") for secret in secrets if secret)
+        self._keys = encode_keys(secrets)
         self._secrets = tuple(secret for secret in secrets if secret)
         self._session = session
         self._number_id = number_id
@@ -67,11 +65,7 @@ class WahaWebhooks:
 
     def is_genuine(self, body: bytes, signature: str | None) -> bool:
         found = _SIGNATURE.fullmatch(signature or "")
-        told = bytes.fromhex(found[0]) if found else _NO_DIGEST
-        fits = False
-        for key in self._keys:  # all of them, so that the time says nothing of which one fits
-            fits |= hmac.compare_digest(hmac.digest(key, body, "sha512"), told)
-        return fits and found is not None
+        return is_signed(body, found[0] if found else None, keys=self._keys, algorithm="sha512")
 
     def answer_challenge(self, query: Mapping[str, str]) -> str | None:
         """WAHA checks no address before it posts there."""
@@ -79,7 +73,7 @@ class WahaWebhooks:
 
     def read(self, body: bytes) -> list[Event]:
         shape = parse_body(body, whose="WAHA")
-        event, payload = _word(shape.get("event")), shape.get("payload")
+        event, payload = read_label(shape.get("event")), shape.get("payload")
         if shape.get("session") != self._session:
             return [IgnoredEvent(what="session.other")]
         read = _EVENTS.get(event)
@@ -102,7 +96,7 @@ class WahaWebhooks:
         chat = ref.chat or payload.get("to") or payload.get("from")
         participant = ""
         if is_group(chat):
-            own = _dict(shape.get("me"))
+            own = read_object(shape.get("me"))
             known = {read_member(own.get("id")), read_member(own.get("lid"))}
             told = read_member(payload.get("participant")) or read_member(ref.participant)
             # The last part of the id is ours in some engines: what we sent, no receipt of a member's.
@@ -119,7 +113,7 @@ class WahaWebhooks:
         )
 
     def _read_failure(self, payload: dict[str, Any]) -> Rejected:
-        error = _dict(payload.get("error"))
+        error = read_object(payload.get("error"))
         restriction = find_restriction(error)
         words = next((error[name] for name in ("reason", "message") if isinstance(error.get(name), str)), "")
         return Rejected(
@@ -144,11 +138,11 @@ class WahaWebhooks:
             return IgnoredEvent(what="message.own")
         if is_group(chat) or payload.get("participant"):
             return IgnoredEvent(what="message.group")  # said to the group: nobody answered us
-        raw = _dict(payload.get("_data"))
+        raw = read_object(payload.get("_data"))
         person = read_person(chat, other=_find_other(raw), name=_find_name(raw))
         if person is None or read_message_id(message_id) is None:
             return IgnoredEvent(what="message.other")  # a channel, a status, an id in no known shape
-        reply = _dict(payload.get("replyTo"))
+        reply = read_object(payload.get("replyTo"))
         context = read_message_id(reply.get("id"))
         return InboundEvent(
             number_id=self._number_id,
@@ -156,12 +150,12 @@ class WahaWebhooks:
             at_ms=_time_ms(payload.get("timestamp")) or _time_ms(shape.get("timestamp")),
             person=person,
             kind=_find_kind(payload),
-            words=_text(payload.get("body"), MAX_WORDS),
+            words=read_text(payload.get("body"), MAX_WORDS),
             context_message_id=context.bare if context else None,
         )
 
     def _read_reaction(self, shape: dict[str, Any], payload: dict[str, Any]) -> Event:
-        reaction = _dict(payload.get("reaction"))
+        reaction = read_object(payload.get("reaction"))
         about = read_message_id(reaction.get("messageId"))
         event = self._read_message(shape, {**payload, "body": reaction.get("text")})
         if not isinstance(event, InboundEvent):
@@ -206,7 +200,7 @@ def _find_kind(payload: dict[str, Any]) -> str:
     if payload.get("vCards"):
         return "contacts"
     if payload.get("hasMedia") is True:
-        mime_type = _dict(payload.get("media")).get("mimetype")
+        mime_type = read_object(payload.get("media")).get("mimetype")
         sort = mime_type.partition("/")[0] if isinstance(mime_type, str) else ""
         return sort if sort in _SORTS else "document"
     return "text"
@@ -214,14 +208,14 @@ def _find_kind(payload: dict[str, Any]) -> str:
 
 def _find_other(raw: dict[str, Any]) -> Any:
     """The number beside a hidden id, where the engine tells it."""
-    key, info = _dict(raw.get("key")), _dict(raw.get("Info"))
+    key, info = read_object(raw.get("key")), read_object(raw.get("Info"))
     return key.get("remoteJidAlt") or key.get("senderPn") or info.get("SenderAlt")
 
 
 def _find_name(raw: dict[str, Any]) -> str | None:
     """What the person is called, where the engine tells it."""
-    for name in (raw.get("pushName"), raw.get("notifyName"), _dict(raw.get("Info")).get("PushName")):
-        if text := _text(name, MAX_NAME):
+    for name in (raw.get("pushName"), raw.get("notifyName"), read_object(raw.get("Info")).get("PushName")):
+        if text := read_text(name, MAX_NAME):
             return text
     return None
 
@@ -231,20 +225,3 @@ def _time_ms(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _LATEST_MS:
         return 0
     return int(value if value >= 10**11 else value * 1000)
-
-
-def _word(value: Any) -> str:
-    """A word of WAHA's vocabulary, safe to show and to count by."""
-    return value if isinstance(value, str) and _WORD.fullmatch(value) else "unknown"
-
-
-def _text(value: Any, limit: int) -> str | None:
-    """Somebody's words, at most so many characters, without the halves of characters that no file can hold."""
-    if not isinstance(value, str) or not value:
-        return None
-    words = value[:limit]
-    return words if words.isascii() else words.encode("utf-8", "replace").decode()
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -13,6 +13,7 @@ from wa_cli.domain.connection import ConnectionState
 from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, Rejected
 from wa_cli.transports.gateway_calls import find_words
 from wa_cli.transports.masking import mask
+from wa_cli.transports.outcomes import read_retry_after
 from wa_cli.transports.web_ids import read_message_id
 from wa_cli.transports.wwebjs.states import STATES, make_connection, read_word
 
@@ -42,7 +43,7 @@ def read_answer(http_status: int, headers: Mapping[str, str], body: bytes, *, se
             code=code,
             details=standard if code == "gateway_key" else words or standard,
             http_status=http_status,
-            wait_seconds=_read_wait(headers) if error_class is ErrorClass.THROTTLE else None,
+            wait_seconds=read_retry_after(headers) if error_class is ErrorClass.THROTTLE else None,
         )
     kind = mask(headers.get("Content-Type", ""), limit=60) or "no content type"
     details = words if has_verdict and words else f"no verdict in the answer: {len(body)} bytes, {kind}"
@@ -106,8 +107,3 @@ def _not_ready(told: str, http_status: int) -> Rejected:
         http_status=http_status,
         connection=ConnectionState.CONNECTING if ready else connection.state,
     )
-
-
-def _read_wait(headers: Mapping[str, str]) -> float | None:
-    written = headers.get("Retry-After", "")
-    return float(written) if written.isascii() and written.isdigit() and len(written) < 6 else None

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from wa_cli.domain.message import Media
-from wa_cli.domain.outcome import Ambiguous, ErrorClass, NotSent, Rejected
+from wa_cli.domain.outcome import Ambiguous, NotSent
 from wa_cli.errors import UsageError
+from wa_cli.transports.outcomes import RecentIds, refuse_unposted
 from wa_cli.transports.posting import READ_TIMEOUT_SECONDS, Poster, PostFailed
-from wa_cli.transports.recent_ids import RecentIds
 from wa_cli.transports.wwebjs.answer import read_answer
 from wa_cli.transports.wwebjs.payload import build_body
 
@@ -61,9 +61,9 @@ class WwebjsTransport:
             else:
                 body = build_body(post)
         except UsageError as error:
-            return _refuse(error.code, f"{error.message}; nothing was posted")
+            return refuse_unposted(error.code, f"{error.message}; nothing was posted")
         except ValueError as error:
-            return _refuse("unsupported_type", f"{error}; nothing was posted")
+            return refuse_unposted("unsupported_type", f"{error}; nothing was posted")
         result = await self._poster.post(self._url, headers=self._headers, body=body)
         if isinstance(result, PostFailed):
             if result.may_have_arrived:
@@ -74,7 +74,3 @@ class WwebjsTransport:
     async def close(self) -> None:
         """Close all connections.  Posts in flight must be over."""
         await self._poster.close()
-
-
-def _refuse(code: str, details: str) -> Rejected:
-    return Rejected(error_class=ErrorClass.DEAD_MESSAGE, code=code, details=details, http_status=0)

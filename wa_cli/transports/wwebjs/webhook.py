@@ -8,14 +8,13 @@ Source: `gateways` section 6.
 from __future__ import annotations
 
 import hmac
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 from wa_cli.domain.connection import Connection, ConnectionState
 from wa_cli.domain.event import ConnectionEvent, IgnoredEvent, InboundEvent, StatusEvent
 from wa_cli.domain.outcome import ErrorClass, Rejected
 from wa_cli.domain.receipt import Receipt
-from wa_cli.transports.bodies import parse_body
+from wa_cli.transports.bodies import parse_body, read_label, read_object, read_text
 from wa_cli.transports.masking import mask
 from wa_cli.transports.web_ids import is_group, read_message_id, read_person
 from wa_cli.transports.wwebjs.answer import find_bare_id
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 MAX_WORDS: Final = 4_096
 MAX_NAME: Final = 256
-_WORD: Final = re.compile(r"[A-Za-z0-9_.\-]{1,48}", re.ASCII)
 _LATEST_SECONDS: Final = 10**10
 
 # 0, PENDING, says no more than the answer to the send.
@@ -79,7 +77,7 @@ class WwebjsWebhooks:
 
     def read(self, body: bytes) -> list[Event]:
         shape = parse_body(body, whose="wwebjs-api")
-        event, data = _word(shape.get("dataType")), shape.get("data")
+        event, data = read_label(shape.get("dataType")), shape.get("data")
         if shape.get("sessionId") != self._session:
             return [IgnoredEvent(what="session.other")]
         read = _EVENTS.get(event)
@@ -87,13 +85,13 @@ class WwebjsWebhooks:
 
     def _read_ack(self, data: dict[str, Any]) -> Event:
         """A receipt.  In a group it is of all members at once: WhatsApp Web counts them by itself."""
-        message = _dict(data.get("message"))
+        message = read_object(data.get("message"))
         number, bare = data.get("ack"), find_bare_id(message)
         is_number = isinstance(number, int) and not isinstance(number, bool)
         receipt = _RECEIPTS.get(int(number or 0)) if is_number else None
         if bare is None or receipt is None:
             return IgnoredEvent(what=f"message_ack.{number if is_number else 'unknown'}")
-        if message.get("fromMe") is False or _dict(message.get("id")).get("fromMe") is False:
+        if message.get("fromMe") is False or read_object(message.get("id")).get("fromMe") is False:
             return IgnoredEvent(what="message_ack.foreign")
         chat = message.get("to")
         return StatusEvent(
@@ -136,31 +134,31 @@ class WwebjsWebhooks:
         return ConnectionEvent(number_id=self._number_id, at_ms=0, connection=connection)
 
     def _read_message(self, data: dict[str, Any]) -> Event:
-        message = _dict(data.get("message"))
-        whole = _dict(message.get("id")).get("_serialized")
+        message = read_object(data.get("message"))
+        whole = read_object(message.get("id")).get("_serialized")
         if message.get("fromMe") is not False:
             return IgnoredEvent(what="message.own")
         if is_group(message.get("from")) or message.get("author"):
             return IgnoredEvent(what="message.group")  # said to the group: nobody answered us
-        raw = _dict(message.get("_data"))
-        person = read_person(message.get("from"), name=_text(raw.get("notifyName"), MAX_NAME))
+        raw = read_object(message.get("_data"))
+        person = read_person(message.get("from"), name=read_text(raw.get("notifyName"), MAX_NAME))
         if person is None or read_message_id(whole) is None:
             return IgnoredEvent(what="message.other")
-        kind = _word(message.get("type"))
-        quoted = read_message_id(_dict(raw.get("quotedMsg")).get("id") or raw.get("quotedStanzaID"))
+        kind = read_label(message.get("type"))
+        quoted = read_message_id(read_object(raw.get("quotedMsg")).get("id") or raw.get("quotedStanzaID"))
         return InboundEvent(
             number_id=self._number_id,
             provider_message_id=str(whole),
             at_ms=_time_ms(message.get("timestamp")),
             person=person,
             kind=_KINDS.get(kind, kind),
-            words=_text(message.get("body"), MAX_WORDS),
+            words=read_text(message.get("body"), MAX_WORDS),
             context_message_id=quoted.bare if quoted else None,
         )
 
     def _read_reaction(self, data: dict[str, Any]) -> Event:
-        reaction = _dict(data.get("reaction"))
-        own_id, about = _dict(reaction.get("id")), _dict(reaction.get("msgId"))
+        reaction = read_object(data.get("reaction"))
+        own_id, about = read_object(reaction.get("id")), read_object(reaction.get("msgId"))
         person, whole = read_person(reaction.get("senderId")), own_id.get("_serialized")
         target = read_message_id(about.get("_serialized"))
         if own_id.get("fromMe") is not False or is_group(own_id.get("remote")):
@@ -173,12 +171,12 @@ class WwebjsWebhooks:
             at_ms=_time_ms(reaction.get("timestamp")),
             person=person,
             kind="reaction",
-            words=_text(reaction.get("reaction"), MAX_WORDS),
+            words=read_text(reaction.get("reaction"), MAX_WORDS),
             context_message_id=target.bare if target else None,
         )
 
     def _read_call(self, data: dict[str, Any]) -> Event:
-        call = _dict(data.get("call"))
+        call = read_object(data.get("call"))
         person, call_id = read_person(call.get("from")), call.get("id")
         if call.get("fromMe") is True or call.get("isGroup") is True:
             return IgnoredEvent(what="call.other")
@@ -212,20 +210,3 @@ def _time_ms(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _LATEST_SECONDS:
         return 0
     return int(value * 1000)
-
-
-def _word(value: Any) -> str:
-    """A word of the gateway's vocabulary, safe to show and to count by."""
-    return value if isinstance(value, str) and _WORD.fullmatch(value) else "unknown"
-
-
-def _text(value: Any, limit: int) -> str | None:
-    """Somebody's words, at most so many characters, without the halves of characters that no file can hold."""
-    if not isinstance(value, str) or not value:
-        return None
-    words = value[:limit]
-    return words if words.isascii() else words.encode("utf-8", "replace").decode()
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
