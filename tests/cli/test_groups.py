@@ -85,7 +85,7 @@ def test_a_gateway_that_is_away_leaves_the_stored_list_with_a_warning(wa: Wa, ap
 def test_a_device_that_waits_for_its_qr_code_says_so(wa: Wa, device: Device) -> None:
     device.state = linked.ConnectionState.NEEDS_QR
     refused = wa("instance", "groups", "main", "--json")
-    assert (refused.exit, refused.error()["code"]) == (4, "instance_not_ready")
+    assert (refused.exit, refused.error()["code"]) == (4, "needs_qr")
     assert "wa instance pair main" in refused.error()["hint"]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
-from wa_cli.domain.connection import NEEDS_A_PERSON, ConnectionState
-from wa_cli.errors import NeedsPerson, Temporary
+from wa_cli.domain.connection import ConnectionState
+from wa_cli.errors import Temporary
+from wa_cli.services.connections import describe_loss
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -48,15 +49,4 @@ async def check_ready(gateway: Gateway, *, instance: str) -> None:
     connection = await gateway.look()
     if connection.state is ConnectionState.READY:
         return
-    words = connection.reason or f"its state is {connection.state.value}"
-    if connection.state in NEEDS_A_PERSON:
-        raise NeedsPerson(
-            f"'{instance}' is not paired with a phone: {words}",
-            hint=f"`wa instance pair {instance}` shows the QR code to scan",
-            code="instance_not_ready",
-        )
-    raise Temporary(
-        f"'{instance}' is not connected: {words}",
-        hint=f"`wa instance show {instance}` says how it stands; try again when it is ready",
-        code="instance_not_ready",
-    )
+    raise describe_loss(instance, connection)
