@@ -196,6 +196,90 @@ def test_a_migration_that_is_killed_leaves_the_old_tables_and_can_be_repeated(tm
     database.close()
 
 
+# --- its versions --------------------------------------------------------------------------------------------------
+
+
+def file_of_version(path: Path, version: int) -> sqlite3.Connection:
+    """A file as a wa of that version made it, with nothing in it."""
+    versions = {1: schema.VERSION_1, 2: schema.VERSION_2, 3: schema.VERSION_3, 4: schema.VERSION_4}
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.execute(
+        "CREATE TABLE _sqlite_migrations (id INTEGER PRIMARY KEY, migration_set TEXT, name TEXT, applied_at TEXT)"
+    )
+    for number in range(1, version + 1):
+        for statement in versions[number]:
+            connection.execute(statement)
+        connection.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('wa', ?, '')",
+            (f"version_{number}",),
+        )
+    connection.execute("INSERT INTO instance (id, name, transport, created_at) VALUES (1, 'default', 'cloud_api', 0)")
+    connection.execute("INSERT INTO meta (key, value) VALUES ('install', '0a1b2c3d')")
+    return connection
+
+
+def describe_in_one_line(path: Path) -> dict[str, str]:
+    """The same without the layout of the words, and without what belongs to sqlite-utils."""
+    return {name: "".join((sql or "").split()) for name, sql in describe(path) if "_sqlite_migrations" not in name}
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+def test_a_file_of_every_version_comes_to_what_a_new_one_is(tmp_path: Path, version: int) -> None:
+    """The tables are written down twice: as they are, and as they came to be."""
+    file_of_version(tmp_path / "old.db", version).close()
+    Database.open(tmp_path / "old.db", create=False).close()
+    Database.open(tmp_path / "new.db", create=True).close()
+    assert describe_in_one_line(tmp_path / "old.db") == describe_in_one_line(tmp_path / "new.db")
+
+
+def test_a_new_file_counts_as_migrated(tmp_path: Path) -> None:
+    """The next version's migration must not begin with the first."""
+    Database.open(tmp_path / "wa.db", create=True).close()
+    file_of_version(tmp_path / "old.db", 4).close()
+    Database.open(tmp_path / "old.db", create=False).close()
+    applied = []
+    for name in ("wa.db", "old.db"):
+        with sqlite3.connect(tmp_path / name) as connection:
+            applied.append(connection.execute("SELECT migration_set, name FROM _sqlite_migrations").fetchall())
+        connection.close()
+    assert applied[0] == applied[1] != []
+
+
+def test_the_fifth_version_keeps_every_row_and_every_check(tmp_path: Path) -> None:
+    """Its checks are written out, and come to the same; another program that has the file open sees them, too."""
+    path = tmp_path / "wa.db"
+    connection = file_of_version(path, 4)
+    connection.execute("INSERT INTO contact (id, address, kind, created_at) VALUES (1, '+6581230001', 'person', 0)")
+    connection.execute("INSERT INTO content (id, hash, body) VALUES (1, x'00', '{}')")
+    connection.execute(
+        """INSERT INTO batch (id, kind, instance_id, created_at, start_at, delay_ms, priority, max_attempts, on_unknown)
+        VALUES (1, 'to', 1, 0, 0, 0, 1, 3, 'hold')"""
+    )
+    connection.execute(
+        """INSERT INTO message (id, instance_id, batch_id, contact_id, content_id, state, lane, due_at, scheduled_at,
+        changed_at) VALUES (7, 1, 1, 1, 1, 'queued', 1, 0, 0, 0)"""
+    )
+    connection.execute(
+        "INSERT INTO attempt (id, message_id, instance_id, contact_id, epoch, started_at) VALUES (1, 7, 1, 1, 1, 0)"
+    )
+    Database.open(path, create=False).close()
+    assert connection.execute("SELECT id, state FROM message").fetchall() == [(7, "queued")]
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    for statement in (
+        "UPDATE message SET state = 'lost'",
+        "UPDATE message SET receipt = 'lost'",
+        "UPDATE attempt SET outcome = 'lost'",
+        "INSERT INTO receipt (status, provider_message_id, at, received_at, rule) VALUES ('lost', '', 0, 0, '')",
+        "INSERT INTO webhook_logs (received_at, provider, is_signed, body, status) VALUES (0, '', 1, x'', 'lost')",
+    ):
+        with pytest.raises(sqlite3.IntegrityError, match="CHECK constraint failed"):
+            connection.execute(statement)
+    connection.execute("UPDATE message SET state = 'sending', receipt = 'read'")
+    connection.close()
+
+
 def test_a_migration_that_fails_leaves_the_old_tables(tmp_path: Path) -> None:
     """Fault 28."""
     path = tmp_path / "wa.db"
