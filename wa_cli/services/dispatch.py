@@ -32,7 +32,7 @@ from wa_cli.domain.pacing import (
     priority_of,
 )
 from wa_cli.domain.restriction import in_force, known_since_ms, widen
-from wa_cli.domain.retry import Down, Effect, Rest, Restrict, RetryPolicy, Stop, judge, restriction_of
+from wa_cli.domain.retry import ACCEPTED, Down, Effect, Rest, Restrict, RetryPolicy, Stop, judge, restriction_of
 from wa_cli.errors import StorageBroken, StorageError, Temporary, WaError
 from wa_cli.ports import Finished, Post, Record, Sums
 from wa_cli.services.receipts import apply_consequence, apply_parked
@@ -215,7 +215,7 @@ class SendLoop:
         self._lease_ends_steady_ms = clock.steady_ms() + lease.length_ms
         self._renew_seconds = lease.length_ms * RENEWED_AT / 1000
         self._finished: list[Finished] = []
-        self._judged: dict[int, tuple[Verdict, list[Effect]]] = {}
+        self._judged: dict[int, tuple[Verdict, Sequence[Effect]]] = {}
         self._rest = (0, float("-inf"))  # the last one it took: its end on the wall clock and on the steady one
         self._in_flight: dict[asyncio.Task[None], Started] = {}
         self._wake = asyncio.Event()
@@ -691,16 +691,20 @@ class SendLoop:
         effects: list[Effect] = []
         for one in finished:
             # Once for each post: an outcome that the store would not take comes by here again.
-            if one.attempt_id not in self._judged:
-                self._judged[one.attempt_id] = self._judge_one(one)
-            verdict, its_effects = self._judged[one.attempt_id]
-            effects += its_effects
-            due_at_ms = now_ms + round(verdict.wait_seconds * 1000) if verdict.state is State.QUEUED else None
-            if isinstance(verdict.effect, Restrict):
-                due_at_ms = _put_off_until_ms(verdict.effect.restriction, now_ms=now_ms)
-            if verdict.rule == "pair_limit":
-                now = self._clock.steady_ms()
-                self._note_limited(now + verdict.wait_seconds * 1000, now=now)
+            judged = self._judged.get(one.attempt_id)
+            if judged is None:
+                judged = self._judged[one.attempt_id] = self._judge_one(one)
+            verdict, its_effects = judged
+            due_at_ms = None
+            if verdict is not ACCEPTED:
+                effects += its_effects
+                if verdict.state is State.QUEUED:
+                    due_at_ms = now_ms + round(verdict.wait_seconds * 1000)
+                if isinstance(verdict.effect, Restrict):
+                    due_at_ms = _put_off_until_ms(verdict.effect.restriction, now_ms=now_ms)
+                if verdict.rule == "pair_limit":
+                    now = self._clock.steady_ms()
+                    self._note_limited(now + verdict.wait_seconds * 1000, now=now)
             records.append(
                 Record(
                     finished=one,
@@ -713,7 +717,11 @@ class SendLoop:
             )
         return records, effects
 
-    def _judge_one(self, one: Finished) -> tuple[Verdict, list[Effect]]:
+    def _judge_one(self, one: Finished) -> tuple[Verdict, Sequence[Effect]]:
+        if isinstance(one.outcome, Accepted):  # nearly all of them
+            self._breaker.note_answer()
+            self._windows.recover()
+            return ACCEPTED, ()
         verdict = judge(
             one.outcome,
             attempts=one.attempts,
@@ -740,27 +748,18 @@ class SendLoop:
             self._limited_until = max(self._limited_until, until)
 
     def _feel(self, one: Finished) -> Rest | None:
-        """Tell the breaker; the rest it asks for, if any."""
+        """Tell the breaker of a post that was not accepted; the rest it asks for, if any."""
         outcome = one.outcome
+        if isinstance(outcome, Rejected | Accepted):
+            self._breaker.note_answer()
+            return None
         now = self._clock.steady_ms()
-        if (
-            isinstance(outcome, NotSent | Ambiguous)
-            and self._breaker.is_probing
-            and now - one.latency_ms <= self._opened_at
-        ):
+        if self._breaker.is_probing and now - one.latency_ms <= self._opened_at:
             return None  # it was under way when the breaker opened: the same trouble, and no longer rest for it
-        match outcome:
-            case Accepted():
-                self._breaker.note_answer()
-                self._windows.recover()
-                return None
-            case Rejected():
-                self._breaker.note_answer()
-                return None
-            case NotSent():
-                rest_ms = self._breaker.note_not_sent(outcome.details)
-            case Ambiguous():
-                rest_ms = self._breaker.note_unreadable(outcome.details)
+        if isinstance(outcome, NotSent):
+            rest_ms = self._breaker.note_not_sent(outcome.details)
+        else:
+            rest_ms = self._breaker.note_unreadable(outcome.details)
         if rest_ms <= 0.0:
             return None
         self._opened_at = now

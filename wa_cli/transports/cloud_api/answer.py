@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from wa_cli.domain.outcome import Outcome
 
+_decode = json.JSONDecoder().decode
 # The Graph API has been seen to name its JSON text/javascript.
 _JSON_TYPES = re.compile(r"(?:application|text)/(?:[a-z0-9.\-]+\+)?(?:json|javascript)\Z", re.I)
 _MESSAGE_ID = re.compile(r"[\x21-\x7e]{1,512}\Z")
@@ -39,7 +40,7 @@ def read_answer(
     try:
         # As UTF-8 and nothing else: json.loads would also guess UTF-16 and swallow a byte-order mark,
         # neither of which Meta sends.
-        shape = json.loads(body.decode("utf-8"))
+        shape = _decode(body.decode("utf-8"))
     except (ValueError, RecursionError):
         return _no_verdict(http_status, _name_unread(http_status), _describe_unread(headers, body))
     error = shape.get("error") if isinstance(shape, dict) else None
