@@ -52,7 +52,7 @@ def test_an_acceptance_waits_a_little_for_others_and_then_is_recorded(world: Wor
     soon, late = world.send_later("soon", "late")
     world.transport.script = [answer_after(10, accepted(1)), answer_after(5_000, accepted(2))]
     worker = Worker(world)
-    worker.run_for(25)
+    worker.run_for(45)
     assert world.state(soon) is State.SENDING
     worker.run_for(10)
     assert (world.state(soon), world.state(late)) == (State.SENT, State.SENDING)
@@ -92,16 +92,16 @@ def test_a_slot_that_due_messages_wait_for_is_used_again_within_milliseconds(wor
     worker = Worker(world, concurrency=8)
     worker.run_for(20)
     assert len(world.transport.posts) == 9
-    assert 10 <= world.transport.posts[8].at_ms <= 14
+    assert 10 <= world.transport.posts[8].at_ms <= 16
     worker.stop()
 
 
-def test_half_of_all_slots_do_not_wait_for_the_other_half(world: World) -> None:
-    world.enqueue([line(number, "hi") for number in range(12)])
-    world.transport.script = [answer_after(10 if number < 4 else 1_000, accepted(number)) for number in range(8)]
+def test_most_of_the_slots_do_not_wait_for_the_last_of_them(world: World) -> None:
+    world.enqueue([line(number, "hi") for number in range(14)])
+    world.transport.script = [answer_after(10 if number < 6 else 1_000, accepted(number)) for number in range(8)]
     worker = Worker(world, concurrency=8)
     worker.run_for(11)
-    assert [posted.at_ms for posted in world.transport.posts[8:]] == [10.0] * 4
+    assert [posted.at_ms for posted in world.transport.posts[8:]] == [10.0] * 6
     worker.stop()
 
 
@@ -131,7 +131,7 @@ def test_slots_stay_few_when_a_limit_holds_the_messages_back(tmp_path: Path) -> 
         worker.stop()
 
 
-@pytest.mark.parametrize(("limit", "turns_a_second"), [(80, 95), (200, 110), (1_000, 120)])
+@pytest.mark.parametrize(("limit", "turns_a_second"), [(80, 25), (200, 60), (1_000, 210)])
 def test_starts_and_outcomes_share_turns_at_a_steady_rate(tmp_path: Path, limit: int, turns_a_second: int) -> None:
     """The price of a paced second: a turn for each start, or for each tick of a fast instance, and few more."""
     with open_world(tmp_path, limits=Limits(per_second=limit), latency_ms=100.0) as world:
@@ -154,6 +154,6 @@ def test_a_fast_instance_is_woken_for_a_ticks_worth_and_a_slow_one_for_each_mess
         started += 1
     assert started >= 10
     assert fast.allowed_at(now) < fast.worth_waking_at(now)
-    assert 8.0 <= fast.worth_waking_at(now) - now <= 11.0
+    assert 4.0 <= fast.worth_waking_at(now) - now <= 6.0
     slow.note(1, now)
     assert slow.worth_waking_at(now) == slow.allowed_at(now)

@@ -87,8 +87,9 @@ BREATH_MS: Final = 5.0
 UNPARKED_AT_MOST: Final = 5_000
 # An acceptance waits this long for others to share its commit, and less when due messages wait for its slot.  The last
 # one in flight and everything but an acceptance are recorded at once.
-GATHER_SECONDS: Final = 0.02
-GATHER_STARVED_SECONDS: Final = 0.003
+GATHER_SECONDS: Final = 0.04
+GATHER_STARVED_SECONDS: Final = 0.005
+GATHER_STARVED_SHARE: Final = 0.8  # of the slots: what has landed by then is worth a commit of its own
 CACHED: Final = 10_000  # contents, terms and lanes kept in memory
 RUNS_REMEMBERED: Final = 1_000  # campaigns with limits of their own; what one has sent can be read again
 SOMEBODY_NEW: Final = 0  # no contact has this number
@@ -442,7 +443,7 @@ class SendLoop:
 
     def _land(self, task: asyncio.Task[None]) -> None:
         self._in_flight.pop(task, None)
-        enough = max(self._slots // 2, 1) if self._is_starved else ROWS_PER_LOOK
+        enough = max(int(self._slots * GATHER_STARVED_SHARE), 1) if self._is_starved else ROWS_PER_LOOK
         if self._is_urgent or not self._in_flight or len(self._finished) >= enough:
             self._wake.set()
         elif self._gathering is None:
@@ -916,7 +917,7 @@ class SendLoop:
         lane_batch = batch_of(lane)
         delay_ms = self._read_terms(store, lane_batch).delay_ms if lane_batch else 0
         own = self._own_windows(store, lane_batch, now_ms=now_ms, now=now)
-        want = 1 if delay_ms else want
+        want = 1 if delay_ms else min(want, self._windows.room_at(now))
         taken: set[int] = set()
         most = self._passed_over + PASSED_OVER_PER_LANE
         choice.touched.add(lane)
