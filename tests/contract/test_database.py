@@ -267,6 +267,8 @@ def test_the_fifth_version_keeps_every_row_and_every_check(tmp_path: Path) -> No
     Database.open(path, create=False).close()
     assert connection.execute("SELECT id, state FROM message").fetchall() == [(7, "queued")]
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    steps = [row[1] for row in connection.execute("EXPLAIN UPDATE message SET state = 'sent' WHERE id = 7")]
+    assert "OpenEphemeral" not in steps[steps.index("TypeCheck") :]  # a table in memory for each row
     for statement in (
         "UPDATE message SET state = 'lost'",
         "UPDATE message SET receipt = 'lost'",

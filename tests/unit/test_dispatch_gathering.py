@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from world import TroubledQueue, Worker, World, accepted, line, open_world, rejected
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wa_cli.domain.outcome import Outcome
-    from wa_cli.ports import Post, QueueTurn
+    from wa_cli.ports import Due, Post, QueueTurn
 
 
 @pytest.fixture
@@ -38,6 +38,31 @@ class CountingQueue(TroubledQueue):
         self.turns += 1
         with super().turn() as turn:
             yield turn
+
+
+class ReadingQueue(TroubledQueue):
+    """Counts the rows that the turns read to choose from."""
+
+    rows = 0
+
+    @contextmanager
+    def turn(self) -> Iterator[QueueTurn]:
+        with super().turn() as turn:
+            yield cast("QueueTurn", ReadingTurn(self, turn))
+
+
+class ReadingTurn:
+    def __init__(self, queue: ReadingQueue, turn: QueueTurn) -> None:
+        self._queue = queue
+        self._turn = turn
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._turn, name)
+
+    def read_due(self, instance_id: int, lane: int, *, now_ms: int, limit: int) -> list[Due]:
+        rows = self._turn.read_due(instance_id, lane, now_ms=now_ms, limit=limit)
+        self._queue.rows += len(rows)
+        return rows
 
 
 def answer_after(milliseconds: float, outcome: Outcome) -> Callable[[Post], Awaitable[Outcome]]:
@@ -143,6 +168,15 @@ def test_starts_and_outcomes_share_turns_at_a_steady_rate(tmp_path: Path, limit:
         took = (settled[-1].at_ms - settled[0].at_ms) / 1000
         assert queue.turns <= turns_a_second * seconds
         assert len(settled) / took >= 0.99 * limit
+
+
+def test_a_turn_reads_about_as_many_rows_as_its_pace_lets_leave(tmp_path: Path) -> None:
+    with open_world(tmp_path, limits=Limits(per_second=1_000), latency_ms=100.0) as world:
+        world.enqueue([line(number, "hi") for number in range(2_000)])
+        queue = ReadingQueue(world.queue)
+        world.drain(queue=queue)
+        assert len(world.transport.posts) == 2_000
+        assert queue.rows <= 3 * 2_000
 
 
 def test_a_fast_instance_is_woken_for_a_ticks_worth_and_a_slow_one_for_each_message() -> None:

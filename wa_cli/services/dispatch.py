@@ -719,12 +719,13 @@ class SendLoop:
         return records, effects
 
     def _judge_one(self, one: Finished) -> tuple[Verdict, Sequence[Effect]]:
-        if isinstance(one.outcome, Accepted):  # nearly all of them
+        outcome = one.outcome
+        if isinstance(outcome, Accepted):  # nearly all of them
             self._breaker.note_answer()
             self._windows.recover()
             return ACCEPTED, ()
         verdict = judge(
-            one.outcome,
+            outcome,
             attempts=one.attempts,
             refusals=one.refusals,
             max_attempts=one.max_attempts,
@@ -738,7 +739,7 @@ class SendLoop:
             if now - one.latency_ms > self._slowed_at:  # those that were under way by then say nothing new
                 self._slowed_at = now
                 self._windows.slow_down()
-        rest = self._feel(one)
+        rest = self._feel(outcome, latency_ms=one.latency_ms)
         if rest:
             effects.append(rest)
         return verdict, effects
@@ -748,14 +749,13 @@ class SendLoop:
         if until - now <= SHORT_LIMIT_MS:
             self._limited_until = max(self._limited_until, until)
 
-    def _feel(self, one: Finished) -> Rest | None:
+    def _feel(self, outcome: Rejected | NotSent | Ambiguous, *, latency_ms: int) -> Rest | None:
         """Tell the breaker of a post that was not accepted; the rest it asks for, if any."""
-        outcome = one.outcome
-        if isinstance(outcome, Rejected | Accepted):
+        if isinstance(outcome, Rejected):
             self._breaker.note_answer()
             return None
         now = self._clock.steady_ms()
-        if self._breaker.is_probing and now - one.latency_ms <= self._opened_at:
+        if self._breaker.is_probing and now - latency_ms <= self._opened_at:
             return None  # it was under way when the breaker opened: the same trouble, and no longer rest for it
         if isinstance(outcome, NotSent):
             rest_ms = self._breaker.note_not_sent(outcome.details)
