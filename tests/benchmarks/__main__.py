@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("names", nargs="*", metavar="name", help="which ones; all of them without a name")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", dest="size", action="store_const", const="quick", help="a first look, about a minute")
-    size.add_argument("--full", dest="size", action="store_const", const="full", help="long runs and 5M rows")
+    size.add_argument("--full", dest="size", action="store_const", const="full", help="long runs")
     size.add_argument("--size", choices=sorted(SIZES), help=argparse.SUPPRESS)
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="one JSON document instead of the table")

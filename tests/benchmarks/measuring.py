@@ -95,7 +95,7 @@ DEFAULT: Final = Size(
     wakes=40,
     idle_seconds=5.0,
     starts=5,
-    depths=(1_000, 100_000, 1_000_000),
+    depths=(1_000, 100_000, 1_000_000, 5_000_000),
 )
 FULL: Final = Size(
     name="full",

@@ -1,13 +1,13 @@
 """Two task queues that people would take for this, posting to the same server: huey on SQLite, dramatiq on redis.
 
 They are no dependencies of anything here: each is measured where it is installed, elsewhere its figure says how.
-Fifty threads, the same body, one kept connection a thread, each queue at its defaults but for durability: huey
-flushes every commit, as wa does; redis keeps its data in memory alone, which is faster than its durable mode.
+Fifty threads, the same body, kept connections of urllib3 (the client under requests: what a task of theirs would post
+with), each queue at its defaults but for durability: huey flushes every commit, as wa does; redis keeps its data in
+memory alone, which is faster than its durable mode.
 """
 
 from __future__ import annotations
 
-import http.client
 import importlib.util
 import json
 import logging
@@ -19,7 +19,6 @@ import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from tests.benchmarks.measuring import SERVER_CORE, Figure, pin, run_apart, take_turns
 from tests.benchmarks.sending import HEADERS, IN_FLIGHT, drain_once, payload
@@ -39,19 +38,17 @@ class Posting:
     """What a task does, on whichever thread: post the message of that number and read the answer."""
 
     def __init__(self, url: str, count: int) -> None:
-        parts = urlsplit(url)
-        self._host, self._port, self._path = parts.hostname or "", parts.port, parts.path
-        self._connections = threading.local()
+        import urllib3
+
+        self._url = url
+        self._connections = urllib3.PoolManager(maxsize=IN_FLIGHT, retries=False)
         self._lock = threading.Lock()
         self._left = count
         self.done = threading.Event()
 
     def post(self, number: int) -> None:
-        connection = getattr(self._connections, "kept", None)
-        if connection is None:
-            connection = self._connections.kept = http.client.HTTPConnection(self._host, self._port)
-        connection.request("POST", self._path, body=payload(number), headers=HEADERS)
-        answer = json.loads(connection.getresponse().read())
+        response = self._connections.request("POST", self._url, body=payload(number), headers=HEADERS)
+        answer = json.loads(response.data)
         if not answer["messages"][0]["id"]:
             raise RuntimeError("not accepted")
         with self._lock:
@@ -139,6 +136,8 @@ def redis_server() -> Iterator[int]:
 def find_missing() -> dict[str, str]:
     """What is not here of each peer, and how to get it."""
     missing: dict[str, str] = {}
+    if importlib.util.find_spec("urllib3") is None:
+        return dict.fromkeys(("huey", "dramatiq"), "`pip install urllib3`")
     if importlib.util.find_spec("huey") is None:
         missing["huey"] = "`pip install huey`"
     lacks = [name for name in ("dramatiq", "redis") if importlib.util.find_spec(name) is None]

@@ -191,7 +191,7 @@ def take_once(paths: list[Path], rounds: int) -> dict[str, list[float]]:
 
 
 def measure_take(bench: Bench) -> Iterator[Figure]:
-    """Taking 100 due rows from queues of a thousand up to a million, and to five million with --full."""
+    """Taking 100 due rows from queues of a thousand up to five million."""
     depths = bench.size.depths
     paths = [copy_of(bench, filled(bench, depth)) for depth in depths]
     taken = run_apart(take_once, paths, 10 * bench.size.repeats)

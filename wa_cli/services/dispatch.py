@@ -435,8 +435,9 @@ class SendLoop:
     # --- posting ---
 
     def _launch(self, started: Sequence[Started]) -> None:
+        loop = asyncio.get_running_loop()
         for start in started:
-            task = asyncio.create_task(self._post(start))
+            task = loop.create_task(self._post(start))
             self._in_flight[task] = start
             task.add_done_callback(self._land)
         self.sums.started += len(started)
