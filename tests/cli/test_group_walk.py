@@ -15,7 +15,7 @@ import pytest
 from wa_cli.sandbox import SandboxSettings
 from wa_cli.sandbox.faults import parse_fault
 from wa_cli.sandbox.runner import serve_in_thread
-from wa_cli.services.dispatch import LATENESS_FORGIVEN_MS
+from wa_cli.services.pace import LATENESS_FORGIVEN_MS
 
 if TYPE_CHECKING:
     from conftest import Result, Wa

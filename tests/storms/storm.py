@@ -33,7 +33,7 @@ from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, NotSent, Reje
 from wa_cli.domain.pacing import HOUR_MS, MINUTE_MS, PROFILES, SECOND_MS, Limits
 from wa_cli.domain.retry import RetryKind, RetryPolicy
 from wa_cli.errors import Conflict, Refused, StorageFull, Temporary
-from wa_cli.services.dispatch import LeaseLost
+from wa_cli.services.turns import LeaseLost
 from wa_cli.store.sqlite.owners import Owner
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from wa_cli.domain.outcome import ErrorClass
 from wa_cli.domain.pacing import PROFILES, Limits
 from wa_cli.domain.retry import RetryKind, RetryPolicy
 from wa_cli.errors import StorageBroken, StorageFull, Temporary
-from wa_cli.services.dispatch import LeaseLost
+from wa_cli.services.turns import LeaseLost
 from wa_cli.store.sqlite.database import Database
 
 if TYPE_CHECKING:

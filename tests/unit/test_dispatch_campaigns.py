@@ -15,7 +15,7 @@ from wa_cli.domain.message import MessageId, State
 from wa_cli.domain.outcome import ErrorClass
 from wa_cli.domain.pacing import Limits, Shares
 from wa_cli.domain.timetable import encode_quiet
-from wa_cli.services import dispatch
+from wa_cli.services import choosing
 from wa_cli.services.resend import ResendOrder, resend
 from wa_cli.store.sqlite.failures import SqliteFailures
 from wa_cli.store.sqlite.queue import FIRST_LANE, IS_RUN_HELD, LIST_PARKED_RUNS
@@ -533,7 +533,7 @@ def test_holds_of_the_past_cost_nothing(world: World) -> None:
 
 def test_thousands_of_parked_messages_go_back_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Issue 5, point 6: no turn holds the store for long, and none is forgotten."""
-    monkeypatch.setattr(dispatch, "UNPARKED_AT_MOST", 10)
+    monkeypatch.setattr(choosing, "UNPARKED_AT_MOST", 10)
     with open_world(tmp_path) as world:
         ids = world.add_to_campaign(people(1, 45))
         fail(world, *ids)

@@ -27,7 +27,9 @@ from wa_cli.domain.message import State
 from wa_cli.domain.outcome import ErrorClass
 from wa_cli.domain.pacing import PROFILES, Limits, Windows
 from wa_cli.errors import StorageFull, Temporary
-from wa_cli.services.dispatch import CACHED, PASSED_OVER_AT_MOST, PASSED_OVER_PER_LANE, LeaseLost
+from wa_cli.services.choosing import PASSED_OVER_AT_MOST, PASSED_OVER_PER_LANE
+from wa_cli.services.pace import CACHED
+from wa_cli.services.turns import LeaseLost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -59,7 +59,7 @@ def send_and_wait(session: Session, app: App, instance: Instance, batch_id: int,
     Leaving early loses nothing: the work belongs to the queue.
     """
     from wa_cli.daemon.drain import drain
-    from wa_cli.services.dispatch import LeaseLost
+    from wa_cli.services.turns import LeaseLost
 
     progress = session.progress("sending", total) if not session.verbose else None
     exit_code = 0

@@ -15,7 +15,7 @@ from wa_cli.domain.connection import Connection
 from wa_cli.errors import StorageBroken, Temporary, WaError
 from wa_cli.ports import Holder, Sums
 from wa_cli.services.connections import describe_loss
-from wa_cli.services.dispatch import LeaseLost
+from wa_cli.services.turns import LeaseLost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

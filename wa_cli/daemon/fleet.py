@@ -11,7 +11,7 @@ from wa_cli.daemon.linking import connection_followed
 from wa_cli.daemon.sending import Loops, open_sender
 from wa_cli.errors import StorageBroken, Temporary, UsageError, WaError
 from wa_cli.ports import Holder, Sums
-from wa_cli.services.dispatch import LeaseLost
+from wa_cli.services.turns import LeaseLost
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
