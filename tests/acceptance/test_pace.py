@@ -15,8 +15,8 @@ from wa_cli.config import load_settings
 from wa_cli.daemon.sending import LOOK_SECONDS
 from wa_cli.domain.message import Text
 from wa_cli.domain.recipient import RecipientKind
-from wa_cli.services.pace import LATENESS_FORGIVEN_MS
 from wa_cli.services.enqueue import SendOrder, enqueue, hash_request, line_for
+from wa_cli.services.pace import LATENESS_FORGIVEN_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
