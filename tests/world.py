@@ -280,6 +280,18 @@ class TroubledQueue:
         return self._queue.data_version()
 
 
+class CountingQueue(TroubledQueue):
+    """Counts the turns that are taken."""
+
+    turns = 0
+
+    @contextmanager
+    def turn(self) -> Iterator[QueueTurn]:
+        self.turns += 1
+        with super().turn() as turn:
+            yield turn
+
+
 # --- people and messages -------------------------------------------------------------------------------------------
 
 

@@ -246,7 +246,7 @@ def measure_paced(bench: Bench) -> Iterator[Figure]:
     """A limit of 1000/s and of 80/s with 100 ms of latency: delivered, core, lateness."""
     with serving(latency_ms=100.0, records=True) as server:
         for rate, core_bar in ((1000, "< 45 %"), (80, "< 8 %")):
-            # The slower one takes longer: else the connections it opens would be a good part of what it is said to cost.
+            # The slower one takes longer, or opening its connections would be a good part of what it is said to cost.
             count = max(round(rate * bench.size.paced_seconds * (1 if rate == 1000 else 4)), 3)
             rounds: dict[str, list[tuple[float, float, float, float]]] = {"wa": [], "bare": []}
             for _ in range(min(bench.size.repeats, 2)):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from world import Worker, World, line, open_world, rejected
+from world import CountingQueue, Worker, World, line, open_world, rejected
 
 from wa_cli.domain.campaign import Quiet
 from wa_cli.domain.explanation import Surroundings, explain_next, explain_origin, explain_rule
@@ -83,21 +83,14 @@ def test_a_held_campaign_keeps_nobody_else_waiting_and_does_not_wake_the_loop(wo
     """Promise P7: due work that is held costs no turns."""
     world.add_to_campaign(people(1, 50))
     world.hold()
-    worker = Worker(world)
-    turns: list[float] = []
-    read_standing = worker.sender._turn
-
-    def count(*arguments: object) -> object:
-        turns.append(world.clock.steady_ms())
-        return read_standing(*arguments)  # type: ignore[arg-type]  # what it was given
-
-    worker.sender._turn = count  # type: ignore[method-assign,assignment]  # counted
+    queue = CountingQueue(world.queue)
+    worker = Worker(world, queue=queue)
     world.send_later("hello", in_ms=MINUTE)
     worker.wake()
     worker.run_for(10 * MINUTE)
     worker.stop()
     assert world.transport.bodies == ["hello"]
-    assert len(turns) < 100  # those that renew the lease
+    assert queue.turns < 100  # those that renew the lease
 
 
 def test_held_work_is_not_due_so_a_drain_ends_and_status_calls_nothing_overdue(world: World) -> None:
@@ -495,23 +488,16 @@ def test_a_hundred_campaigns_cost_a_turn_one_look_each_and_read_the_rows_of_few(
     with open_world(tmp_path, limits=Limits(per_second=80)) as world:
         for number in range(100):
             world.add_to_campaign(people(1 + number * 10, 10), name=f"c{number}")
-        worker = Worker(world)
+        queue = CountingQueue(world.queue)
+        worker = Worker(world, queue=queue)
         worker.run_for(3 * SECOND)
         statements: list[str] = []
-        turns = 0
-        take_turn = worker.sender._turn
-
-        def count(*arguments: Any) -> Any:
-            nonlocal turns
-            turns += 1
-            return take_turn(*arguments)
-
-        worker.sender._turn = count  # type: ignore[method-assign]  # counted
+        turns_before = queue.turns
         before = len(world.transport.posts)
         world.database.connection.set_trace_callback(statements.append)
         worker.run_for(2 * SECOND)
         world.database.connection.set_trace_callback(None)
-        posted = len(world.transport.posts) - before
+        posted, turns = len(world.transport.posts) - before, queue.turns - turns_before
         worker.stop()
         assert abs(posted - 160) <= 4
         questions = [statement for statement in statements if statement.strip().startswith("SELECT")]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from world import TroubledQueue, Worker, World, accepted, line, open_world, rejected
+from world import CountingQueue, TroubledQueue, Worker, World, accepted, line, open_world, rejected
 
 from wa_cli.domain.message import State
 from wa_cli.domain.outcome import ErrorClass
@@ -26,18 +26,6 @@ def world(tmp_path: Path) -> Iterator[World]:
     with open_world(tmp_path) as opened:
         yield opened
         assert opened.find_faults() == []
-
-
-class CountingQueue(TroubledQueue):
-    """Counts the turns that are taken."""
-
-    turns = 0
-
-    @contextmanager
-    def turn(self) -> Iterator[QueueTurn]:
-        self.turns += 1
-        with super().turn() as turn:
-            yield turn
 
 
 class ReadingQueue(TroubledQueue):
