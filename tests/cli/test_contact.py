@@ -168,7 +168,7 @@ def test_the_question_can_be_answered_on_a_terminal(wa: Wa, app: App) -> None:
     write_in(app, ANN, "STOP")
     code, screen = run_on_terminal(wa.folder, "contact", "opt-in", ANN, "--reason", "form 17", typed="n\n")
     assert code == 6
-    assert "Write to them again?" in screen
+    assert "Write to them again?" in " ".join(screen.split())  # wherever the line is broken
     assert shown(wa, ANN)["opted_out"] is True
 
 
