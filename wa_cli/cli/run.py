@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ from wa_cli.cli.serve import HOST, PORT, HostOption, LogJsonOption, PortOption
 from wa_cli.cli.session import Session, format_time, session_of
 
 if TYPE_CHECKING:
+    from wa_cli.daemon.supervision import Supervisor
     from wa_cli.ports import Holder
 
 
@@ -28,6 +30,9 @@ def run(
 
     It goes on until it is stopped: Ctrl-C or SIGTERM finishes what is in flight.
     """
+    from wa_cli.daemon.supervision import Supervisor
+
+    supervisor = Supervisor.take(os.environ)
     session = session_of(context)
     app = session.open_app(create=True)
     start_logging(
@@ -44,7 +49,7 @@ def run(
     from wa_cli.daemon.service import run_daemon
 
     if not serve:
-        _finish(session, *run_in_loop(run_daemon(app, chosen)))
+        _finish(session, *run_in_loop(run_daemon(app, chosen, supervisor=supervisor)), supervisor=supervisor)
         return
 
     from wa_cli.bootstrap import open_app
@@ -54,22 +59,23 @@ def run(
     now_ms = app.clock.wall_ms()
     holders = [app.leases.find_holder(one.id, now_ms=now_ms) for one in chosen or app.list_senders()]
     if holders[0] is not None and all(holder is not None and holder.role == "daemon" for holder in holders):
-        _finish(session, 0, holders[0])
+        _finish(session, 0, holders[0], supervisor=supervisor)
         return
     beside = open_app(session.settings, create=False)
     try:
         door = Door(session, beside, host=host, port=port)
         try:
-            ended = run_in_loop(run_daemon(app, chosen, beside=door))
+            ended = run_in_loop(run_daemon(app, chosen, beside=door, supervisor=supervisor))
         finally:
             door.close()
     finally:
         beside.close()
-    _finish(session, *ended)
+    _finish(session, *ended, supervisor=supervisor)
 
 
-def _finish(session: Session, code: int, holder: Holder | None) -> None:
+def _finish(session: Session, code: int, holder: Holder | None, *, supervisor: Supervisor) -> None:
     if holder is not None:
+        supervisor.tell(STATUS=f"a daemon runs already: pid {holder.pid} on {holder.host}")
         if session.json:
             since = format_time(holder.since_ms)
             session.show_json({"running": True, "pid": holder.pid, "host": holder.host, "since": since})

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
 from wa_cli.daemon.linking import connection_followed
 from wa_cli.daemon.sending import Loops, open_sender
+from wa_cli.daemon.supervision import HeardThread
 from wa_cli.errors import StorageBroken, Temporary, UsageError, WaError
 from wa_cli.ports import Holder, Sums
 from wa_cli.services.turns import LeaseLost
@@ -53,6 +55,7 @@ class Fleet:
         self._on_progress = on_progress
         self._loops = Loops()
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._threads: dict[int, HeardThread] = {}  # the writer thread, for each that has a task
         self._elsewhere: dict[int, Holder] = {}
         self._unfit: set[str] = set()
         self._has_changed = asyncio.Event()
@@ -79,6 +82,22 @@ class Fleet:
         self._stopping.set()
         self._has_changed.set()
         self._loops.stop()
+
+    # --- what its supervisor sees ---
+
+    @property
+    def turns(self) -> int:
+        """How often anyone of those who send was at the writer thread."""
+        return sum(thread.turns for thread in self._threads.values())
+
+    def list_sending(self) -> list[str]:
+        """The names of those who send."""
+        return [thread.of for instance_id, thread in self._threads.items() if self._loops.has(instance_id)]
+
+    def list_silent(self, seconds: float) -> list[str]:
+        """The names of those who should send, or wait for their turn to, and were not at the store for so long."""
+        since = time.monotonic() - seconds
+        return [self._threads[one].of for one in self._tasks if self._threads[one].heard_at < since]
 
     # --- its life ---
 
@@ -150,14 +169,15 @@ class Fleet:
                 log.info("not sending for '%s': %s not set", instance.name, " and ".join(missing))
             if missing or instance.id in self._tasks or instance.name in self._unfit:
                 continue
-            self._tasks[instance.id] = asyncio.create_task(self._keep_sending(instance))
+            thread = self._threads[instance.id] = HeardThread(self._executor, of=instance.name)
+            self._tasks[instance.id] = asyncio.create_task(self._keep_sending(instance, thread))
         gone = self._tasks.keys() - {instance.id for instance, _missing in listed}
         for instance_id in gone:
             if not self._loops.stop_one(instance_id):
                 self._tasks[instance_id].cancel()
                 del self._tasks[instance_id]
 
-    async def _keep_sending(self, instance: Instance) -> None:
+    async def _keep_sending(self, instance: Instance, thread: HeardThread) -> None:
         """Send for one instance as often as its lease can be had."""
         trouble, waits_for = "", None
         while not self._stopping.is_set():
@@ -166,7 +186,7 @@ class Fleet:
                     self._app,
                     instance,
                     role="daemon",
-                    executor=self._executor,
+                    executor=thread,
                     on_progress=self._on_progress,
                     alarm=self._alarm_of(instance),
                 ) as sender:

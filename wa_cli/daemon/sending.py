@@ -177,6 +177,10 @@ class Loops:
             loop.stop()
         return loop is not None
 
+    def has(self, instance_id: int) -> bool:
+        """Whether the loop of an instance is one of them."""
+        return instance_id in self._loops
+
     @contextmanager
     def holding(self, instance_id: int, loop: SendLoop) -> Iterator[None]:
         """The loop is one of them for as long as the block runs."""

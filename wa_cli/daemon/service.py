@@ -11,6 +11,7 @@ from wa_cli.daemon.campaigning import campaigns_looked_after
 from wa_cli.daemon.fleet import Fleet
 from wa_cli.daemon.loops import ring_later
 from wa_cli.daemon.sending import Interrupts, look_after_queue, new_writer_thread, watch_file
+from wa_cli.daemon.supervision import Supervisor, show_life
 from wa_cli.domain.message import State, format_message_id
 from wa_cli.domain.recipient import mask_address
 from wa_cli.errors import StorageBroken, WaError
@@ -31,6 +32,9 @@ log = logging.getLogger("wa.daemon")
 SHORTEST_JOB_SECONDS: Final = 1.0
 # Jobs go by the wall clock.  When that is set back, asyncio's timer rings in their place, this much after their time.
 BACKSTOP_SECONDS: Final = 0.25
+# A send loop that comes to the store so much later than it has to does not come any more: the longest upload takes
+# 300 s, and each work on a busy file 10 s.
+SILENCE_SECONDS: Final = 400.0
 
 
 class Companion(Protocol):
@@ -42,17 +46,23 @@ class Companion(Protocol):
 
 
 async def run_daemon(
-    app: App, instances: Sequence[Instance] | None = None, *, beside: Companion | None = None
+    app: App,
+    instances: Sequence[Instance] | None = None,
+    *,
+    beside: Companion | None = None,
+    supervisor: Supervisor | None = None,
 ) -> tuple[int, Holder | None]:
     """Send until a signal comes: for these instances, or for all, also those that are added meanwhile.
 
-    beside: started first, and stopped with the first signal.
+    beside: started first, and stopped with the first signal.  supervisor: told how the daemon is, if there is one.
     Returns the exit code, and who holds the leases if another daemon already runs.
     Raises: StorageBroken when the database cannot be trusted any more; StorageError or Temporary when it was told to
     stop while the store took no outcomes, so that some are unknown now.
     """
     interrupts = Interrupts()
     interrupts.install()
+    supervisor = supervisor or Supervisor()
+    interrupts.call_on_first(lambda: supervisor.tell(STOPPING=1, STATUS="finishing what is in flight"))
     if beside is not None:
         interrupts.call_on_first(beside.stop)
         beside.start()
@@ -73,6 +83,8 @@ async def run_daemon(
         scheduler.start()
         await upkeep()
         await stack.enter_async_context(campaigns_looked_after(app))
+        if interrupts.received is None:
+            supervisor.tell(READY=1, STATUS="ready")
 
     fleet = Fleet(
         app,
@@ -84,27 +96,40 @@ async def run_daemon(
     )
     interrupts.call_on_first(fleet.stop)
     try:
-        holder = await _run_watched(app, fleet, executor=executor)
+        holder = await _run_watched(app, fleet, executor=executor, supervisor=supervisor)
         if holder is None:
             log.info("stopped: %s", _describe_sums(fleet.sums))
         return 0, holder
     finally:
+        if interrupts.received is None:  # it ends by itself, and says why elsewhere
+            supervisor.tell(STOPPING=1)
         if scheduler.running:
             scheduler.shutdown(wait=False)
         executor.shutdown(wait=True)
 
 
-async def _run_watched(app: App, fleet: Fleet, *, executor: Executor) -> Holder | None:
-    """The fleet, told of what others write."""
+async def _run_watched(app: App, fleet: Fleet, *, executor: Executor, supervisor: Supervisor) -> Holder | None:
+    """The fleet, told of what others write, and watched by its supervisor."""
+    showing = asyncio.create_task(
+        show_life(supervisor, fleet, thread=executor, silence_seconds=longest_silence_seconds(app))
+    )
     watcher = asyncio.create_task(watch_file(app, fleet, executor=executor))
     watcher.add_done_callback(lambda task: None if task.cancelled() else fleet.stop())
     try:
         holder = await fleet.run()
     finally:
         watcher.cancel()
+        showing.cancel()
     if watcher.done() and not watcher.cancelled():
         watcher.result()  # the file could not be watched any more: say why
     return holder
+
+
+def longest_silence_seconds(app: App) -> float:
+    """How long a send loop that is well may keep away from the store: it renews its lease at a third of it at the
+    latest, and one that has lost it waits for what is in flight first."""
+    settings = app.settings
+    return (settings.count("WA_LEASE_MS") / 3 + settings.count("WA_READ_TIMEOUT_MS")) / 1000 + SILENCE_SECONDS
 
 
 def _describe_sums(sums: Sums) -> str:
