@@ -112,6 +112,9 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "db check": (),
     "db backup": ("copy.db",),
     "config show": (),
+    "service install": (),
+    "service cron": (),
+    "service uninstall": ("--name", "one-that-nobody-has"),  # the home folder is that of whoever runs the tests
 }
 STAYING = {"run", "watch", "sandbox", "demo"}
 

@@ -7,11 +7,14 @@ import signal
 import socket
 import sys
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from rig import HELD, PATIENCE_SECONDS, Household, Running, until
 from test_signals import is_stopped
+
+from tests.unit_files import read_command, read_unit, split_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -201,3 +204,30 @@ def test_what_it_sends_under_a_supervisor_is_what_it_sends_without(home: Househo
     running.signal(signal.SIGTERM)
     assert running.wait().exit == 0
     home.audit().assert_sound()
+
+
+def test_the_unit_that_is_printed_gets_a_daemon_going_in_an_environment_that_holds_nothing_else(
+    home: Household, systemd: Systemd
+) -> None:
+    """As systemd would start it, by the words of the unit alone."""
+    account = {name: home.settings.pop(name) for name in ("WHATSAPP_API_URL", "WHATSAPP_ACCESS_TOKEN")}
+    (home.folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in account.items()))
+    home.queue(1)
+    printed = home.wa("service", "install")
+    assert printed.exit == 0, printed.err
+    service = read_unit(printed.out)["Service"]
+    settings = [word for line in service.get("Environment", []) for word in split_words(line, knows_escapes=True)]
+    running = Running(
+        read_command(service["ExecStart"][0]),
+        env={"HOME": "/", "PATH": "/usr/bin:/bin", **dict(one.split("=", 1) for one in settings)}
+        | systemd.environment(watchdog_seconds=0.4),
+        cwd=Path(service["WorkingDirectory"][0]),
+    )
+    try:
+        systemd.wait_for("READY")
+        systemd.wait_for("WATCHDOG")
+        home.wait_for_states(sent=1)
+        running.signal(signal.SIGTERM)
+        assert running.wait().exit == 0
+    finally:
+        running.end()

@@ -38,6 +38,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "webhook": ("webhook", "app"),
     "db": ("db", "app"),
     "config": ("config", "app"),
+    "service": ("service", "app"),
     "sandbox": ("sandbox", "sandbox"),
 }
 
@@ -56,6 +57,7 @@ NOUNS: Final[dict[str, str]] = {
     "webhook": "What WhatsApp tells us, as it came; reading it again.",
     "db": "The database: its place, its soundness, copies of it.",
     "config": "The settings in force, and where each comes from.",
+    "service": "What keeps `wa run` alive: systemd, launchd, or cron.",
     "serve": "Take webhooks and calls of the HTTP API; `serve key` makes keys.",
 }
 
