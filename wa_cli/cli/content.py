@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wa_cli.domain.message import (
     ContactCard,
@@ -22,37 +22,35 @@ from wa_cli.errors import UsageError
 from wa_cli.services.content import ContentWords, Menu, find_reaction_target
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     from wa_cli.bootstrap import App
+    from wa_cli.cli.send_flags import ContentFlags
     from wa_cli.ports import Instance
 
 
-def read_words(flags: Mapping[str, Any], *, region: str | None) -> ContentWords:
-    """The parts of the message that the flags describe.
-
-    flags: of `wa send`, by parameter.  region: of numbers without a country code.
-    """
-    text = _read_text(flags["text"]) if flags["text"] is not None else None
+def read_words(text: str | None, flags: ContentFlags, *, region: str | None) -> ContentWords:
+    """The parts of the message that its text and the flags describe.  region: of numbers without a country code."""
+    text = _read_text(text) if text is not None else None
     poll = _read_poll(flags, text)
     return ContentWords(
-        text=None if poll is not None and flags["question"] is None else text,
-        kind=flags["kind"],
-        media=flags["media"],
-        caption=flags["caption"],
-        filename=flags["filename"],
-        template=flags["template"],
-        language=flags["language"],
-        parameters=_read_params(flags["param"] or []),
-        header=_read_header(flags["header"]),
-        buttons=tuple(_read_button(word) for word in flags["button"] or []),
-        link_preview=flags["link_preview"],
+        text=None if poll is not None and flags.question is None else text,
+        kind=flags.kind,
+        media=flags.media,
+        caption=flags.caption,
+        filename=flags.filename,
+        template=flags.template,
+        language=flags.language,
+        parameters=_read_params(flags.param or []),
+        header=_read_header(flags.header),
+        buttons=tuple(_read_button(word) for word in flags.button or []),
+        link_preview=flags.link_preview,
         location=_read_location(flags),
         contact=_read_contact(flags, region),
         poll=poll,
-        reply_buttons=tuple(_read_reply_button(word) for word in flags["reply_button"] or []),
-        menu=_read_menu(flags["menu"]) if flags["menu"] is not None else None,
-        footer=flags["footer"],
+        reply_buttons=tuple(_read_reply_button(word) for word in flags.reply_button or []),
+        menu=_read_menu(flags.menu) if flags.menu is not None else None,
+        footer=flags.footer,
     )
 
 
@@ -66,31 +64,31 @@ def read_reaction(
     return Reaction(message_id=find_reaction_target(app.messages, target, addresses, instance), emoji=emoji)
 
 
-def _read_location(flags: Mapping[str, Any]) -> Location | None:
-    latitude, longitude = flags["latitude"], flags["longitude"]
+def _read_location(flags: ContentFlags) -> Location | None:
+    latitude, longitude = flags.latitude, flags.longitude
     if latitude is None and longitude is None:
-        for flag, name in (("place_name", "--name"), ("address", "--address")):
-            if flags[flag] is not None:
-                raise UsageError(f"{name} belongs to a location", hint="add --latitude and --longitude")
+        for flag, value in (("--name", flags.place_name), ("--address", flags.address)):
+            if value is not None:
+                raise UsageError(f"{flag} belongs to a location", hint="add --latitude and --longitude")
         return None
     if latitude is None or longitude is None:
         raise UsageError(
             f"a location needs {'--latitude' if latitude is None else '--longitude'} too",
             hint="for example --latitude 25.2048 --longitude 55.2708",
         )
-    return Location(latitude=latitude, longitude=longitude, name=flags["place_name"], address=flags["address"])
+    return Location(latitude=latitude, longitude=longitude, name=flags.place_name, address=flags.address)
 
 
-def _read_contact(flags: Mapping[str, Any], region: str | None) -> ContactCard | None:
-    name, phone = flags["contact_name"], flags["contact_phone"]
-    if name is None and phone is None and flags["contact_org"] is None:
+def _read_contact(flags: ContentFlags, region: str | None) -> ContactCard | None:
+    name, phone = flags.contact_name, flags.contact_phone
+    if name is None and phone is None and flags.contact_org is None:
         return None
     if name is None or phone is None:
         raise UsageError(
             f"a contact card needs {'--contact-name' if name is None else '--contact-phone'} too",
             hint='for example --contact-name "Ada" --contact-phone +6581234567',
         )
-    return ContactCard(name=name, phone=read_phone(phone, region=region), organization=flags["contact_org"])
+    return ContactCard(name=name, phone=read_phone(phone, region=region), organization=flags.contact_org)
 
 
 def read_phone(word: str, *, region: str | None) -> str:
@@ -103,19 +101,17 @@ def read_phone(word: str, *, region: str | None) -> str:
     return found.address
 
 
-def _read_poll(flags: Mapping[str, Any], text: str | None) -> Poll | None:
-    options = flags["option"] or []
-    question = flags["question"] if flags["question"] is not None else text
+def _read_poll(flags: ContentFlags, text: str | None) -> Poll | None:
+    options = flags.option or []
+    question = flags.question if flags.question is not None else text
     if not options:
-        for flag in ("question", "max_answers"):
-            if flags[flag] is not None:
-                raise UsageError(
-                    f"--{flag.replace('_', '-')} belongs to a poll", hint="add its answers: --option Yes --option No"
-                )
+        for flag, value in (("--question", flags.question), ("--max-answers", flags.max_answers)):
+            if value is not None:
+                raise UsageError(f"{flag} belongs to a poll", hint="add its answers: --option Yes --option No")
         return None
     if question is None:
         raise UsageError("the poll asks nothing", hint="add --question TEXT")
-    most = flags["max_answers"]
+    most = flags.max_answers
     return Poll(question=question, options=tuple(options), max_answers=1 if most is None else most)
 
 

@@ -11,8 +11,8 @@ import typer
 
 from wa_cli.cli.commands import NOUNS
 from wa_cli.cli.grouped import Grouped
+from wa_cli.cli.send_flags import ContentFlags, OrderFlags, PaceFlags, unfold_flags
 from wa_cli.cli.session import Session, clean_text, session_of
-from wa_cli.domain.message import CONTENT_TYPES
 from wa_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,232 +26,44 @@ if TYPE_CHECKING:
     from wa_cli.ports import Enqueued, Instance
     from wa_cli.services.enqueue import SendOrder, Tally
     from wa_cli.services.groups import Preflight
-    from wa_cli.services.orders import Lines, OrderWords
+    from wa_cli.services.orders import Lines
     from wa_cli.sources.recipients import BadRow
 
 ASK_ABOVE: Final = 50
 BAD_ROWS_SHOWN: Final = 20
 RESULTS_SHOWN: Final = 5
 
-# What the options of one message are grouped under in the help.
-A_FILE: Final = "A file"
-A_TEMPLATE: Final = "A template"
-A_PLACE: Final = "A location"
-A_CONTACT: Final = "A contact card"
-CHOICES: Final = "Polls, buttons, lists"
-A_REACTION: Final = "A reaction"
-
 app = typer.Typer(no_args_is_help=True, help=NOUNS["send"])
-
-At = Annotated[str | None, typer.Option("--at", metavar="TIME", help="When: 18:30, 'tomorrow 9am', 'in 2h30m', ISO.")]
-Delay = Annotated[
-    str | None, typer.Option("--delay", metavar="MS|auto", help="Milliseconds between two messages. [default: 2000]")
-]
-Kind = Annotated[
-    str | None,
-    typer.Option("--type", metavar="KIND", help=f"Found from the rest unless given: {', '.join(CONTENT_TYPES)}."),
-]
-MediaLink = Annotated[
-    str | None,
-    typer.Option(
-        "--media", metavar="URL|PATH", help="A public https link, or a file of this machine.", rich_help_panel=A_FILE
-    ),
-]
-Caption = Annotated[
-    str | None, typer.Option("--caption", metavar="TEXT", help="Words under the file.", rich_help_panel=A_FILE)
-]
-Filename = Annotated[
-    str | None, typer.Option("--filename", metavar="NAME", help="Name shown for a document.", rich_help_panel=A_FILE)
-]
-TemplateName = Annotated[
-    str | None, typer.Option("--template", metavar="NAME", help="An approved template.", rich_help_panel=A_TEMPLATE)
-]
-Language = Annotated[
-    str, typer.Option("--language", metavar="CODE", help="The template's language.", rich_help_panel=A_TEMPLATE)
-]
-Param = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--param",
-        metavar="[NAME=]VALUE",
-        help="A value for the template's body, in order or by name.",
-        rich_help_panel=A_TEMPLATE,
-    ),
-]
-Header = Annotated[
-    str | None,
-    typer.Option(
-        "--header",
-        metavar="KIND=VALUE",
-        help="Header: text, image, video or document; above buttons and lists text alone.",
-        rich_help_panel=A_TEMPLATE,
-    ),
-]
-Button = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--button",
-        metavar="INDEX[:KIND]=VALUE",
-        help="A template button's value; KIND is url by default.",
-        rich_help_panel=A_TEMPLATE,
-    ),
-]
-Latitude = Annotated[
-    str | None, typer.Option("--latitude", metavar="DEGREES", help="Such as 25.2048.", rich_help_panel=A_PLACE)
-]
-Longitude = Annotated[
-    str | None, typer.Option("--longitude", metavar="DEGREES", help="Such as 55.2708.", rich_help_panel=A_PLACE)
-]
-PlaceName = Annotated[
-    str | None, typer.Option("--name", metavar="NAME", help="What the place is called.", rich_help_panel=A_PLACE)
-]
-PlaceAddress = Annotated[
-    str | None, typer.Option("--address", metavar="TEXT", help="The place's address.", rich_help_panel=A_PLACE)
-]
-ContactName = Annotated[
-    str | None, typer.Option("--contact-name", metavar="NAME", help="Whose card it is.", rich_help_panel=A_CONTACT)
-]
-ContactPhone = Annotated[
-    str | None, typer.Option("--contact-phone", metavar="NUMBER", help="Their number.", rich_help_panel=A_CONTACT)
-]
-ContactOrganization = Annotated[
-    str | None, typer.Option("--contact-org", metavar="NAME", help="Where they work.", rich_help_panel=A_CONTACT)
-]
-Question = Annotated[
-    str | None,
-    typer.Option(
-        "--question", metavar="TEXT", help="What a poll asks; the text does as well.", rich_help_panel=CHOICES
-    ),
-]
-PollOption = Annotated[
-    list[str] | None,
-    typer.Option("--option", metavar="TEXT", help="An answer of a poll; give each.", rich_help_panel=CHOICES),
-]
-MaxAnswers = Annotated[
-    int | None,
-    typer.Option(
-        "--max-answers",
-        metavar="N",
-        min=0,
-        help="Answers a person may give; 0: any. [default: 1]",
-        rich_help_panel=CHOICES,
-    ),
-]
-ReplyWords = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--reply-button",
-        metavar="ID=TITLE",
-        help="A button that answers; give each, 3 at most.",
-        rich_help_panel=CHOICES,
-    ),
-]
-ListFile = Annotated[
-    str | None,
-    typer.Option("--list", metavar="FILE", help="A list to choose from, as JSON; - is stdin.", rich_help_panel=CHOICES),
-]
-Footer = Annotated[
-    str | None,
-    typer.Option("--footer", metavar="TEXT", help="Small words under buttons or a list.", rich_help_panel=CHOICES),
-]
-ToMessage = Annotated[
-    str | None,
-    typer.Option(
-        "--to-message",
-        metavar="ID",
-        help="The message to react to: m42, or the platform's id.",
-        rich_help_panel=A_REACTION,
-    ),
-]
-Emoji = Annotated[
-    str | None,
-    typer.Option("--emoji", metavar="EMOJI", help='The reaction; "" takes it back.', rich_help_panel=A_REACTION),
-]
-LinkPreview = Annotated[bool, typer.Option("--link-preview", help="Let WhatsApp preview the first link.")]
-InstanceName = Annotated[str | None, typer.Option("--instance", metavar="NAME", help="The instance that sends.")]
-Key = Annotated[
-    str | None,
-    typer.Option("--key", metavar="KEY", help="A name for this call: the same call with it queues nothing more."),
-]
-Again = Annotated[bool, typer.Option("--again", help="Queue it although the same words went out or wait already.")]
-MaxAttempts = Annotated[
-    int | None,
-    typer.Option(
-        "--max-attempts", metavar="N", min=1, help="Attempts before it has failed. [default: WA_MAX_ATTEMPTS]"
-    ),
-]
-Expires = Annotated[str | None, typer.Option("--expires", metavar="TIME|DURATION", help="Never send after this.")]
-Unknown = Annotated[
-    str,
-    typer.Option(
-        "--on-unknown", metavar="POLICY", help="When nobody can know whether it went out: hold, resend or skip."
-    ),
-]
-Immediate = Annotated[bool, typer.Option("--immediate", help="Ahead of everything that waits; limits still hold.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; write and send nothing.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Send now and stay until every message has an outcome.")]
 
 
 @app.command("subgroup", cls=Grouped)
+@unfold_flags
 def subgroup(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The subgroup.")],
     text: Annotated[str | None, typer.Argument(metavar="TEXT", help="The message; - reads it from stdin.")] = None,
-    at: At = None,
-    delay: Delay = None,
-    kind: Kind = None,
-    media: MediaLink = None,
-    caption: Caption = None,
-    filename: Filename = None,
-    template: TemplateName = None,
-    language: Language = "en_US",
-    param: Param = None,
-    header: Header = None,
-    button: Button = None,
-    link_preview: LinkPreview = False,
-    latitude: Latitude = None,
-    longitude: Longitude = None,
-    place_name: PlaceName = None,
-    address: PlaceAddress = None,
-    contact_name: ContactName = None,
-    contact_phone: ContactPhone = None,
-    contact_org: ContactOrganization = None,
-    question: Question = None,
-    option: PollOption = None,
-    max_answers: MaxAnswers = None,
-    reply_button: ReplyWords = None,
-    menu: ListFile = None,
-    footer: Footer = None,
-    instance: InstanceName = None,
-    key: Key = None,
-    again: Again = False,
-    max_attempts: MaxAttempts = None,
-    expires: Expires = None,
-    on_unknown: Unknown = "hold",
-    immediate: Immediate = False,
-    dry_run: DryRun = False,
-    wait: Wait = False,
+    *,
+    pace: PaceFlags,
+    content: ContentFlags,
+    order: OrderFlags,
 ) -> None:
     """Queue one message for every member of a subgroup, spaced.
 
     Example: wa send subgroup vip "Doors open at six" --delay 3000
     """
-    call = _Call(session_of(context), instance, is_dry_run=dry_run)
+    call = _Call(session_of(context), pace, order)
     from wa_cli.cli.content import read_words
     from wa_cli.services.content import build_content
-    from wa_cli.services.orders import OrderWords, lines_to_subgroup
+    from wa_cli.services.orders import lines_to_subgroup
 
     found = call.app.subgroups.find(name)
-    content = build_content(call.rules, read_words(context.params, region=call.region), files=call.files)
-    lines = lines_to_subgroup(call.app.subgroups, found, content, call.rules)
-    words = OrderWords(
-        at=at, delay=delay, key=key, again=again, max_attempts=max_attempts, expires=expires, on_unknown=on_unknown,
-        immediate=immediate, is_waited_for=wait, is_dry_run=dry_run,
-    )  # fmt: skip
-    call.send(call.order("subgroup", words, subgroup=found), lines, target=f"to subgroup {found.name}", sample=content)
+    said = build_content(call.rules, read_words(text, content, region=call.region), files=call.files)
+    lines = lines_to_subgroup(call.app.subgroups, found, said, call.rules)
+    call.send(call.order("subgroup", subgroup=found), lines, target=f"to subgroup {found.name}", sample=said)
 
 
 @app.command("to", cls=Grouped)
+@unfold_flags
 def to(
     context: typer.Context,
     recipients: Annotated[
@@ -260,54 +72,35 @@ def to(
     text: Annotated[
         str | None, typer.Option("--text", metavar="TEXT", help="The message; - reads it from stdin.")
     ] = None,
-    at: At = None,
-    delay: Delay = None,
-    kind: Kind = None,
-    media: MediaLink = None,
-    caption: Caption = None,
-    filename: Filename = None,
-    template: TemplateName = None,
-    language: Language = "en_US",
-    param: Param = None,
-    header: Header = None,
-    button: Button = None,
-    link_preview: LinkPreview = False,
-    latitude: Latitude = None,
-    longitude: Longitude = None,
-    place_name: PlaceName = None,
-    address: PlaceAddress = None,
-    contact_name: ContactName = None,
-    contact_phone: ContactPhone = None,
-    contact_org: ContactOrganization = None,
-    question: Question = None,
-    option: PollOption = None,
-    max_answers: MaxAnswers = None,
-    reply_button: ReplyWords = None,
-    menu: ListFile = None,
-    footer: Footer = None,
-    to_message: ToMessage = None,
-    emoji: Emoji = None,
-    instance: InstanceName = None,
-    key: Key = None,
-    again: Again = False,
-    max_attempts: MaxAttempts = None,
-    expires: Expires = None,
-    on_unknown: Unknown = "hold",
-    immediate: Immediate = False,
-    dry_run: DryRun = False,
-    wait: Wait = False,
+    *,
+    pace: PaceFlags,
+    content: ContentFlags,
+    to_message: Annotated[
+        str | None,
+        typer.Option(
+            "--to-message",
+            metavar="ID",
+            help="The message to react to: m42, or the platform's id.",
+            rich_help_panel="A reaction",
+        ),
+    ] = None,
+    emoji: Annotated[
+        str | None,
+        typer.Option("--emoji", metavar="EMOJI", help='The reaction; "" takes it back.', rich_help_panel="A reaction"),
+    ] = None,
+    order: OrderFlags,
 ) -> None:
     """Queue one message for each of some numbers or group ids.
 
     Example: wa send to +6581234567 --text "Your order is ready"
     """
-    call = _Call(session_of(context), instance, is_dry_run=dry_run)
+    call = _Call(session_of(context), pace, order)
     from wa_cli.cli.content import read_reaction, read_words
     from wa_cli.domain.recipient import Recipient, parse_recipient
     from wa_cli.services.content import build_content
-    from wa_cli.services.orders import OrderWords, lines_to_recipients
+    from wa_cli.services.orders import lines_to_recipients
 
-    said = read_words(context.params, region=call.region)
+    words = read_words(text, content, region=call.region)
     good: dict[str, Recipient] = {}
     for word in recipients:
         try:
@@ -319,50 +112,39 @@ def to(
     if not good:
         raise call.nothing_good()
     if to_message is not None or emoji is not None:
-        said = replace(said, reaction=read_reaction(call.app, call.instance, to_message, emoji, addresses=good))
-    content = build_content(call.rules, said, files=call.files)
-    words = OrderWords(
-        at=at, delay=delay, key=key, again=again, max_attempts=max_attempts, expires=expires, on_unknown=on_unknown,
-        immediate=immediate, is_waited_for=wait, is_dry_run=dry_run,
-    )  # fmt: skip
+        words = replace(words, reaction=read_reaction(call.app, call.instance, to_message, emoji, addresses=good))
+    said = build_content(call.rules, words, files=call.files)
     call.send(
-        call.order("to", words),
-        lines_to_recipients(good.values(), content, call.rules),
+        call.order("to"),
+        lines_to_recipients(good.values(), said, call.rules),
         target="to 1 recipient" if len(good) == 1 else f"to {len(good)} recipients",
-        sample=content,
+        sample=said,
     )
 
 
 @app.command("batch")
+@unfold_flags
 def batch(
     context: typer.Context,
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="CSV or JSON Lines of recipient and message; - is stdin.")
     ],
-    at: At = None,
-    delay: Delay = None,
+    *,
+    pace: PaceFlags,
     encoding: Annotated[
         str | None, typer.Option("--encoding", metavar="NAME", help="When it is neither UTF-8 nor UTF-16, e.g. cp1252.")
     ] = None,
-    instance: InstanceName = None,
-    key: Key = None,
-    again: Again = False,
-    max_attempts: MaxAttempts = None,
-    expires: Expires = None,
-    on_unknown: Unknown = "hold",
-    immediate: Immediate = False,
-    dry_run: DryRun = False,
-    wait: Wait = False,
+    order: OrderFlags,
 ) -> None:
     """Queue (recipient, message) rows from a CSV or JSON Lines file.
 
     Example: wa send batch orders.csv --delay 3000
     """
-    call = _Call(session_of(context), instance, is_dry_run=dry_run)
+    call = _Call(session_of(context), pace, order)
     from wa_cli.cli.spool import rewindable
     from wa_cli.domain.message import Text
     from wa_cli.services.enqueue import hash_request
-    from wa_cli.services.orders import Lines, OrderWords, Pair, groups_among, line_of_pair, parts_of_pair
+    from wa_cli.services.orders import Lines, Pair, groups_among, line_of_pair, parts_of_pair
     from wa_cli.sources.batch import read_batch
     from wa_cli.sources.recipients import BadRow
 
@@ -398,10 +180,6 @@ def batch(
         if size == 0 or sample is None:
             raise call.nothing_good()
         yield_bad = _ignore
-        words = OrderWords(
-            at=at, delay=delay, key=key, again=again, max_attempts=max_attempts, expires=expires,
-            on_unknown=on_unknown, immediate=immediate, is_waited_for=wait, is_dry_run=dry_run,
-        )  # fmt: skip
         lines = Lines(
             size=size,
             read=lambda: (line_of_pair(pair, call.rules) for pair in good_pairs()),
@@ -410,7 +188,7 @@ def batch(
             groups=lambda: list(groups),
         )
         call.send(
-            call.order("file", words),
+            call.order("file"),
             lines,
             target=f"from {Path(file).name if file != '-' else 'stdin'}",
             sample=sample,
@@ -427,18 +205,20 @@ class _Refusal:
 class _Call:
     """One call of the send family, from its flags to its report."""
 
-    def __init__(self, session: Session, instance: str | None, *, is_dry_run: bool) -> None:
+    def __init__(self, session: Session, pace: PaceFlags, flags: OrderFlags) -> None:
         self.session = session
-        self.is_dry_run = is_dry_run
-        self.app: App = session.open_app(create=True) if not is_dry_run else session.open_dry_app()
-        self.instance: Instance = self.app.find_instance(instance)
+        self.is_dry_run = flags.dry_run
+        self.app: App = session.open_app(create=True) if not flags.dry_run else session.open_dry_app()
+        self.instance: Instance = self.app.find_instance(flags.instance)
         self.rules = self.app.rules(self.instance)
         self.region = session.settings.default_region()
-        self.files = self.app.local_files(Path.cwd(), is_dry_run=is_dry_run)
+        self.files = self.app.local_files(Path.cwd(), is_dry_run=flags.dry_run)
         self.now_ms = self.app.clock.wall_ms()
         self.refusals: list[_Refusal] = []
         self.refused = 0
         self.preflight: Preflight | None = None
+        self._pace = pace
+        self._flags = flags
 
     def refuse(self, text: str, reason: str, hint: str | None) -> None:
         self._note(_Refusal(line=None, text=text, reason=reason))
@@ -466,11 +246,23 @@ class _Call:
             )
         return UsageError("nothing to send: no rows", hint="a file has a header with recipient and message")
 
-    def order(self, kind: str, words: OrderWords, *, subgroup: Subgroup | None = None) -> SendOrder:
-        from wa_cli.services.orders import read_order
+    def order(self, kind: str, *, subgroup: Subgroup | None = None) -> SendOrder:
+        from wa_cli.services.orders import OrderWords, read_order
 
+        pace, flags = self._pace, self._flags
         order, note = read_order(
-            words,
+            OrderWords(
+                at=pace.at,
+                delay=pace.delay,
+                key=flags.key,
+                again=flags.again,
+                max_attempts=flags.max_attempts,
+                expires=flags.expires,
+                on_unknown=flags.on_unknown,
+                immediate=flags.immediate,
+                is_waited_for=flags.wait,
+                is_dry_run=flags.dry_run,
+            ),
             kind=kind,
             instance_id=self.instance.id,
             settings=self.session.settings,
