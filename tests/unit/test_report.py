@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from wa_cli.cli.campaign_show import View, exit_code_of, find_commands, summary_line, view_lines
+from wa_cli.cli.campaign_lines import summary_line, view_lines
+from wa_cli.cli.campaign_show import exit_code_of
+from wa_cli.cli.campaign_view import View, find_commands
 from wa_cli.cli.plots import Style, draw_bar, draw_spark, format_share, speaks_utf_8
 from wa_cli.domain.campaign import Campaign, CampaignState, Reason, Run
 from wa_cli.domain.message import State

@@ -10,22 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from wa_cli.cli.campaign_show import (
-    NameArgument,
-    RunOption,
-    View,
+from wa_cli.cli.campaign_lines import (
     describe_nothing,
     failure_lines,
-    figures_document,
-    find_campaign,
     funnel_lines,
     head_lines,
     ledger_lines,
-    read_view,
-    run_document,
     series_lines,
     style_of,
     wrap_line,
+)
+from wa_cli.cli.campaign_view import (
+    NameArgument,
+    RunOption,
+    View,
+    figures_document,
+    find_campaign,
+    read_view,
+    run_document,
 )
 from wa_cli.cli.plots import Style, draw_bar, format_share
 from wa_cli.cli.session import clean_text, format_time, session_of

@@ -10,7 +10,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 from wa_cli import __version__
-from wa_cli.cli.campaign_show import View, describe_step, duration_of
+from wa_cli.cli.campaign_lines import describe_step
+from wa_cli.cli.campaign_view import View, duration_of
 from wa_cli.cli.plots import format_share
 from wa_cli.cli.status import describe_span
 from wa_cli.domain.report import (
