@@ -180,6 +180,21 @@ def duration_of(view: View) -> int:
 # --- as a document ---
 
 
+def campaign_document(campaign: Campaign) -> dict[str, Any]:
+    return {
+        "id": str(campaign.id),
+        "campaign": campaign.name,
+        "state": campaign.state,
+        "file": campaign.path,
+        "created_at": format_time(campaign.created_at_ms),
+        "changed_at": format_time(campaign.changed_at_ms),
+        "pause_reason": campaign.pause_reason,
+        "next_occurrence_at": None
+        if campaign.next_occurrence_at_ms is None
+        else format_time(campaign.next_occurrence_at_ms),
+    }
+
+
 def view_document(view: View) -> dict[str, Any]:
     campaign, run, figures = view.campaign, view.run, view.figures
     return {
