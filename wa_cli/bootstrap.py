@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from wa_cli import cuts
+from wa_cli.accounts import DEFAULT_INSTANCE, Accounts, is_of_environment
 from wa_cli.domain.pacing import PROFILES
 from wa_cli.errors import UsageError
 from wa_cli.store.sqlite.database import Database
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.retry import RetryPolicy
     from wa_cli.domain.template import StoredTemplate
     from wa_cli.ports import FoundFile, Instance, Pool, Problem, SendRules, Transport, WebhookReader
-    from wa_cli.provider import Account, Capabilities, Gateway, Provider
+    from wa_cli.provider import Capabilities, Gateway, Provider
     from wa_cli.services.events import EventTerms
     from wa_cli.services.groups import Preflight
     from wa_cli.services.webhooks import ReadSums
@@ -63,15 +64,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DEFAULT_INSTANCE: Final = "default"
-# What an account of the Cloud API is made of, and the settings that say it for `default`.
-DEFAULT_VALUES: Final = {
-    "url": "WHATSAPP_API_URL",
-    "key": "WHATSAPP_ACCESS_TOKEN",
-    "webhook_secret": "WHATSAPP_APP_SECRET",
-    "verify_token": "WHATSAPP_VERIFY_TOKEN",
-    "business_account_id": "WHATSAPP_BUSINESS_ACCOUNT_ID",
-}
 # A clock that goes on while a laptop sleeps: then a leap of the wall clock against it is somebody setting the time.
 # Linux's plain monotonic clock stands still in sleep, macOS's does not; Windows has neither name.
 STEADY_CLOCK: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
@@ -181,7 +173,7 @@ class App:
         """
         known = {instance.id: instance for instance in self.instances.list_all()}
         shared = next((one for one in known.values() if one.name == DEFAULT_INSTANCE), None)
-        accounts = {instance.id: self.account(instance) for instance in known.values()}
+        accounts = {instance.id: self.accounts.find(instance) for instance in known.values()}
         readers: dict[int, WebhookReader] = {}
 
         def find(instance_id: int | None) -> WebhookReader | None:
@@ -211,7 +203,7 @@ class App:
             from wa_cli.transports.cloud_api.account import parse_api_url
             from wa_cli.transports.cloud_api.provider import BUSINESS_ACCOUNT
 
-            values = {**self._default_values(instance), **instance.settings}
+            values = self.accounts.read_settings(instance)
             if values.get(URL):
                 numbers[parse_api_url(values[URL]).phone_number_id] = instance.id
             if values.get(BUSINESS_ACCOUNT):
@@ -408,12 +400,12 @@ class App:
                 hint="templates belong to numbers on Meta's Cloud API",
                 code="no_templates",
             )
-        self.check_account(instance)
+        self.accounts.check(instance)
         from wa_cli.provider import KEY, URL
         from wa_cli.transports.cloud_api.provider import BUSINESS_ACCOUNT
         from wa_cli.transports.cloud_api.templates import fetch_templates
 
-        account = self.account(instance)
+        account = self.accounts.find(instance)
         return fetch_templates(
             account.value(URL), account.value(KEY), business_account_id=account.value(BUSINESS_ACCOUNT)
         )
@@ -432,9 +424,9 @@ class App:
     def list_senders(self) -> list[Instance]:
         """Every instance that has what it needs to send.  Raises: UsageError when there is none."""
         known = self.instances.list_all()
-        senders = [one for one in known if not self.find_missing(one)]
+        senders = [one for one in known if not self.accounts.find_missing(one)]
         if not senders:
-            self.check_account(known[0])
+            self.accounts.check(known[0])
         return senders
 
     @cached_property
@@ -457,70 +449,9 @@ class App:
 
         return find_provider(instance.transport, instance=instance.name)
 
-    def account(self, instance: Instance) -> Account:
-        """The instance's account, with its secrets.  What is not set is missing from its values."""
-        from wa_cli.provider import Account
-
-        named = {name: self.settings.variable(variable) for name, variable in instance.secrets.items()}
-        values = {**self._default_values(instance), **instance.settings, **named}
-        return Account(
-            instance_id=instance.id,
-            instance=instance.name,
-            values={name: value for name, value in values.items() if value},
-            install=self.install,
-            concurrency=self.concurrency() or 256,
-            read_timeout_seconds=self.settings.count("WA_READ_TIMEOUT_MS") / 1000,
-            files=self.media,
-            uploads=self.media.uploads(instance.id),
-        )
-
-    def _default_values(self, instance: Instance) -> dict[str, str]:
-        """What the environment says of `default`, which needs no further set-up."""
-        if instance.name != DEFAULT_INSTANCE or instance.settings or instance.secrets:
-            return {}
-        return {name: self.settings.text(setting) for name, setting in DEFAULT_VALUES.items()}
-
-    def find_missing(self, instance: Instance) -> list[str]:
-        """The variables and settings that the instance needs and that are not set."""
-        told = self._default_values(instance)
-        if told:
-            return [DEFAULT_VALUES[name] for name in ("url", "key") if not told[name]]
-        values = self.account(instance).values
-        return [
-            instance.secrets.get(one.name, one.name)
-            for one in self.provider(instance).settings
-            if not (one.is_optional or one.default or values.get(one.name))
-        ]
-
-    def has_account(self, instance: Instance | None = None) -> bool:
-        """Whether all that the instance needs to send is set; the default one without a name."""
-        return not self.find_missing(instance or self.find_instance())
-
-    def check_account(self, instance: Instance | None = None) -> None:
-        """Raises: UsageError naming what is missing to send."""
-        instance = instance or self.find_instance()
-        missing = self.find_missing(instance)
-        if missing and instance.name == DEFAULT_INSTANCE:
-            raise UsageError(
-                f"no WhatsApp account is set up: {' and '.join(missing)} missing",
-                hint="`wa init` asks for them; `wa sandbox` gives you a local WhatsApp to try with",
-                code="no_account",
-            )
-        if missing:
-            raise UsageError(
-                f"instance '{instance.name}' cannot send: {' and '.join(missing)} missing",
-                hint="set it in the environment or in .env",
-                code="no_account",
-            )
-
-    def secrets(self) -> list[str]:
-        """Every value that may appear nowhere, those of all instances too."""
-        named = [
-            self.settings.variable(variable)
-            for instance in self.instances.list_all()
-            for variable in instance.secrets.values()
-        ]
-        return [*self.settings.secrets(), *(value for value in named if value)]
+    @cached_property
+    def accounts(self) -> Accounts:
+        return Accounts(self)
 
     def find_instance(self, name: str | None = None) -> Instance:
         """The instance of that name.  None: the default one, or the only other one where `default` has no account."""
@@ -530,7 +461,7 @@ class App:
         instances = self.instances.list_all()
         default = next((one for one in instances if one.name == DEFAULT_INSTANCE), None)
         others = [one for one in instances if one.name != DEFAULT_INSTANCE]
-        if others and (default is None or self.find_missing(default)):
+        if others and (default is None or self.accounts.find_missing(default)):
             if len(others) == 1:
                 return others[0]
             raise UsageError(
@@ -549,7 +480,7 @@ class App:
                 hint=f"`wa pool add {pool.name} INSTANCE` gives it one",
                 code="pool_empty",
             )
-        chosen = next((one for one in members if not self.find_missing(one)), members[0])
+        chosen = next((one for one in members if not self.accounts.find_missing(one)), members[0])
         return replace(chosen, pool=pool)
 
     def list_members(self, instance: Instance) -> list[Instance]:
@@ -603,13 +534,13 @@ class App:
 
     def transport(self, instance: Instance) -> Transport:
         """The connection that posts for the instance.  Raises: UsageError when its account is not set up."""
-        self.check_account(instance)
-        return self.provider(instance).open_transport(self.account(instance))
+        self.accounts.check(instance)
+        return self.provider(instance).open_transport(self.accounts.find(instance))
 
     def gateway(self, instance: Instance) -> Gateway:
         """What steers the linked device of the instance.  Raises: UsageError when it has none, or no account."""
-        self.check_account(instance)
-        return self.provider(instance).open_gateway(self.account(instance))
+        self.accounts.check(instance)
+        return self.provider(instance).open_gateway(self.accounts.find(instance))
 
     def ask_gateway(self, instance: Instance, work: Callable[[Gateway], Awaitable[T]], *, seconds: float | None) -> T:
         """What the work returns, done on the instance's gateway.  seconds: None for as long as it takes.
@@ -695,7 +626,7 @@ class App:
 
     def webhook_reader(self, instance: Instance) -> WebhookReader:
         """What reads the webhooks of the instance's provider.  Without a secret no body is genuine to it."""
-        return self.provider(instance).webhook_reader(self.account(instance))
+        return self.provider(instance).webhook_reader(self.accounts.find(instance))
 
     def explain_error(self, code: str) -> Problem | None:
         """What an error code means and what a person can do about it, or None for one that nobody knows."""
@@ -739,7 +670,7 @@ class App:
         """The name of the limits that an instance starts from."""
         if instance.profile:
             return instance.profile
-        if self._default_values(instance):
+        if is_of_environment(instance):
             return self.settings.text("WA_PROFILE")
         if (
             self.settings.origins["WA_PROFILE"].source == "default"
@@ -839,46 +770,6 @@ def read_schema_version(path: Path) -> int:
     from wa_cli.store.sqlite.upkeep import peek_version
 
     return peek_version(path)
-
-
-def inspect_account(settings: Settings, *, online: bool) -> list[Finding]:
-    """What can be found out about the account the settings name.  online: ask the platform too; nothing is sent."""
-    from wa_cli.transports.cloud_api.findings import inspect
-
-    return inspect(settings.text("WHATSAPP_API_URL"), settings.text("WHATSAPP_ACCESS_TOKEN"), online=online)
-
-
-def inspect_instances(app: App, *, online: bool) -> list[Finding]:
-    """The same for each instance that was added, under `instance NAME`; `default` by the environment is not among them.
-
-    Not inside a running event loop.
-    """
-    from wa_cli.domain.finding import FIX_CALL, fail
-
-    findings: list[Finding] = []
-    for instance in app.instances.list_all():
-        if instance.name == DEFAULT_INSTANCE and not instance.settings and not instance.secrets:
-            continue
-        # A secret that may be left out is missed all the same once a variable was named for it.
-        empty = [variable for variable in instance.secrets.values() if not app.settings.variable(variable)]
-        missing = list(dict.fromkeys((*app.find_missing(instance), *empty)))
-        if missing:
-            message = f"{' and '.join(missing)} not set"
-            found = [fail("account", "settings", message, "set what is missing, then try again", exit_code=FIX_CALL)]
-        else:
-            found = list(app.provider(instance).inspect(app.account(instance), online=online))
-        findings += [replace(one, group=f"instance {instance.name}") for one in found]
-    return findings
-
-
-def check_account_words(*, api_url: str | None = None, token: str | None = None) -> None:
-    """Raises: UsageError for an address or a token that cannot be meant.  Asks nobody."""
-    from wa_cli.transports.cloud_api.account import check_token, parse_api_url
-
-    if api_url is not None:
-        parse_api_url(api_url)
-    if token is not None:
-        check_token(token)
 
 
 def back_up(database: Database, target: Path, *, force: bool) -> int:

@@ -44,7 +44,8 @@ def doctor(
 
 
 def _examine(session: Session, *, online: bool) -> list[Finding]:
-    from wa_cli.bootstrap import inspect_account, inspect_store, sqlite_versions
+    from wa_cli.accounts import inspect_account
+    from wa_cli.bootstrap import inspect_store, sqlite_versions
     from wa_cli.config import load_settings
     from wa_cli.domain.finding import FIX_CALL, Level, fail
     from wa_cli.errors import UsageError
@@ -76,13 +77,13 @@ def _examine(session: Session, *, online: bool) -> list[Finding]:
 def _examine_instances(settings: Settings, *, online: bool) -> list[Finding]:
     from contextlib import closing
 
-    from wa_cli.bootstrap import inspect_instances, open_app
+    from wa_cli.bootstrap import open_app
     from wa_cli.domain.finding import fail
     from wa_cli.errors import WaError
 
     try:
         with closing(open_app(settings, create=False)) as app:
-            return inspect_instances(app, online=online)
+            return app.accounts.inspect(online=online)
     except WaError as error:  # as below
         return [fail("instances", "readable", error.message, error.hint, exit_code=error.exit_code)]
 

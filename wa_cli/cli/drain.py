@@ -86,10 +86,10 @@ def drain(
 def _leave_out_unfit(session: Session, due: list[Instance]) -> list[Instance]:
     """Those that can send.  Raises: UsageError when none of them can, for want of an account."""
     app = session.open_app()
-    missing = {one.id: app.find_missing(one) for one in due}
+    missing = {one.id: app.accounts.find_missing(one) for one in due}
     senders = [one for one in due if not missing[one.id]]
     if not senders:
-        app.check_account(due[0])
+        app.accounts.check(due[0])
     for one in due:
         if missing[one.id]:
             session.warn(f"{one.name} cannot send: {' and '.join(missing[one.id])} not set")

@@ -69,7 +69,7 @@ def init(
     created = not database.exists()
     app = session.open_app(create=True)
     _warn_of_overrides(session, values)
-    steps = _next_steps(session, has_account=app.has_account())
+    steps = _next_steps(session, has_account=not app.accounts.find_missing(app.find_instance()))
     if session.json:
         session.show_json(
             {
@@ -117,14 +117,14 @@ def _read_token(file: Path | None, *, from_stdin: bool) -> str | None:
 
 
 def _check_url(text: str) -> str:
-    from wa_cli.bootstrap import check_account_words
+    from wa_cli.accounts import check_account_words
 
     check_account_words(api_url=text.strip())
     return text.strip()
 
 
 def _check_token(text: str) -> str:
-    from wa_cli.bootstrap import check_account_words
+    from wa_cli.accounts import check_account_words
 
     check_account_words(token=text)
     return text.strip()

@@ -205,7 +205,7 @@ def _find_device(opened: App, name: str | None) -> Instance:
             hint="this is for instances behind a gateway: `wa instance list` shows all",
             code="no_device",
         )
-    opened.check_account(instance)
+    opened.accounts.check(instance)
     return instance
 
 

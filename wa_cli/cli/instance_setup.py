@@ -88,7 +88,7 @@ def add(
         ),
         now_ms=opened.clock.wall_ms(),
     )
-    missing = opened.find_missing(added)
+    missing = opened.accounts.find_missing(added)
     if session.json:
         session.show_json(
             {

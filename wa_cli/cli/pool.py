@@ -132,7 +132,7 @@ def _document(opened: App, pool: Pool) -> dict[str, Any]:
     shapes = []
     for name in pool.members:
         instance = opened.instances.find(name)
-        standing, reason = judge_standing(instance, missing=opened.find_missing(instance), now_ms=now_ms)
+        standing, reason = judge_standing(instance, missing=opened.accounts.find_missing(instance), now_ms=now_ms)
         shapes.append(
             {
                 "name": name,

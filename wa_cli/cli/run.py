@@ -39,11 +39,11 @@ def run(
         as_json=log_json,
         is_verbose=session.verbose,
         is_quiet=session.quiet,
-        secrets=app.secrets(),
+        secrets=app.accounts.list_secrets(),
     )
     chosen = [app.instances.find(name) for name in instance] if instance else None
     for one in chosen or app.list_senders():
-        app.check_account(one)
+        app.accounts.check(one)
 
     from wa_cli.daemon.loops import run_in_loop
     from wa_cli.daemon.service import run_daemon

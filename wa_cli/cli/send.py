@@ -287,7 +287,7 @@ class _Call:
         if size > ASK_ABOVE and not self.is_dry_run:
             self._ask(order, size=size, delay_ms=delay_ms, target=target, sample=sample)
         if order.is_waited_for and not self.is_dry_run:
-            self.app.check_account(self.instance)
+            self.app.accounts.check(self.instance)
         with JsonSpool() if self.session.json else nullcontext() as spool:
             code = self._queue_and_report(order, lines, target=target, spool=spool)
         if code:

@@ -52,7 +52,7 @@ def serve(
         as_json=log_json,
         is_verbose=session.verbose,
         is_quiet=session.quiet,
-        secrets=opened.secrets(),
+        secrets=opened.accounts.list_secrets(),
     )
     door = Door(session, opened, host=host, port=port)
 
@@ -111,13 +111,13 @@ class Door:
 
 def _find_gaps(opened: App) -> list[str]:
     """What is not set, and what that switches off."""
-    from wa_cli.bootstrap import DEFAULT_INSTANCE
+    from wa_cli.accounts import DEFAULT_INSTANCE
 
     settings = opened.settings
     instances = opened.instances.list_all()
     others = [one for one in instances if one.name != DEFAULT_INSTANCE]
     # Beside gateways `default` may be left without an account, and then misses nothing.
-    has_default = not others or any(opened.has_account(one) for one in instances if one not in others)
+    has_default = not others or any(not opened.accounts.find_missing(one) for one in instances if one not in others)
     gaps = []
     if has_default and not settings.text("WHATSAPP_APP_SECRET"):
         if settings.text("WA_UNSIGNED_WEBHOOKS") == "loopback":

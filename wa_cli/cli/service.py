@@ -242,7 +242,7 @@ def _find_lacking(session: Session) -> list[str]:
     instances = opened.instances.list_all()
     for instance in instances:
         names += [one for one in instance.secrets.values() if settings.variable(one) and not bare.variable(one)]
-    missing = [there.find_missing(instance) for instance in instances]
+    missing = [there.accounts.find_missing(instance) for instance in instances]
     if all(missing):
         names += missing[0]
     names += [name for name in os.environ if _holds_password(name, os.environ[name])]

@@ -216,7 +216,7 @@ def _report_without_database(session: Session) -> Report:
 
 def known_instances(app: App) -> list[Instance]:
     """Every instance; the default one stands in until anything has been stored for it."""
-    from wa_cli.bootstrap import DEFAULT_INSTANCE
+    from wa_cli.accounts import DEFAULT_INSTANCE
     from wa_cli.ports import Instance
 
     return app.instances.list_all() or [Instance(id=0, name=DEFAULT_INSTANCE, transport="cloud_api")]
@@ -227,7 +227,7 @@ def read_instance(app: App, instance: Instance, *, now_ms: int) -> InstanceRepor
 
     return read_instance(
         instance,
-        missing=app.find_missing(instance),
+        missing=app.accounts.find_missing(instance),
         depths=app.upkeep,
         due_times=app.messages,
         leases=app.leases,

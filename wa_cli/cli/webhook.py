@@ -210,7 +210,7 @@ def _reopen(opened: App, words: Sequence[str], instance: str | None) -> tuple[li
 
     instance: whose the bodies of files are; None for the one that sends without being named.
     """
-    from wa_cli.bootstrap import DEFAULT_INSTANCE
+    from wa_cli.accounts import DEFAULT_INSTANCE
     from wa_cli.domain.webhook import is_webhook_id, parse_webhook_id
     from wa_cli.ports import NewWebhook
 

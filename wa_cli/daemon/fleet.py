@@ -153,7 +153,7 @@ class Fleet:
         try:
             known = self._app.instances.list_all()
             wanted = [one for one in known if self._names is None or one.name in self._names]
-            return [(one, self._app.find_missing(one)) for one in wanted]
+            return [(one, self._app.accounts.find_missing(one)) for one in wanted]
         except StorageBroken:
             raise
         except WaError:  # the next look will tell

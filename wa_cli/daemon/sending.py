@@ -98,8 +98,8 @@ async def open_sender(
 ) -> AsyncIterator[Sender | Holder]:
     """Take the instance's lease and build its loop, or say who holds it.  The lease is given back at the end."""
     loop = asyncio.get_running_loop()
-    account = await loop.run_in_executor(executor, app.account, instance)
-    app.check_account(instance)
+    account = await loop.run_in_executor(executor, app.accounts.find, instance)
+    app.accounts.check(instance)
     transport = app.provider(instance).open_transport(account)
     thresholds = gc.get_threshold()
     gc.set_threshold(COLLECT_AFTER, *thresholds[1:])

@@ -43,6 +43,10 @@ class Figures(Protocol):
     def count_new_chats(self, instance_id: int, *, since_ms: int) -> int: ...
 
 
+class Accounts(Protocol):
+    def find_missing(self, instance: Instance) -> list[str]: ...
+
+
 class Parts(Protocol):
     """What this needs of the app."""
 
@@ -60,7 +64,8 @@ class Parts(Protocol):
 
     def limits(self, instance: Instance) -> Limits: ...
 
-    def find_missing(self, instance: Instance) -> list[str]: ...
+    @property
+    def accounts(self) -> Accounts: ...
 
 
 class CommonRules:
@@ -124,7 +129,7 @@ def _is_healthy(parts: Parts, instance: Instance, *, now_ms: int) -> bool:
     """Whether somebody new may be given to it: it can send, and new people are not kept back."""
     if is_restricted(instance, now_ms=now_ms):
         return False
-    return not is_ill(instance, missing=parts.find_missing(instance), now_ms=now_ms)
+    return not is_ill(instance, missing=parts.accounts.find_missing(instance), now_ms=now_ms)
 
 
 def _count_left(parts: Parts, instance: Instance, limits: Limits, *, now_ms: int) -> int | None:
@@ -145,7 +150,7 @@ def move_from_ill(parts: Parts, pools: Iterable[Pool], *, now_ms: int) -> int:
     moved = 0
     for pool in pools:
         members = [parts.instances.find(name) for name in pool.members]
-        ill = [one for one in members if is_ill(one, missing=parts.find_missing(one), now_ms=now_ms)]
+        ill = [one for one in members if is_ill(one, missing=parts.accounts.find_missing(one), now_ms=now_ms)]
         if not ill or len(ill) == len(members):
             continue
         terms = read_terms(parts, pool, now_ms=now_ms)

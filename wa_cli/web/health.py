@@ -78,7 +78,7 @@ def find_instance(app: App, word: str) -> Instance:
 def look_at(app: App, instance: Instance, *, now_ms: int) -> InstanceReport:
     return read_instance(
         instance,
-        missing=app.find_missing(instance),
+        missing=app.accounts.find_missing(instance),
         depths=app.upkeep,
         due_times=app.messages,
         leases=app.leases,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.responses import PlainTextResponse, Response
 
-from wa_cli.bootstrap import DEFAULT_INSTANCE
+from wa_cli.accounts import DEFAULT_INSTANCE
 from wa_cli.domain.recipient import show_text
 from wa_cli.errors import NotFound, StorageError, Temporary, WaError
 from wa_cli.provider import KEY, WEBHOOK_SECRET

@@ -80,7 +80,7 @@ def _find_senders(app: App, name: str | None) -> list[Instance]:
     if name is None:
         return app.list_senders()
     instance = app.instances.find(name)
-    app.check_account(instance)
+    app.accounts.check(instance)
     return [instance]
 
 
