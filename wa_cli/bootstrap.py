@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from wa_cli.store.sqlite.people import SqlitePeople
     from wa_cli.store.sqlite.plans import SqlitePlans
     from wa_cli.store.sqlite.pools import SqlitePools
+    from wa_cli.store.sqlite.pruning import SqlitePruning
     from wa_cli.store.sqlite.queue import SqliteQueue
     from wa_cli.store.sqlite.receipts import SqliteReceipts
     from wa_cli.store.sqlite.reports import SqliteReports
@@ -556,6 +557,12 @@ class App:
         from wa_cli.store.sqlite.groups import SqliteGroups
 
         return SqliteGroups(self.database)
+
+    @cached_property
+    def pruning(self) -> SqlitePruning:
+        from wa_cli.store.sqlite.pruning import SqlitePruning
+
+        return SqlitePruning(self.database)
 
     @cached_property
     def numbers(self) -> SqliteNumbers:

@@ -38,6 +38,11 @@ NAMES: Final = (
     "occurrence_claimed",
     "canary_before_commit",
     "canary_after_commit",
+    "prune_report_after_commit",
+    "prune_before_commit",
+    "prune_after_commit",
+    "prune_calls_after_commit",
+    "prune_words_after_commit",
 )
 
 _armed: dict[str, int] = {}

@@ -130,6 +130,9 @@ def head_lines(view: View, zone: ZoneInfo, style: Style) -> list[str]:
         now = "" if run is not None and run.ended_at_ms is not None else f"{figures.per_minute:,} a minute now, "
         each = " a minute" if not now else ""
         fields.append(("pace", f"{now}{figures.net_per_minute:,.1f}{each} over the run"))
+    if figures is not None and figures.pruned_at_ms is not None:
+        when = _moment(figures.pruned_at_ms, view, zone)
+        fields.append(("pruned", f"{when}: these are its sums of then, its messages are gone"))
     width = max(len(name) for name, _value in fields)
     return wrap_line(title, style) + [
         line
@@ -192,8 +195,11 @@ def failure_lines(figures: RunFigures, style: Style) -> list[str]:
         meaning = f": {group.meaning}" if group.meaning else ""
         indent = " " * (width + 4)
         lines += wrap_line(f"  {group.count:>{width},}  {clean_text(group.code)}{meaning}", style, indent=indent)
-        fix = group.fix or f"`wa message explain {format_message_id(group.message_id)}` says more"
-        lines += wrap_line(f"{indent}{fix}", style, indent=indent)
+        if group.fix is not None:
+            lines += wrap_line(f"{indent}{group.fix}", style, indent=indent)
+        elif group.message_id is not None:
+            fix = f"`wa message explain {format_message_id(group.message_id)}` says more"
+            lines += wrap_line(f"{indent}{fix}", style, indent=indent)
     return lines
 
 

@@ -273,11 +273,12 @@ def figures_document(figures: RunFigures) -> dict[str, Any]:
                 "count": group.count,
                 "meaning": group.meaning,
                 "fix": group.fix,
-                "example": format_message_id(group.message_id),
+                "example": None if group.message_id is None else format_message_id(group.message_id),
             }
             for group in figures.failures
         ],
         "sends": series_document(figures.sends),
+        "pruned_at": format_time(figures.pruned_at_ms),
     }
 
 

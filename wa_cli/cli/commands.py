@@ -55,7 +55,7 @@ NOUNS: Final[dict[str, str]] = {
     "instance": "The WhatsApp identities that send.",
     "pool": "Several instances behind one name.",
     "webhook": "What WhatsApp tells us, as it came; reading it again.",
-    "db": "The database: its place, its soundness, copies of it.",
+    "db": "The database: its place, its soundness, copies of it, pruning.",
     "config": "The settings in force, and where each comes from.",
     "service": "What keeps `wa run` alive: systemd, launchd, or cron.",
     "serve": "Take webhooks and calls of the HTTP API; `serve key` makes keys.",

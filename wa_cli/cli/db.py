@@ -1,4 +1,4 @@
-"""`wa db`: where the database is, whether it is sound, and a copy of it."""
+"""`wa db`: where the database is, whether it is sound, a copy of it, and less of it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wa_cli.cli.commands import NOUNS
+from wa_cli.cli.db_prune import prune
 from wa_cli.cli.session import Session, clean_text, format_time, session_of
 
 if TYPE_CHECKING:
@@ -128,3 +129,6 @@ def backup(
         session.say(
             f"{count(waiting, 'message')} waiting in the copy too: before sending from it, cancel what has left since"
         )
+
+
+app.command("prune")(prune)

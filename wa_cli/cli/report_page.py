@@ -140,6 +140,8 @@ def make_facts(view: View, zone: ZoneInfo) -> list[tuple[str, str]]:
         facts.append(("Pace over the run", f"{figures.net_per_minute:,.1f} a minute"))
         if figures.waiting and figures.ends_at_ms is not None:
             facts.append(("Ends about", format_local(figures.ends_at_ms, zone)))
+    if figures is not None and figures.pruned_at_ms is not None:
+        facts.append(("Messages pruned", f"{format_local(figures.pruned_at_ms, zone)}; these are the sums of then"))
     if campaign.pause_reason:
         facts.append(("Paused", campaign.pause_reason))
     return facts

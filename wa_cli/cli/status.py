@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wa_cli.ports import Holder, Instance
     from wa_cli.services.instances import InstanceReport
     from wa_cli.services.status import Trouble
+    from wa_cli.store.sqlite.pruned import Pruned
 
 WIDEST: Final = 80
 FAILURES_COUNTED: Final = 10_000
@@ -59,6 +60,7 @@ class Report:
     started_last_minute: dict[str, int]
     troubles: list[Trouble]
     campaigns: list[CampaignLine] = field(default_factory=list)
+    pruned: Pruned | None = None
 
     @property
     def daemon(self) -> Holder | None:
@@ -171,6 +173,7 @@ def read_report(session: Session) -> Report:
             campaigns=active,
         ),
         campaigns=[_read_campaign(app, campaign) for campaign in active],
+        pruned=app.messages.read_pruned(),
     )
 
 
@@ -272,6 +275,13 @@ def report_document(report: Report) -> dict[str, Any]:
             for one in report.campaigns
         ],
         "problems": [asdict(trouble) for trouble in report.troubles],
+        "pruned": None
+        if report.pruned is None
+        else {
+            "messages": report.pruned.messages,
+            "stats": dict(report.pruned.counts),
+            "before": format_time(report.pruned.before_ms),
+        },
         "database": {"path": report.database, "bytes": report.database_bytes},
         "checked_at": format_time(report.at_ms),
     }
@@ -297,6 +307,9 @@ def report_lines(report: Report) -> list[str]:
     lines += ["", *_fit("queue    ", _numbers(stats, queued="waiting", sending="sending", unknown="unknown"))]
     lines += _fit("done     ", _numbers(stats, sent="sent", delivered="delivered", read="read"))
     lines += _fit("not sent ", _numbers(stats, **{word: word for word in ends}))
+    if report.pruned is not None:
+        day = str(format_time(report.pruned.before_ms))[:10]
+        lines += _fit("pruned   ", (f"{report.pruned.messages:,} more, older than {day}",))
     if report.retries or report.limited_recipients:
         pace = (f"{report.retries:,} waiting for a retry", f"{report.limited_recipients:,} written to just now")
         lines += _fit("pace     ", pace)

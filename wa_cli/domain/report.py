@@ -73,12 +73,12 @@ class Answers:
 class FailureGroup:
     """Messages that failed alike.  code: the platform's or wa's own, else the rule that gave up.
 
-    meaning, fix: in words, where they are known.  message_id: of one of them, to be looked at.
+    meaning, fix: in words, where they are known.  message_id: of one of them, to be looked at; None for pruned ones.
     """
 
     code: str
     count: int
-    message_id: int
+    message_id: int | None
     meaning: str | None = None
     fix: str | None = None
 
@@ -163,6 +163,7 @@ class RunFigures:
     message, by reason; they are in the buckets.  per_minute: posts begun in the last minute.
     net_per_minute: posted messages over the length of the run so far.  sends: posts begun.
     ends_at_ms: when the last one is expected to leave, or None where nothing waits or nothing moves.
+    pruned_at_ms: when its messages were pruned, and its answers looked at for the last time, or None.
     """
 
     audience: int
@@ -175,6 +176,7 @@ class RunFigures:
     net_per_minute: float = 0.0
     ends_at_ms: int | None = None
     details: RunDetails | None = None
+    pruned_at_ms: int | None = None
 
     def count(self, among: Iterable[Bucket]) -> int:
         return sum(self.buckets.get(bucket, 0) for bucket in among)

@@ -17,6 +17,7 @@ from wa_cli.store.sqlite.database import LONGEST_WAIT_SECONDS
 from wa_cli.store.sqlite.leases import fold_log
 from wa_cli.store.sqlite.owners import is_alive
 from wa_cli.store.sqlite.plans import SqlitePlans
+from wa_cli.store.sqlite.pruned import find_report
 
 if TYPE_CHECKING:
     import sqlite3
@@ -283,6 +284,12 @@ class SqliteApplying:
                 f"this run of '{campaign.name}' is {run.state}: nothing is added to it",
                 hint=f"`wa campaign clone {campaign.name} NEW-NAME` makes a new campaign of it",
                 code="run_ended",
+            )
+        if find_report(connection, run.id) is not None:  # who has been written to by it is not known here any more
+            raise Conflict(
+                f"messages of this run of '{campaign.name}' were pruned: nothing is added to it",
+                hint=f"`wa campaign clone {campaign.name} NEW-NAME` makes a new campaign of it",
+                code="run_pruned",
             )
         (owner,) = connection.execute("SELECT owner FROM run WHERE id = ?", (run.id,)).fetchone()
         if owner not in (None, self._owner.token) and is_alive(self._database.path, owner):

@@ -10,6 +10,7 @@ from wa_cli.domain.campaign import Campaign, CampaignChange, CampaignState, Run,
 from wa_cli.domain.plan import format_plan_id
 from wa_cli.errors import Conflict, NotFound, Refused
 from wa_cli.store.sqlite.plans import forget_plan
+from wa_cli.store.sqlite.pruned import find_report
 
 if TYPE_CHECKING:
     import sqlite3
@@ -254,6 +255,9 @@ class SqliteCampaigns:
     def count_excluded(self, run_id: int) -> int:
         """How many people and rows a run has left out."""
         with self._database.read() as connection:
+            kept = find_report(connection, run_id)
+            if kept is not None:
+                return sum(kept.left_out.values())
             (count,) = connection.execute("SELECT count(*) FROM exclusion WHERE run_id = ?", (run_id,)).fetchone()
         return int(count)
 

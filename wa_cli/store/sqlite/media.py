@@ -19,6 +19,7 @@ from wa_cli.errors import StorageError, StorageFull, UsageError
 from wa_cli.store.sqlite.database import Database
 
 if TYPE_CHECKING:
+    import sqlite3
     from pathlib import Path
 
 CHUNK_BYTES: Final = 1024 * 1024
@@ -33,7 +34,7 @@ KEEP: Final = """
 # Whether a message that may still be posted, or a plan that may still be let go, carries the file of this mark.
 IS_NEEDED: Final = """
     WITH carrying AS MATERIALIZED (SELECT id FROM content WHERE instr(body, :mark) > 0)
-    SELECT EXISTS (SELECT 1 FROM message WHERE content_id IN (SELECT id FROM carrying)
+    SELECT EXISTS (SELECT 1 FROM message WHERE content_id IN (SELECT id FROM carrying) {spared}
             AND (state IN ('queued', 'sending', 'unknown', 'failed') OR due_at > :since))
         OR EXISTS (SELECT 1 FROM plan_line WHERE content_id IN (SELECT id FROM carrying)
             AND plan_id IN (SELECT id FROM plan WHERE applied_at IS NULL OR created_at > :since))
@@ -119,14 +120,14 @@ class SqliteMedia:
                 damaged.append(digest)
         return len(rows), damaged
 
-    def sweep(self, *, now_ms: int) -> int:
+    def sweep(self, *, now_ms: int, seconds: float | None = SWEEP_SECONDS) -> int:
         """Delete files that no message needs any more: none waits, is unknown or has failed, none was due within 30
         days, and no plan that may be let go has one.  Each is looked at once a day, some at a call.
 
-        Returns how many were deleted.
+        seconds: about how long a call may take; None for all of them.  Returns how many were deleted.
         """
         deleted = 0
-        ends_at = time.monotonic() + SWEEP_SECONDS
+        began_at = time.monotonic()
         while (oldest := self._find_oldest(before_ms=now_ms - DAY_MS)) is not None:
             digest, added_at_ms, is_needed = oldest
             with self._database.write() as connection:
@@ -140,7 +141,7 @@ class SqliteMedia:
                     with suppress(OSError):
                         (self.folder / digest).unlink()
                     deleted += 1
-            if time.monotonic() > ends_at:
+            if seconds is not None and time.monotonic() > began_at + seconds:
                 break
         return deleted
 
@@ -152,10 +153,20 @@ class SqliteMedia:
             ).fetchone()
             if row is None:
                 return None
-            since_ms = before_ms + DAY_MS - NEEDED_FOR_DAYS * DAY_MS
-            mark = f'"file":["{row[0]}"'
-            (is_needed,) = connection.execute(IS_NEEDED, {"mark": mark, "since": since_ms}).fetchone()
-        return str(row[0]), int(row[1]), bool(is_needed)
+            is_needed = _is_needed(connection, row[0], now_ms=before_ms + DAY_MS)
+        return str(row[0]), int(row[1]), is_needed
+
+    def count_idle(self, *, now_ms: int, without: str) -> int:
+        """How many files `sweep` would delete now if the messages in that table of ids were gone."""
+        with self._database.read() as connection:
+            digests = connection.execute(
+                "SELECT digest FROM media_file WHERE added_at < ?", (now_ms - DAY_MS,)
+            ).fetchall()
+        count = 0
+        for (digest,) in digests:
+            with self._database.read() as connection:
+                count += not _is_needed(connection, digest, now_ms=now_ms, without=without)
+        return count
 
     def copy_to(self, target: Path) -> int:
         """Copy every file into a folder, which is made; what is there already stays.  Returns how many there are."""
@@ -230,6 +241,13 @@ class SqliteUploads:
                 connection.execute(statement, values)
         finally:
             database.close()
+
+
+def _is_needed(connection: sqlite3.Connection, digest: str, *, now_ms: int, without: str | None = None) -> bool:
+    """See IS_NEEDED.  without: a table of ids of messages that do not count."""
+    spared = f"AND id NOT IN (SELECT id FROM {without})" if without else ""  # noqa: S608  # own words
+    values = {"mark": f'"file":["{digest}"', "since": now_ms - NEEDED_FOR_DAYS * DAY_MS}
+    return bool(connection.execute(IS_NEEDED.format(spared=spared), values).fetchone()[0])
 
 
 def folder_of(database: Path) -> Path:

@@ -12,6 +12,7 @@ from wa_cli.domain.receipt import Receipt, Standing, derive_standing, pairs_of
 from wa_cli.domain.recipient import RecipientKind
 from wa_cli.domain.subgroup import fold_name, no_such_subgroup
 from wa_cli.errors import NotFound
+from wa_cli.store.sqlite import pruned
 from wa_cli.store.sqlite.queue import read_heads
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from wa_cli.domain.history import AttemptRow, Cancelled, CancelScope, History, MessageFilter, MessageRow, Origin
     from wa_cli.domain.message import Content
     from wa_cli.store.sqlite.database import Database
+    from wa_cli.store.sqlite.pruned import Pruned
 
 # One transaction each: long enough to be quick, short enough that a daemon beside it keeps its lease.
 CANCELLED_ROWS: Final = 20_000
@@ -82,6 +84,11 @@ class SqliteMessages:
         """How many messages stand where, every word present, each message in exactly one (promise P13)."""
         with self._database.read() as connection:
             return count_standings(connection)
+
+    def read_pruned(self) -> Pruned | None:
+        """How many messages were pruned, by the word they were shown with; None while none ever was."""
+        with self._database.read() as connection:
+            return pruned.read_sums(connection)
 
     def count_waiting_retries(self) -> int:
         """Messages that failed at least once and wait for their next attempt."""
@@ -336,6 +343,7 @@ def _find_campaign_name(connection: sqlite3.Connection, word: str) -> str:
     if row is not None:
         return str(row[0])
     used = [name for (name,) in connection.execute("SELECT DISTINCT campaign FROM batch WHERE campaign IS NOT NULL")]
+    used += [name for name in pruned.list_campaigns(connection) if name not in used]
     if word in used:
         return word
     files = [name for (name,) in connection.execute("SELECT name FROM campaign ORDER BY id DESC LIMIT 1000")]
@@ -378,10 +386,24 @@ def _find(connection: sqlite3.Connection, message_id: int) -> MessageRow:
         (message_id,),
     ).fetchone()
     if row is None:
-        raise NotFound(
-            f"there is no message m{message_id}", hint="`wa message list` shows the newest", code="no_message"
-        )
+        raise _no_such_message(connection, message_id)
     return message_row(row)
+
+
+def _no_such_message(connection: sqlite3.Connection, message_id: int) -> NotFound:
+    """What to say of an id that no message has: it may have had one, that was pruned."""
+    hint = "`wa message list` shows the newest"
+    gone = pruned.read_sums(connection)
+    if gone is None or not 0 < message_id <= gone.last_message_id:
+        return NotFound(f"there is no message m{message_id}", hint=hint, code="no_message")
+    from datetime import UTC, datetime
+
+    day = datetime.fromtimestamp(gone.before_ms / 1000, UTC).date()
+    return NotFound(
+        f"there is no message m{message_id} here: it was pruned with what is older than {day}, or never was",
+        hint=hint,
+        code="message_pruned",
+    )
 
 
 def _read_attempts(connection: sqlite3.Connection, message_id: int, *, install: str) -> Iterator[AttemptRow]:

@@ -63,6 +63,15 @@ def is_alive(database_path: Path, token: str) -> bool:
     return False
 
 
+def list_living(database_path: Path) -> list[str]:
+    """The tokens of the processes of this machine that send, queue or plan."""
+    head, tail = f"{database_path.name}-owner-", ".lock"
+    tokens = [
+        path.name[len(head) : -len(tail)] for path in database_path.parent.glob("*.lock") if path.name.startswith(head)
+    ]
+    return [token for token in tokens if is_alive(database_path, token)]
+
+
 def _lock_path(database_path: Path, token: str) -> Path:
     return database_path.with_name(f"{database_path.name}-owner-{token}.lock")
 

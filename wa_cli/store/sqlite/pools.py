@@ -27,6 +27,13 @@ SEAT_TALKS: Final = """
     JOIN pool_member ON pool_member.pool_id = :pool AND pool_member.instance_id = conversation.instance_id
     WHERE conversation.last_inbound_at IS NOT NULL ORDER BY conversation.last_inbound_at DESC
 """
+# Whoever was written to by a message that was pruned has no more than a row without news in it.
+SEAT_KNOWN: Final = """
+    INSERT OR IGNORE INTO pool_seat (pool_id, contact_id, instance_id)
+    SELECT :pool, conversation.contact_id, conversation.instance_id FROM conversation
+    JOIN pool_member ON pool_member.pool_id = :pool AND pool_member.instance_id = conversation.instance_id
+    WHERE conversation.closed_at IS NULL ORDER BY conversation.instance_id
+"""
 MOVED_AT_ONCE: Final = 2_000
 
 # What another number of the pool may send as well; a message to a group only where every other one was seen in it.
@@ -138,7 +145,8 @@ class SqlitePools:
         with self._database.read() as connection:
             rows = connection.execute(
                 """SELECT contact_id FROM message WHERE instance_id = ?1 AND state IN ('sending', 'sent', 'unknown')
-                UNION SELECT contact_id FROM conversation WHERE instance_id = ?1 AND last_inbound_at IS NOT NULL""",
+                UNION SELECT contact_id FROM conversation
+                WHERE instance_id = ?1 AND (last_inbound_at IS NOT NULL OR closed_at IS NULL)""",
                 (instance_id,),
             ).fetchall()
         return {contact_id for (contact_id,) in rows}
@@ -182,6 +190,7 @@ def read_seats(connection: sqlite3.Connection, pool_id: int, contact_ids: Collec
     if newest > seen:
         connection.execute(SEAT_TALKS, {"pool": pool_id})
         connection.execute(SEAT_EARLIER, {"pool": pool_id, "seen": seen})
+        connection.execute(SEAT_KNOWN, {"pool": pool_id})
         connection.execute("UPDATE pool SET seen_message_id = ? WHERE id = ?", (newest, pool_id))
     wanted = list(contact_ids)
     seats: dict[int, int] = {}

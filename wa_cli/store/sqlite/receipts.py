@@ -124,7 +124,9 @@ class SqliteReceipts:
         """Whether any receipt has ever come for a message of the instance."""
         with self._database.read() as connection:
             found = connection.execute(
-                "SELECT 1 FROM tally WHERE instance_id = ? AND receipt <> '' AND n > 0 LIMIT 1", (instance_id,)
+                # A count stays when it falls to none: the messages may have been pruned.
+                "SELECT 1 FROM tally WHERE instance_id = ? AND receipt <> '' LIMIT 1",
+                (instance_id,),
             ).fetchone()
         return found is not None
 

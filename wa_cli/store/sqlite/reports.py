@@ -39,6 +39,7 @@ from wa_cli.domain.report import (
 from wa_cli.errors import NotFound
 from wa_cli.store.sqlite.campaigns import find_run as find_occurrence
 from wa_cli.store.sqlite.campaigns import read_run
+from wa_cli.store.sqlite.pruned import find_report
 from wa_cli.store.sqlite.upkeep import first_attempt_since
 
 if TYPE_CHECKING:
@@ -250,7 +251,7 @@ class SqliteReports:
 
     def _read_line(self, connection: sqlite3.Connection, run: Run) -> RunLine:
         left_out = self._read_left_out(connection, run)
-        buckets = fill_buckets(_read_tally(connection, run), left_out, held=0)
+        buckets = fill_buckets(read_tally(connection, run), left_out, held=0)
         return RunLine(
             run=run,
             audience=sum(buckets.values()),
@@ -279,12 +280,16 @@ class SqliteReports:
 
         is_deep: look at every message, for what the counts cannot tell.  known: earlier figures of the same run, from
         which answers, failures and sends are taken over: the rest costs milliseconds whatever the size.
+        Of a run whose messages were pruned: what it had come to then.
         """
         with self._database.read() as connection:
+            tally = read_tally(connection, run)
+            kept = find_report(connection, run.id)
+            if kept is not None:
+                return kept.show(tally, is_deep=is_deep)
             values = _values(run)
             left_out = self._read_left_out(connection, run)
             lanes = _read_lanes(connection, run)
-            tally = _read_tally(connection, run)
             queued = sum(count for state, _receipt, count in tally if state is State.QUEUED)
             held = queued if lanes.is_all_held else _count_waiting(connection, lanes.held)
             buckets = fill_buckets(tally, left_out, held=held)
@@ -330,6 +335,9 @@ class SqliteReports:
 
     def _read_left_out(self, connection: sqlite3.Connection, run: Run) -> dict[str, int]:
         """By reason; remembered for as long as nothing was added to the run."""
+        kept = find_report(connection, run.id)
+        if kept is not None:
+            return dict(kept.left_out)
         mark = _read_mark(connection, run)
         known = self._left_out.get(run.id)
         if known is None or known[0] != mark:
@@ -351,7 +359,19 @@ class SqliteReports:
         """One line for each of the audience: the messages in their order, then those who were left out.
 
         Read a page at a time: while the run goes on, each line is true of the moment it was read.
+        Raises: NotFound when its messages were pruned.
         """
+        with self._database.read() as connection:
+            kept = find_report(connection, run.id)
+        if kept is not None:
+            raise NotFound(
+                f"the {kept.messages:,} messages of this run were pruned: there are no lines of them any more",
+                hint="`wa campaign report` still shows what it came to",
+                code="run_pruned",
+            )
+        return self._read_lines(run)
+
+    def _read_lines(self, run: Run) -> Iterator[LedgerLine]:
         values = {**_values(run), "answer": ANSWER_MS, "rounded": ROUNDED_MS, "limit": PAGE_ROWS}
         after = values["first"] - 1
         while True:
@@ -410,7 +430,7 @@ def _read_mark(connection: sqlite3.Connection, run: Run) -> tuple[int, ...]:
     return newest, total, run.last_message_id or 0
 
 
-def _read_tally(connection: sqlite3.Connection, run: Run) -> list[tuple[State, Receipt | None, int]]:
+def read_tally(connection: sqlite3.Connection, run: Run) -> list[tuple[State, Receipt | None, int]]:
     rows = connection.execute("SELECT state, receipt, n FROM run_tally WHERE run_id = ? AND n <> 0", (run.id,))
     return [(State(state), Receipt(receipt) if receipt else None, n) for state, receipt, n in rows]
 

@@ -13,6 +13,7 @@ from wa_cli.domain.campaign import Reason
 from wa_cli.domain.message import State
 from wa_cli.domain.receipt import Receipt, Standing, derive_standing
 from wa_cli.domain.report import ANSWER_MS, bucket_of_reason
+from wa_cli.store.sqlite import pruned
 from wa_cli.store.sqlite.messages import batch_condition
 from wa_cli.store.sqlite.reports import ROUNDED_MS, SENT_AT
 
@@ -30,7 +31,8 @@ TALLY: Final = """
 """
 LEFT_OUT: Final = f"""
     SELECT e.reason, count(*) FROM run CROSS JOIN exclusion AS e ON e.run_id = run.id
-    WHERE run.campaign_id = :campaign AND e.reason <> '{Reason.ALREADY_WRITTEN}' AND NOT EXISTS
+    WHERE run.campaign_id = :campaign AND NOT {pruned.IS_RUN_PRUNED}
+        AND e.reason <> '{Reason.ALREADY_WRITTEN}' AND NOT EXISTS
         (SELECT 1 FROM message AS m WHERE m.run_id = run.id AND m.contact_id = e.contact_id)
     GROUP BY 1
 """  # noqa: S608  # own words
@@ -39,22 +41,24 @@ REPLIED: Final = f"""
     SELECT count(DISTINCT m.id) FROM inbound AS n
     CROSS JOIN run ON run.campaign_id = :campaign AND run.created_at <= n.at + :rounded
     CROSS JOIN message AS m ON m.run_id = run.id AND m.contact_id = n.contact_id AND m.instance_id = n.instance_id
-    WHERE n.at BETWEEN {SENT_AT} - :rounded AND {SENT_AT} + :answer
+    WHERE n.at BETWEEN {SENT_AT} - :rounded AND {SENT_AT} + :answer AND NOT {pruned.IS_RUN_PRUNED}
 """  # noqa: S608  # own words
 OPTED_OUT: Final = f"""
     SELECT count(DISTINCT m.id) FROM consent AS n
     CROSS JOIN run ON run.campaign_id = :campaign AND run.created_at <= n.at + :rounded
     CROSS JOIN message AS m ON m.run_id = run.id AND m.contact_id = n.contact_id
     WHERE n.change = 'opt_out' AND n.source <> 'import'
-        AND n.at BETWEEN {SENT_AT} - :rounded AND {SENT_AT} + :answer
+        AND n.at BETWEEN {SENT_AT} - :rounded AND {SENT_AT} + :answer AND NOT {pruned.IS_RUN_PRUNED}
 """  # noqa: S608  # own words
-CLICKED: Final = """
+CLICKED: Final = f"""
     SELECT count(DISTINCT m.id) FROM run
     CROSS JOIN plan ON plan.campaign_id = run.campaign_id AND plan.occurrence = run.occurrence
     CROSS JOIN click ON click.plan_id = plan.id AND click.kind = 'person'
     CROSS JOIN message AS m ON m.run_id = run.id AND m.contact_id = click.contact_id
-    WHERE run.campaign_id = :campaign
-"""
+    WHERE run.campaign_id = :campaign AND NOT {pruned.IS_RUN_PRUNED}
+"""  # noqa: S608  # own words
+# Of these the report is kept, as it was when their messages were pruned.
+PRUNED_RUNS: Final = f"SELECT run.id FROM run WHERE run.campaign_id = ? AND {pruned.IS_RUN_PRUNED}"  # noqa: S608  # own words
 
 # --- of messages that came in over HTTP, which belong to no run; people are told apart, whatever they got ---
 
@@ -116,12 +120,19 @@ def _add_runs(connection: sqlite3.Connection, campaign_id: int, stats: dict[str,
         stats[bucket_of_reason(reason).value] += n
     for answer, statement in (("replied", REPLIED), ("opted_out", OPTED_OUT), ("clicked", CLICKED)):
         answers[answer] += connection.execute(statement, values).fetchone()[0]
+    for (run_id,) in connection.execute(PRUNED_RUNS, (campaign_id,)).fetchall():
+        kept = pruned.find_report(connection, run_id)
+        assert kept is not None
+        for reason, n in kept.left_out.items():
+            stats[bucket_of_reason(reason).value] += n
+        for answer in answers:
+            answers[answer] += getattr(kept.figures.answers, answer)
 
 
 def _has_others(connection: sqlite3.Connection, name: str) -> bool:
     """Whether messages were queued for a campaign of this name beside the runs of the one from the file."""
     row = connection.execute("SELECT EXISTS (SELECT 1 FROM batch WHERE campaign = ? AND run_id IS NULL)", (name,))
-    return bool(row.fetchone()[0])
+    return bool(row.fetchone()[0]) or pruned.read_campaign_sums(connection, name) is not None
 
 
 def _add_others(connection: sqlite3.Connection, name: str, stats: dict[str, int], answers: dict[str, int]) -> None:
@@ -135,6 +146,9 @@ def _add_others(connection: sqlite3.Connection, name: str, stats: dict[str, int]
     )
     for state, receipt, n in rows:
         stats[derive_standing(State(state), Receipt(receipt) if receipt else None).value] += n
+    # Pruning leaves those here that were answered, so that the people below are counted as before.
+    for standing, count in (pruned.read_campaign_sums(connection, name) or {}).items():
+        stats[standing] += count
     window = (ROUNDED_MS, ANSWER_MS)
     for answer, statement in (("replied", REPLIED_TO_THESE), ("opted_out", LEFT_AFTER_THESE)):
         row = connection.execute(statement.format(condition=condition), [*values, *window]).fetchone()

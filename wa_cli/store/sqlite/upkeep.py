@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Final
 from wa_cli.domain.finding import FIX_CALL, FIX_MACHINE, Finding, fail, ok, warn
 from wa_cli.domain.message import content_hash, format_message_id
 from wa_cli.errors import NotFound, StorageBroken, StorageError, UsageError, WaError
+from wa_cli.store.sqlite import pruned
 from wa_cli.store.sqlite.database import Database, rename_error
 from wa_cli.store.sqlite.media import SqliteMedia
 from wa_cli.store.sqlite.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from wa_cli.domain.kept_report import KeptReport
 
 STORE: Final = "store"
 LARGE_WAL_BYTES: Final = 64 * 1024 * 1024  # fault 20: a reader keeps the log from being folded in
@@ -281,12 +284,14 @@ class SqliteUpkeep:
         with self._database.read() as connection:
             kept = connection.execute(RUN_TALLY).fetchall()
             counted = connection.execute(RUN_COUNTS).fetchall()
-        if kept == counted:
-            messages = sum(row[3] for row in counted)
+            reports = {run_id: pruned.find_report(connection, run_id) for run_id in pruned.list_runs(connection)}
+        runs = {row[0] for row in set(kept) ^ set(counted)} - reports.keys()
+        runs |= {run_id for run_id, report in reports.items() if not _adds_up(run_id, report, kept, counted)}
+        if not runs:
+            messages = sum(row[3] for row in kept)
             yield ok(STORE, "run_tally", f"the ledgers of campaigns add up: {messages} messages")
             return
-        runs = sorted({row[0] for row in set(kept) ^ set(counted)})
-        message = f"the counts of campaigns are not those of their messages: {_count_runs(runs)}"
+        message = f"the counts of campaigns are not those of their messages: {_count_runs(sorted(runs))}"
         yield fail(STORE, "run_tally", message, RESTORE, exit_code=FIX_MACHINE)
 
     def _check_campaigns(self) -> Iterator[Finding]:
@@ -467,6 +472,22 @@ def first_attempt_since(connection: sqlite3.Connection, since_ms: int) -> int:
         else:
             low = middle + 1
     return int(low)
+
+
+def _adds_up(
+    run_id: int,
+    report: KeptReport | None,
+    kept: list[tuple[int, str, str, int]],
+    counted: list[tuple[int, str, str, int]],
+) -> bool:
+    """Whether the counts of a run whose messages were pruned are as many as it had, and no fewer than are left."""
+    counts = {(state, receipt): n for run, state, receipt, n in kept if run == run_id}
+    left = {(state, receipt): n for run, state, receipt, n in counted if run == run_id}
+    return (
+        report is not None
+        and sum(counts.values()) == report.messages
+        and all(0 <= n <= counts.get(place, 0) for place, n in left.items())
+    )
 
 
 def _count(number: int, most: int) -> str:
