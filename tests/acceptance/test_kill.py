@@ -37,12 +37,20 @@ SENDING_CUTS = (
 ENQUEUE_CUTS = ("intake_before_commit:1", "intake_before_commit:2", "intake_after_commit:1")
 RESEND_CUTS = ("resend_before_commit:1", "resend_after_commit:1")
 FIRST_RUN_CUTS = ("migrate_before_commit:1", "migrate_after_commit:1")
+# Visited by tests/contract/test_pruning.py.
+PRUNE_CUTS = (
+    "prune_report_after_commit",
+    "prune_before_commit",
+    "prune_after_commit",
+    "prune_calls_after_commit",
+    "prune_words_after_commit",
+)
 
 
 def test_every_cut_point_is_visited() -> None:
     """faults.md row 1: 100 % of the named points."""
     visited = {cut.partition(":")[0] for cut in SENDING_CUTS + ENQUEUE_CUTS + RESEND_CUTS + FIRST_RUN_CUTS}
-    assert visited | set(CAMPAIGN_CUTS) == set(cuts.NAMES)
+    assert visited | set(CAMPAIGN_CUTS) | set(PRUNE_CUTS) == set(cuts.NAMES)
 
 
 @pytest.mark.parametrize("role", ["drain", "daemon", "wait"])

@@ -111,6 +111,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "db migrate": (),
     "db check": (),
     "db backup": ("copy.db",),
+    "db prune": ("--older-than", "180d"),
     "config show": (),
     "service install": (),
     "service cron": (),

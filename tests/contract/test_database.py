@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +18,7 @@ from world import Worker, line, open_world
 
 from wa_cli.errors import NotFound, StorageBroken, StorageError, StorageFull, Temporary
 from wa_cli.store.sqlite import schema
-from wa_cli.store.sqlite.database import Database, rename_error
+from wa_cli.store.sqlite.database import BUSY_TIMEOUT_MS, Database, rename_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -293,6 +293,39 @@ def test_a_migration_that_fails_leaves_the_old_tables(tmp_path: Path) -> None:
     with pytest.raises(StorageBroken):
         Database.open(path, create=False)
     assert describe(path) == before
+
+
+# --- the log -------------------------------------------------------------------------------------------------------
+
+
+def test_a_long_log_is_cut_although_others_write_all_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes much beside a sender would fill the disk: what comes while the log is folded in keeps it long."""
+    monkeypatch.setattr("wa_cli.store.sqlite.database.CHECKPOINT_BYTES", 50_000)
+    monkeypatch.setattr("wa_cli.store.sqlite.database.LONG_LOG_BYTES", 100_000)
+    log = tmp_path / "wa.db-wal"
+    with (
+        closing(Database.open(tmp_path / "wa.db", create=True)) as sender,
+        closing(Database.open(tmp_path / "wa.db", create=False)) as other,
+    ):
+        sender.may_checkpoint = True
+        write_much(other)
+        assert log.stat().st_size > 100_000
+        sender.checkpoint()
+        assert log.stat().st_size == 0
+        write_much(other)
+        with other.read() as connection:  # a reader keeps what it looks at, and the sender does not wait for it
+            connection.execute("SELECT count(*) FROM meta").fetchone()
+            sender.checkpoint()
+            assert log.stat().st_size > 100_000
+        assert sender.connection.execute("PRAGMA busy_timeout").fetchone()[0] == BUSY_TIMEOUT_MS
+        sender.checkpoint()
+        assert log.stat().st_size == 0
+
+
+def write_much(database: Database) -> None:
+    for number in range(40):
+        with database.write() as connection:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"much {number}", "x" * 4_000))
 
 
 # --- not ours ------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from wa_cli.cuts import cut
 from wa_cli.errors import Temporary
 from wa_cli.ports import LEASE_MS, Holder, Lease
+from wa_cli.store.sqlite.database import LONG_LOG_BYTES
 from wa_cli.store.sqlite.owners import Owner, host_name, is_alive
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from wa_cli.store.sqlite.database import Database
 
-LONG_LOG_BYTES: Final = 64_000_000  # folding after every chunk made an import of a million rows a quarter slower
 CLOCK_TOLERANCE_MS: Final = 300_000
 
 LATE_SECOND: Final = "the process that sent it ended before the answer was recorded"

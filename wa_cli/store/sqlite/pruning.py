@@ -23,8 +23,9 @@ from wa_cli.domain.pacing import LANE_SHIFT
 from wa_cli.domain.pruning import PruneSums
 from wa_cli.domain.receipt import Receipt, derive_standing
 from wa_cli.domain.report import ANSWER_MS, fill_buckets
+from wa_cli.errors import Temporary
 from wa_cli.store.sqlite.campaigns import read_run
-from wa_cli.store.sqlite.database import LONGEST_WAIT_SECONDS, rename_error
+from wa_cli.store.sqlite.database import LONG_LOG_BYTES, LONGEST_WAIT_SECONDS, rename_error
 from wa_cli.store.sqlite.leases import fold_log
 from wa_cli.store.sqlite.media import SqliteMedia
 from wa_cli.store.sqlite.owners import is_alive, list_living
@@ -45,9 +46,12 @@ if TYPE_CHECKING:
 
 LOOKED_AT: Final = 2_000  # rows a look, outside any lock of the file
 FIRST_ROWS: Final = 250  # rows of the first transaction; the others follow from how long it held the file
-ROWS_AT_ONCE: Final = 2_000  # of what has neither triggers nor companions
+ROWS_AT_ONCE: Final = 2_000  # of lines of ledgers, which have neither triggers nor companions
 # Longer than anybody who waits for the file lets pass between two looks: each of them gets in.
 BREATH_SECONDS: Final = 1.2 * LONGEST_WAIT_SECONDS
+LONG_BREATH_SECONDS: Final = 0.1
+MOST_LOG_BYTES: Final = 1_000_000_000
+LOG_WAIT_SECONDS: Final = 60.0
 MARKED_AGAIN: Final = 3
 
 # going: messages of the present page that may go (all of them in a dry run).  gone: those of the present transaction.
@@ -299,6 +303,7 @@ class SqlitePruning:
         """Take out what is older than that moment and guards nothing.  Can be cut short, and called again.
 
         on_progress: told how many messages have been looked at, and of how many.
+        Raises: Temporary when another program keeps the log from being folded in.
         """
         sums = PruneSums()
         # Words in freed pages could never be erased: `wa contact erase` knows only of rows.
@@ -564,8 +569,25 @@ class SqlitePruning:
         return gone
 
     def _breathe(self) -> None:
+        """Let others in.  Where somebody sends, it is they who fold the log into the file: they get time for it.
+
+        Raises: Temporary when the log grows all the same, since a full disk would stop whoever sends.
+        """
         fold_log(self._database)
         time.sleep(BREATH_SECONDS)
+        if self._database.is_log_longer_than(LONG_LOG_BYTES):
+            time.sleep(LONG_BREATH_SECONDS)
+        gives_up_at = time.monotonic() + LOG_WAIT_SECONDS
+        while self._database.is_log_longer_than(MOST_LOG_BYTES):
+            if time.monotonic() > gives_up_at:
+                raise Temporary(
+                    f"the log of the database has grown past {MOST_LOG_BYTES // 1_000_000:,} MB: some program keeps"
+                    " reading the file",
+                    hint="close it, then run the same command again: it goes on where it stopped",
+                    code="long_log",
+                )
+            time.sleep(LONG_BREATH_SECONDS)
+            fold_log(self._database)
 
     # --- what nothing refers to any more ---
 
@@ -620,7 +642,7 @@ class SqlitePruning:
         after = 0
         while True:
             with self._look() as connection:
-                values = {**self._values, "after": after, "newest": newest, "limit": ROWS_AT_ONCE}
+                values = {**self._values, "after": after, "newest": newest, "limit": self._database.chunk_rows}
                 ids = [row[0] for row in connection.execute(statement, values)]
             if not ids:
                 return
@@ -633,6 +655,7 @@ class SqlitePruning:
         for ids in self._find_in_pages(statement, newest=newest):
             with self._database.write() as connection:
                 connection.executemany(f"DELETE FROM {table} WHERE id = ?", [(one,) for one in ids])  # noqa: S608  # own words
+            self._database.note_chunk(len(ids))
             count += len(ids)
             self._breathe()
         return count
@@ -651,6 +674,7 @@ class SqlitePruning:
                     "DELETE FROM content WHERE id = ? AND id NOT IN (SELECT id FROM temp.used_content)",
                     [(one,) for one in ids],
                 ).rowcount
+            self._database.note_chunk(len(ids))
             cut("prune_words_after_commit")
             self._breathe()
         return count, True
