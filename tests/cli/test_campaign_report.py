@@ -196,6 +196,7 @@ def test_the_report_as_json_adds_up_in_every_part(wa: Wa, ledger: Ledger) -> Non
     assert set(document) == {
         "name", "state", "run", "audience", "buckets", "left_out", "ledger_error", "funnel", "replied", "opted_out",
         "clicked", "clicks", "previews", "rate", "failures", "sends", "variants", "countries", "instances", "unsent",
+        "pruned_at",
         "read_times", "checked_at",
     }  # fmt: skip
     assert document["audience"] == 11 == sum(document["buckets"].values())

@@ -51,6 +51,7 @@ def test_show_tells_everything_in_one_document(wa: Wa, ledger: Ledger) -> None:
         "name", "state", "path", "created_at", "started_at", "ended_at", "eta", "duration_seconds", "paused",
         "next_occurrence_at", "run", "audience", "buckets", "left_out", "ledger_error", "funnel", "replied",
         "opted_out", "clicked", "clicks", "previews", "rate", "failures", "sends", "runs", "changes", "problems",
+        "pruned_at",
         "commands",
         "checked_at",
     }  # fmt: skip

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from stored import ACCEPTED, ADA, BEN, EVA, enqueue, send, take_lease
 
+from tests.ledger import Ledger, number
 from wa_cli.bootstrap import open_app
 from wa_cli.domain.pruning import LEAST_DAYS, LONGEST_LOOK_BACK_DAYS, least_days
 
@@ -116,6 +117,37 @@ def test_the_least_span_is_well_over_the_longest_look_back() -> None:
     assert LEAST_DAYS > 1.5 * LONGEST_LOOK_BACK_DAYS
 
 
+def test_a_run_of_a_campaign_shows_its_report_and_says_that_its_messages_are_gone(wa: Wa, old: App) -> None:
+    ledger = Ledger(old.database, state="finished", now_ms=old.clock.wall_ms() - 200 * DAY)
+    ledger.start_run(state="finished", ended_at=ledger.now_ms)
+    batch = ledger.add_batch()
+    ledger.add(number(1), batch, "sent", "read")
+    ledger.add(number(2), batch, "failed", error_code="131026", reason="dismissed")
+    with old.database.write() as connection:
+        connection.execute("UPDATE batch SET created_at = ?", (ledger.now_ms,))
+    send(old, EVA, outcome=ACCEPTED, text="after it")
+    with old.database.write() as connection:
+        connection.execute("UPDATE receipt SET id = -id")  # the newest of them would keep its message
+    before = {screen: wa("campaign", screen, ledger.name, "--json").json() for screen in ("report", "show")}
+    result = wa("db", "prune", "--older-than", "180d", "--yes")
+    assert "  campaigns  the report of 1 run is kept" in result.out
+    for screen, told in before.items():
+        now = wa("campaign", screen, ledger.name, "--json").json()
+        assert now["pruned_at"] is not None
+        assert now["failures"][0]["example"] is None
+        for name in ("audience", "buckets", "funnel", "replied", "sends", "ledger_error"):
+            assert now[name] == told[name], name
+        lines = wa("campaign", screen, ledger.name).out.splitlines()
+        assert any(line.startswith("pruned ") for line in lines)
+        assert max(map(len, lines)) <= 80
+    page = wa.folder / "report.html"
+    assert wa("campaign", "report", ledger.name, "--html", page).exit == 0
+    assert "Messages pruned" in page.read_text()
+    exported = wa("campaign", "export", ledger.name, "--json")
+    assert (exported.exit, exported.error()["code"]) == (2, "run_pruned")
+    assert exported.out == ""
+
+
 def test_words_that_are_no_span_are_refused(wa: Wa, old: App) -> None:
     for words in ("180x", "", "6m", "-3d"):
         result = wa("db", "prune", "--older-than", words, "--yes")
@@ -126,8 +158,8 @@ def test_words_that_are_no_span_are_refused(wa: Wa, old: App) -> None:
 
 def test_a_vacuum_gives_the_space_back(wa: Wa, app: App) -> None:
     text = "x" * 3_000
-    for number in range(200):
-        enqueue(app, ADA, text=f"{number} {text}")
+    for place in range(200):
+        enqueue(app, ADA, text=f"{place} {text}")
     with app.database.write() as connection:
         connection.execute("UPDATE message SET state = 'cancelled', changed_at = 1")
         connection.execute("UPDATE batch SET created_at = 1")

@@ -12,6 +12,7 @@ from wa_cli.errors import Refused, UsageError
 
 if TYPE_CHECKING:
     from wa_cli.bootstrap import App
+    from wa_cli.cli.progress import ProgressLine
     from wa_cli.config import Settings
     from wa_cli.domain.pruning import PruneSums
 
@@ -26,11 +27,11 @@ def prune(
         bool, typer.Option("--vacuum", help="Give the free space back to the disk; nothing may send meanwhile.")
     ] = False,
 ) -> None:
-    """Take old history out of the database: messages that are done with, and whatever belongs to them alone.
+    """Take old messages that are done with out of it.
 
-    What waits, what may have been sent, failures that nobody dismissed, whatever still keeps anything from being sent
-    twice, people and their consent all stay. A campaign's run goes as a whole, and its report is kept. Can be cut
-    short at any moment, and run beside a daemon.
+    With them goes whatever belongs to them alone. What waits, what may have been sent, failures that nobody dismissed,
+    whatever still keeps anything from being sent twice, people and their consent all stay. A campaign's run goes as a
+    whole, and its report is kept. Can be cut short at any moment, and run beside a daemon.
 
     Example: wa db prune --older-than 180d --dry-run
     """
@@ -43,8 +44,9 @@ def prune(
     if vacuum:
         _check_alone(app_, now_ms=now_ms)
     if dry_run:
-        session.say("looking at every message; nothing is changed")
-        _report(session, app_, app_.pruning.survey(before_ms=before_ms, now_ms=now_ms), before_ms, is_dry_run=True)
+        with _Progress(session, "looked at") as progress:
+            sums = app_.pruning.survey(before_ms=before_ms, now_ms=now_ms, on_progress=progress.show)
+        _report(session, app_, sums, before_ms, is_dry_run=True)
         return
     if not session.yes:
         _ask(session, app_, before_ms=before_ms, now_ms=now_ms)
@@ -104,29 +106,42 @@ def _ask(session: Session, app_: App, *, before_ms: int, now_ms: int) -> None:
     day = _day(before_ms)
     if not session.can_ask():
         session.confirm(f"prune what is older than {day}?")
-    session.say("looking at every message first")
-    sums = app_.pruning.survey(before_ms=before_ms, now_ms=now_ms)
+    with _Progress(session, "looked at") as progress:
+        sums = app_.pruning.survey(before_ms=before_ms, now_ms=now_ms, on_progress=progress.show)
     if sums.message_count:
         session.confirm(f"prune {count(sums.message_count, 'message')} older than {day}? They cannot be brought back")
 
 
 def _prune(session: Session, app_: App, *, before_ms: int, now_ms: int) -> PruneSums:
-    line = None
-
-    def show(done: int, total: int) -> None:
-        nonlocal line
-        if line is None:
-            line = session.progress("looked at", total)
-        line.set(done)
-
     try:
-        return app_.pruning.prune(before_ms=before_ms, now_ms=now_ms, on_progress=show)
+        with _Progress(session, "pruning") as progress:
+            return app_.pruning.prune(before_ms=before_ms, now_ms=now_ms, on_progress=progress.show)
     except BaseException:
         session.say("what was pruned so far is pruned as a whole; the same command goes on with the rest")
         raise
-    finally:
-        if line is not None:
-            line.close()
+
+
+class _Progress:
+    """A bar for each of the things that are gone through."""
+
+    def __init__(self, session: Session, verb: str) -> None:
+        self._session = session
+        self._verb = verb
+        self._line: ProgressLine | None = None
+        self._what = ""
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        if self._line is not None:
+            self._line.close()
+
+    def show(self, what: str, done: int, total: int) -> None:
+        if self._line is None or what != self._what:
+            self.__exit__()
+            self._line, self._what = self._session.progress(f"{self._verb} {what}", total), what
+        self._line.set(done)
 
 
 def _report(
@@ -177,7 +192,8 @@ def _report(
         fields.append(("with them", ", ".join(others)))
     if sums.runs:
         lines = f", without {count(sums.left_out, 'line')} of people left out" if sums.left_out else ""
-        fields.append(("campaigns", f"the reports of {count(sums.runs, 'run')} are kept{lines}"))
+        kept = "the report of 1 run is kept" if sums.runs == 1 else f"the reports of {sums.runs:,} runs are kept"
+        fields.append(("campaigns", f"{kept}{lines}"))
     for place, (reason, words) in enumerate(
         (reason, words) for reason, words in KEPT_WORDS.items() if reason in sums.kept
     ):

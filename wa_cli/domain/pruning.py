@@ -39,7 +39,7 @@ KEPT_WORDS: Final = {
     "failed": "failed and not dismissed: wa failed list",
     "campaign": "of campaigns that have not ended, or ended with failures, unknowns or later news",
     "answered": "answered, of a campaign by name: its sums need them",
-    "guard": "still needed, by a key, by another message or by later news of them",
+    "guard": "still needed: by a key, another message, later news, or as the newest of all",
 }
 
 

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
     from wa_cli.store.sqlite.database import Database
 
+    OnProgress = Callable[[str, int, int], None]
+
 LOOKED_AT: Final = 2_000  # rows a look, outside any lock of the file
 FIRST_ROWS: Final = 250  # rows of the first transaction; the others follow from how long it held the file
 ROWS_AT_ONCE: Final = 2_000  # of lines of ledgers, which have neither triggers nor companions
@@ -259,6 +261,9 @@ FIND_CONTENTS: Final = """
     SELECT id FROM content WHERE id > :after AND id < :newest AND id NOT IN (SELECT id FROM temp.used_content)
     ORDER BY id LIMIT :limit
 """
+COUNT_CONTENTS: Final = """
+    SELECT count(*) FROM content WHERE id < ? AND id NOT IN (SELECT id FROM temp.used_content)
+"""
 USE_NEWER: Final = "INSERT OR IGNORE INTO temp.used_content SELECT content_id FROM message WHERE id > ?"
 LAST_PLAN: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'plan'"
 DELETE_CALLER_KEYS: Final = """
@@ -272,7 +277,7 @@ class SqlitePruning:
         self._database = database
         self._values: dict[str, int] = {}
 
-    def survey(self, *, before_ms: int, now_ms: int) -> PruneSums:
+    def survey(self, *, before_ms: int, now_ms: int, on_progress: OnProgress = lambda *_news: None) -> PruneSums:
         """What `prune` would take out.  Nothing is written, and nobody waits for it."""
         sums = PruneSums()
         with self._lists(before_ms=before_ms, now_ms=now_ms):
@@ -280,8 +285,10 @@ class SqlitePruning:
             runs, _half_done = self._find_runs()
             self._choose(runs)
             sums.runs = len(runs)
-            for after, last, _done in self._pages(self._last_old()):
+            last_old, total = self._last_old()
+            for after, last, done in self._pages(last_old):
                 self._find_going(sums, after, last)
+                on_progress("messages", done, total)
             with self._look() as connection:
                 sums.messages = _count_standings(connection, "going")
                 for name, statement in COUNT:
@@ -297,12 +304,10 @@ class SqlitePruning:
             sums.files = SqliteMedia(self._database).count_idle(now_ms=now_ms, without="temp.going")
         return sums
 
-    def prune(
-        self, *, before_ms: int, now_ms: int, on_progress: Callable[[int, int], None] = lambda _done, _total: None
-    ) -> PruneSums:
+    def prune(self, *, before_ms: int, now_ms: int, on_progress: OnProgress = lambda *_news: None) -> PruneSums:
         """Take out what is older than that moment and guards nothing.  Can be cut short, and called again.
 
-        on_progress: told how many messages have been looked at, and of how many.
+        on_progress: told how many `messages` have been looked at, and then `texts`, and of how many.
         Raises: Temporary when another program keeps the log from being folded in.
         """
         sums = PruneSums()
@@ -314,17 +319,15 @@ class SqlitePruning:
             runs, half_done = self._find_runs()
             runs = [run_id for run_id in runs if run_id in half_done or self._keep_report(run_id)]
             self._choose(runs)
-            last_old = self._last_old()
-            with self._look() as connection:
-                (total,) = connection.execute("SELECT count(*) FROM message WHERE id <= ?", (last_old,)).fetchone()
+            last_old, total = self._last_old()
             for after, last, done in self._pages(last_old):
                 self._find_going(sums, after, last)
                 self._delete_going(sums)
-                on_progress(done, total)
+                on_progress("messages", done, total)
             for run_id in runs:
                 self._end_run(sums, run_id)
             sums.runs = len([run_id for run_id in runs if run_id not in half_done])
-            self._sweep(sums)
+            self._sweep(sums, on_progress)
             sums.files = SqliteMedia(self._database).sweep(now_ms=now_ms, seconds=None)
         return sums
 
@@ -401,15 +404,20 @@ class SqlitePruning:
             yield after, last, done
             after = last
 
-    def _last_old(self) -> int:
-        """The last message that can be old enough: those of the first call since then are younger, and all after it."""
+    def _last_old(self) -> tuple[int, int]:
+        """The last message that can be old enough, and how many there are up to it.
+
+        Those of the first call since then are younger, and all after it.
+        """
         with self._look() as connection:
             row = connection.execute(
                 """SELECT first_message_id - 1 FROM batch
                 WHERE created_at >= ? AND first_message_id IS NOT NULL ORDER BY id LIMIT 1""",
                 (self._values["before"],),
             ).fetchone()
-            return row[0] if row is not None else _newest(connection, "message")
+            last = row[0] if row is not None else _newest(connection, "message")
+            (count,) = connection.execute("SELECT count(*) FROM message WHERE id <= ?", (last,)).fetchone()
+        return last, count
 
     def _find_guards(self) -> None:
         """Which messages and calls guard against a second send, see GUARD_BY_WORDS and GUARD_BY_CALLER_KEY."""
@@ -591,7 +599,7 @@ class SqlitePruning:
 
     # --- what nothing refers to any more ---
 
-    def _sweep(self, sums: PruneSums) -> None:
+    def _sweep(self, sums: PruneSums, on_progress: OnProgress) -> None:
         """Take out calls, keys and words that nothing refers to any more.
 
         No table has an index on the calls and the words that its rows refer to, since each would cost every send: what
@@ -607,7 +615,7 @@ class SqlitePruning:
         cut("prune_calls_after_commit")
         with self._without_foreign_keys():
             for _time in range(MARKED_AGAIN):
-                count, is_whole = self._delete_contents(mark)
+                count, is_whole = self._delete_contents(mark, on_progress)
                 sums.contents += count
                 if is_whole:
                     return
@@ -660,9 +668,11 @@ class SqlitePruning:
             self._breathe()
         return count
 
-    def _delete_contents(self, mark: _Mark) -> tuple[int, bool]:
+    def _delete_contents(self, mark: _Mark, on_progress: OnProgress) -> tuple[int, bool]:
         """Returns how many words went, and whether all of them could: others may be queueing or planning with them."""
         count = 0
+        with self._look() as connection:
+            (total,) = connection.execute(COUNT_CONTENTS, (mark.content,)).fetchone()
         newest = mark.message
         for ids in self._find_in_pages(FIND_CONTENTS, newest=mark.content):
             with self._database.write() as connection:
@@ -675,6 +685,7 @@ class SqlitePruning:
                     [(one,) for one in ids],
                 ).rowcount
             self._database.note_chunk(len(ids))
+            on_progress("texts", count, total)
             cut("prune_words_after_commit")
             self._breathe()
         return count, True
