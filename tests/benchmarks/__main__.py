@@ -9,7 +9,7 @@ import time
 from datetime import date
 from typing import TYPE_CHECKING, Final
 
-from tests.benchmarks import campaigns, hearing, importing, peers, queueing, sending, starting
+from tests.benchmarks import campaigns, hearing, importing, peers, pruning, queueing, sending, starting
 from tests.benchmarks.measuring import ROOT, SIZES, TINY, Figure, as_json, describe_machine, open_bench, start_cheaply
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ BENCHMARKS: Final[dict[str, Callable[[Bench], Iterator[Figure]]]] = {
     "instances": queueing.measure_instances,
     "memory": queueing.measure_memory,
     "import": importing.measure_import,
+    "prune": pruning.measure_prune,
     "timetable": campaigns.measure_timetable,
     "campaign": campaigns.measure_campaign,
     "status": starting.measure_status,

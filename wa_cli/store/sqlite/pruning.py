@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     OnProgress = Callable[[str, int, int], None]
 
 LOOKED_AT: Final = 2_000  # rows a look, outside any lock of the file
-FIRST_ROWS: Final = 250  # rows of the first transaction; the others follow from how long it held the file
+FIRST_ROWS: Final = 250  # the first transaction has half of them; the others follow from how long it held the file
+FEWEST_ROWS: Final = 100
 ROWS_AT_ONCE: Final = 2_000  # of lines of ledgers, which have neither triggers nor companions
 # Longer than anybody who waits for the file lets pass between two looks: each of them gets in.
 BREATH_SECONDS: Final = 1.2 * LONGEST_WAIT_SECONDS
@@ -537,7 +538,7 @@ class SqlitePruning:
         while True:
             with self._database.write() as connection:
                 (last,) = connection.execute(
-                    "SELECT max(id) FROM (SELECT id FROM temp.going ORDER BY id LIMIT ?)", (self._database.chunk_rows,)
+                    "SELECT max(id) FROM (SELECT id FROM temp.going ORDER BY id LIMIT ?)", (self._rows_at_once(),)
                 ).fetchone()
                 if last is None:
                     return
@@ -575,6 +576,10 @@ class SqlitePruning:
             if name:
                 gone[name] = count
         return gone
+
+    def _rows_at_once(self) -> int:
+        """Half of what others take: nobody waits for the end of a pruning, and each row is in many places."""
+        return max(self._database.chunk_rows // 2, FEWEST_ROWS)
 
     def _breathe(self) -> None:
         """Let others in.  Where somebody sends, it is they who fold the log into the file: they get time for it.
@@ -650,7 +655,7 @@ class SqlitePruning:
         after = 0
         while True:
             with self._look() as connection:
-                values = {**self._values, "after": after, "newest": newest, "limit": self._database.chunk_rows}
+                values = {**self._values, "after": after, "newest": newest, "limit": self._rows_at_once()}
                 ids = [row[0] for row in connection.execute(statement, values)]
             if not ids:
                 return
