@@ -120,14 +120,14 @@ class SqliteMedia:
                 damaged.append(digest)
         return len(rows), damaged
 
-    def sweep(self, *, now_ms: int, seconds: float | None = SWEEP_SECONDS) -> int:
+    def sweep(self, *, now_ms: int, seconds: float = SWEEP_SECONDS) -> int:
         """Delete files that no message needs any more: none waits, is unknown or has failed, none was due within 30
         days, and no plan that may be let go has one.  Each is looked at once a day, some at a call.
 
-        seconds: about how long a call may take; None for all of them.  Returns how many were deleted.
+        seconds: about how long a call may take.  Returns how many were deleted.
         """
         deleted = 0
-        began_at = time.monotonic()
+        ends_at = time.monotonic() + seconds
         while (oldest := self._find_oldest(before_ms=now_ms - DAY_MS)) is not None:
             digest, added_at_ms, is_needed = oldest
             with self._database.write() as connection:
@@ -141,7 +141,7 @@ class SqliteMedia:
                     with suppress(OSError):
                         (self.folder / digest).unlink()
                     deleted += 1
-            if seconds is not None and time.monotonic() > began_at + seconds:
+            if time.monotonic() > ends_at:
                 break
         return deleted
 
@@ -156,8 +156,9 @@ class SqliteMedia:
             is_needed = _is_needed(connection, row[0], now_ms=before_ms + DAY_MS)
         return str(row[0]), int(row[1]), is_needed
 
-    def count_idle(self, *, now_ms: int, without: str) -> int:
-        """How many files `sweep` would delete now if the messages in that table of ids were gone."""
+    def count_idle(self, *, now_ms: int, without: str, seconds: float) -> int:
+        """How many files `sweep` would delete in that time if the messages in that table of ids were gone."""
+        ends_at = time.monotonic() + seconds
         with self._database.read() as connection:
             digests = connection.execute(
                 "SELECT digest FROM media_file WHERE added_at < ?", (now_ms - DAY_MS,)
@@ -166,6 +167,8 @@ class SqliteMedia:
         for (digest,) in digests:
             with self._database.read() as connection:
                 count += not _is_needed(connection, digest, now_ms=now_ms, without=without)
+            if time.monotonic() > ends_at:
+                break
         return count
 
     def copy_to(self, target: Path) -> int:

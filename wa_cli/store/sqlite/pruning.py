@@ -56,6 +56,8 @@ LONG_BREATH_SECONDS: Final = 0.1
 MOST_LOG_BYTES: Final = 1_000_000_000
 LOG_WAIT_SECONDS: Final = 60.0
 MARKED_AGAIN: Final = 3
+# Each file is looked for in all words; upkeep sees to those that there is no time for.
+MEDIA_SECONDS: Final = 20.0
 
 # going: messages of the present page that may go (all of them in a dry run).  gone: those of the present transaction.
 # kept_message, kept_batch: what guards something.  odd_key: keys of messages that have other words by now.
@@ -283,9 +285,9 @@ class SqlitePruning:
         sums = PruneSums()
         with self._lists(before_ms=before_ms, now_ms=now_ms):
             self._find_guards()
-            runs, _half_done = self._find_runs()
+            runs, half_done = self._find_runs()
             self._choose(runs)
-            sums.runs = len(runs)
+            sums.runs = len([run_id for run_id in runs if run_id not in half_done])
             last_old, total = self._last_old()
             for after, last, done in self._pages(last_old):
                 self._find_going(sums, after, last)
@@ -302,7 +304,9 @@ class SqlitePruning:
             mark = self._mark_used()
             sums.batches = sum(len(ids) for ids in self._find_in_pages(FIND_BATCHES, newest=mark.batch))
             sums.contents = sum(len(ids) for ids in self._find_in_pages(FIND_CONTENTS, newest=mark.content))
-            sums.files = SqliteMedia(self._database).count_idle(now_ms=now_ms, without="temp.going")
+            sums.files = SqliteMedia(self._database).count_idle(
+                now_ms=now_ms, without="temp.going", seconds=MEDIA_SECONDS
+            )
         return sums
 
     def prune(self, *, before_ms: int, now_ms: int, on_progress: OnProgress = lambda *_news: None) -> PruneSums:
@@ -329,7 +333,7 @@ class SqlitePruning:
                 self._end_run(sums, run_id)
             sums.runs = len([run_id for run_id in runs if run_id not in half_done])
             self._sweep(sums, on_progress)
-            sums.files = SqliteMedia(self._database).sweep(now_ms=now_ms, seconds=None)
+            sums.files = SqliteMedia(self._database).sweep(now_ms=now_ms, seconds=MEDIA_SECONDS)
         return sums
 
     def is_used_by_others(self, token: str | None) -> bool:
