@@ -77,6 +77,7 @@ def test_it_says_what_went_and_every_screen_tells_one_story(wa: Wa, old: App) ->
         shown = wa(*command, "--json")
         assert (shown.exit, shown.error()["code"]) == (2, "message_pruned")
         assert "m1 here: it was pruned with what is older than 20" in shown.error()["message"]
+    assert ", which were pruned" in wa("contact", "show", ADA).out
     again = wa("db", "prune", "--older-than", "180d", "--yes")
     assert again.out.startswith("0 messages older than")
 

@@ -189,7 +189,9 @@ def _profile_fields(session: Session, profile: Profile, *, now_ms: int) -> list[
         if talk.transport == "cloud_api":
             fields.append(("window", f"{talk.instance}: {_explain_window(session, talk, now_ms=now_ms)}"))
     counts = ", ".join(f"{count} {standing}" for standing, count in profile.messages.items())
-    fields.append(("messages", counts or "none"))
+    gone = session.open_app().messages.read_pruned()
+    rest = f", without those older than {str(format_time(gone.before_ms))[:10]}, which were pruned" if gone else ""
+    fields.append(("messages", f"{counts or 'none'}{rest}"))
     if profile.clicks:
         fields.append(("clicks", f"{profile.clicks:,} on short links"))
     fields += [("consent", _explain_consent(session, row, contact)) for row in profile.consent]
