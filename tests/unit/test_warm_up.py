@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from world import Worker, accepted, address, ambiguous, line, not_sent, open_world, rejected
+from world import TroubledQueue, Worker, accepted, address, ambiguous, line, not_sent, open_world, rejected
 
 from wa_cli.domain.message import State
 from wa_cli.domain.outcome import ErrorClass
 from wa_cli.domain.pacing import DAY_MS, HOUR_MS, PROFILES, Limits, Windows, tighten
 from wa_cli.domain.plan import Timetable
 from wa_cli.domain.warm_up import WARM_UP, day_of, find_step, warm_up
+from wa_cli.errors import Temporary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -295,6 +296,28 @@ def test_limits_that_begin_to_hold_while_the_loop_runs_count_what_was_sent_befor
         worker.run_for(DAY)
         worker.stop()
         assert len(world.transport.posts) == 4
+
+
+def test_messages_that_wait_for_a_budget_learn_of_a_greater_one_although_the_store_was_busy(folder: Path) -> None:
+    """Promise P7: the turn in which the limits change may come to nothing."""
+    with open_world(folder) as world:
+        since_ms = world.now_ms
+        queue = TroubledQueue(world.queue)
+        troubles = [Temporary("busy")]
+
+        def limits(now_ms: int) -> Limits:
+            is_young = now_ms - since_ms <= HOUR
+            if not is_young and troubles:
+                queue.troubles.append(troubles.pop())
+            return Limits(new_chats_per_day=1 if is_young else 5)
+
+        world.enqueue([line(number) for number in (1, 2, 3)])
+        worker = work(world, limits=limits, queue=queue)
+        worker.run_for(HOUR - 1_000)
+        assert len(world.transport.posts) == 1
+        worker.run_for(3 * HOUR)
+        worker.stop()
+        assert (queue.refused, len(world.transport.posts)) == (1, 3)
 
 
 def test_what_is_posted_is_what_was_queued_byte_for_byte(folder: Path) -> None:

@@ -27,7 +27,7 @@ def prune(
         bool, typer.Option("--vacuum", help="Give the free space back to the disk; nothing may send meanwhile.")
     ] = False,
 ) -> None:
-    """Take old messages that are done with out of it.
+    """Take old messages that are done with out of the database.
 
     With them goes whatever belongs to them alone. What waits, what may have been sent, failures that nobody dismissed,
     whatever still keeps anything from being sent twice, people and their consent all stay. A campaign's run goes as a

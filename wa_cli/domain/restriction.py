@@ -12,6 +12,9 @@ from typing import Final
 from wa_cli.domain.connection import Restriction, RestrictionScope
 from wa_cli.domain.window import WINDOW_MS
 
+# What a restriction without a stated end keeps back is looked at once a day; lifting it makes it due at once.
+RESTRICTION_LOOK_MS: Final = 86_400_000
+
 # From the narrowest to the widest: each keeps back all that the one before it does.
 _BY_WIDTH: Final = (RestrictionScope.NEW_PEOPLE, RestrictionScope.OUTSIDE_WINDOW, RestrictionScope.EVERYTHING)
 
@@ -31,6 +34,11 @@ def known_since_ms(restriction: Restriction, *, now_ms: int) -> int | None:
             return now_ms - WINDOW_MS
         case RestrictionScope.EVERYTHING:
             return None
+
+
+def put_off_until_ms(restriction: Restriction, *, now_ms: int) -> int:
+    """When what a restriction keeps back is looked at again.  One that is over by now keeps nothing back."""
+    return max(restriction.until_ms, now_ms) if restriction.until_ms is not None else now_ms + RESTRICTION_LOOK_MS
 
 
 def combine(one: Restriction, other: Restriction) -> Restriction:

@@ -1,7 +1,7 @@
 """Which messages of one instance leave now, of those that wait: by lane, priority, share, and what each row says.
 
 A row that may not leave is put off, parked or dropped with its reason, which costs a write: how many of those one turn
-takes on is bounded.  Everything in this room is touched by the writer thread alone.
+takes on is bounded.  Only turns touch any of it, on the writer thread.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from wa_cli.domain.message import AttemptId, State, Template
 from wa_cli.domain.pacing import PRIORITY_BULK, Shares, batch_of, priority_of
-from wa_cli.domain.restriction import known_since_ms
-from wa_cli.services.judging import put_off_until_ms
+from wa_cli.domain.restriction import known_since_ms, put_off_until_ms
 from wa_cli.services.pace import CACHED, limit_ends_at
 
 if TYPE_CHECKING:
@@ -104,7 +103,10 @@ class Chooser:
         self._parked_runs: set[int] | None = None  # those that have parked messages; None before it has been read
 
     def begin_turn(self, store: QueueTurn) -> None:
-        """Put the parked messages of campaigns that are no longer held back into their lanes."""
+        """Ask anew which campaigns are held, and put the parked messages of the others back into their lanes.
+
+        Before anything is looked at or chosen.
+        """
         self._held_runs.clear()
         if self._parked_runs is None:
             self._parked_runs = set(store.list_parked_runs(self._lease.instance_id))
@@ -218,10 +220,10 @@ class Chooser:
                 content = self._may_start(store, row, terms, choice)
                 if content is None:
                     choice.passed_over += 1
+                    has_swept, choice.has_swept = choice.has_swept, False
                     if choice.passed_over >= most:
                         return
-                    if choice.has_swept:
-                        choice.has_swept = False
+                    if has_swept:
                         break
                     continue
                 taken.add(row.message_id)
@@ -336,7 +338,7 @@ class Chooser:
             if opens_at_ms > now_ms:
                 store.defer(row, until_ms=opens_at_ms, rule=rule, now_ms=now_ms)
                 return None
-        if choice.restriction is not None and self._keeps_back(store, row, choice.restriction, choice):
+        if self._keeps_back(store, row, choice):
             return None
         if row.has_opted_out:
             store.drop(row, state=State.SKIPPED, rule="opted_out", details=None, now_ms=now_ms)
@@ -359,6 +361,7 @@ class Chooser:
             return None
         allowed_at, rule = self._pace.find_allowed(store, row, terms, now_ms=now_ms, now=now)
         if allowed_at > now:
+            allowed_at = self._pace.take_place(rule, row, allowed_at=allowed_at, now=now)
             store.defer(row, until_ms=now_ms + max(1, round(allowed_at - now)), rule=rule, now_ms=now_ms)
             self._pace.note_limited(allowed_at, now=now)
             return None
@@ -375,7 +378,7 @@ class Chooser:
         return content
 
     def _is_template_held(self, store: QueueTurn, row: Due, template: Template, choice: Choice) -> bool:
-        """Whether Meta has paused the template; then the message has been put off."""
+        """Whether the template is held; then the message has been put off."""
         if choice.held is None:
             choice.held = store.read_held_templates(self._lease.instance_id, now_ms=choice.now_ms)
         key = (template.name, template.language)
@@ -400,9 +403,11 @@ class Chooser:
         store.defer(row, until_ms=now_ms + UNANSWERED_LOOK_MS, rule="recipient_limit", now_ms=now_ms)
         return True
 
-    def _keeps_back(self, store: QueueTurn, row: Due, restriction: Restriction, choice: Choice) -> bool:
+    def _keeps_back(self, store: QueueTurn, row: Due, choice: Choice) -> bool:
         """Whether a restriction keeps this message back; then it has been put off, and with it others like it."""
-        now_ms = choice.now_ms
+        restriction, now_ms = choice.restriction, choice.now_ms
+        if restriction is None:
+            return False
         since_ms = known_since_ms(restriction, now_ms=now_ms)
         if since_ms is None or store.people.knows(self._lease.instance_id, row.contact_id, since_ms=since_ms):
             return False  # what holds everything back is no matter of single messages

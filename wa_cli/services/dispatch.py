@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from wa_cli.cuts import cut
@@ -46,7 +47,7 @@ STOP_PATIENCE_MS: Final = 5_000
 GATHER_SECONDS: Final = 0.04
 GATHER_STARVED_SECONDS: Final = 0.005
 GATHER_STARVED_SHARE: Final = 0.8  # of the slots: what has landed by then is worth a commit of its own
-GATHERED_AT_MOST: Final = 100
+GATHERED_AT_MOST: Final = 100  # acceptances that fill a commit by themselves
 
 
 # Calls back after so many seconds, on the event loop's thread; what it returns cancels that.
@@ -80,8 +81,8 @@ class SendLoop:
     ) -> None:
         """limits: or what tells them for a moment (ms since 1970), where they change with the age of the number.
 
+        executor: of one thread, on which all turns are taken.
         concurrency: posts in flight, or None to let it grow with the work.  start_limit: stop taking after so many.
-
         on_progress: told of each record once it is stored.  alarm: what wakes the loop, asyncio's timer by default.
         """
         self._turns = TurnTaker(
@@ -170,8 +171,8 @@ class SendLoop:
                     if self._may_give_up():
                         return
                     continue
-                self._launch(turn.started)
-                self._is_starved = turn.has_due and len(self._in_flight) >= self._slots
+                self._launch(turn.chosen.started)
+                self._is_starved = turn.chosen.has_due and len(self._in_flight) >= self._slots
                 self._tell(turn.records)
                 if self._is_done(
                     turn,
@@ -181,7 +182,7 @@ class SendLoop:
                     waits_for_schedule=waits_for_schedule,
                 ):
                     return
-                await self._rest_until(turn.wakes_at_ms)
+                await self._rest_until(turn.chosen.wakes_at_ms)
         finally:
             for task in self._in_flight:
                 task.cancel()
@@ -212,15 +213,16 @@ class SendLoop:
             return True
         if turn.is_lost and not waits_for_schedule:  # it may be back any moment, but not for a drain without time
             return deadline_ms is None
+        chosen = turn.chosen
         if waits_for_schedule:
-            return not turn.has_waiting or turn.waits_for_person
-        if deadline_ms is not None and turn.has_waiting:
-            return turn.wakes_at_ms is not None and turn.wakes_at_ms > deadline_ms
-        if not turn.has_due:
+            return not chosen.has_waiting or turn.waits_for_person
+        if deadline_ms is not None and chosen.has_waiting:
+            return chosen.wakes_at_ms is not None and chosen.wakes_at_ms > deadline_ms
+        if not chosen.has_due:
             return True
-        if patience_seconds is None or turn.wakes_at_ms is None:
+        if patience_seconds is None or chosen.wakes_at_ms is None:
             return False
-        return turn.wakes_at_ms - self._clock.steady_ms() > patience_seconds * 1000
+        return chosen.wakes_at_ms - self._clock.steady_ms() > patience_seconds * 1000
 
     async def _take_turn(self) -> Turn | None:
         """One turn on the writer thread, or None when the store was in trouble and has been waited for."""
@@ -233,9 +235,8 @@ class SendLoop:
             self._gathering = None
         free = 0 if self._is_stopping else self._free_slots()
         try:
-            turn = await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._turns.take, finished, free, len(self._in_flight)
-            )
+            take = partial(self._turns.take, finished, free=free, in_flight=len(self._in_flight))
+            turn = await asyncio.get_running_loop().run_in_executor(self._executor, take)
         except LeaseLost:
             self._finished = finished + self._finished
             await self._hand_over_evidence()

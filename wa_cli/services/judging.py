@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from wa_cli.domain.message import State
 from wa_cli.domain.outcome import Accepted, Ambiguous, NotSent, Rejected
 from wa_cli.domain.pacing import Breaker
+from wa_cli.domain.restriction import put_off_until_ms
 from wa_cli.domain.retry import ACCEPTED, Rest, Restrict, judge
 from wa_cli.ports import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from wa_cli.domain.connection import Restriction
     from wa_cli.domain.retry import Effect, RetryPolicy, Verdict
     from wa_cli.ports import Clock, Finished
     from wa_cli.services.pace import Pace
-
-# Messages that a restriction without a stated end keeps back are looked at once a day; lifting it makes them due at
-# once.
-RESTRICTION_LOOK_MS: Final = 86_400_000
 
 
 class Judge:
@@ -39,7 +35,8 @@ class Judge:
     def judge(self, finished: Sequence[Finished], *, now_ms: int) -> tuple[list[Record], list[Effect]]:
         """What is to be recorded of each, and what befalls the instance.
 
-        Asked again about a post, before `forget`, it gives the same verdict and counts nothing twice.
+        A post whose outcome the store would not take comes by again: until `forget` its verdict stays the same, and
+        nothing is counted twice; waits begin anew.
         """
         records: list[Record] = []
         effects: list[Effect] = []
@@ -116,8 +113,3 @@ class Judge:
             return None
         self._opened_at = now
         return Rest(seconds=rest_ms / 1000, reason=self.breaker.reason or outcome.details)
-
-
-def put_off_until_ms(restriction: Restriction, *, now_ms: int) -> int:
-    """When what a restriction keeps back is looked at again.  One that is over by now keeps nothing back."""
-    return max(restriction.until_ms, now_ms) if restriction.until_ms is not None else now_ms + RESTRICTION_LOOK_MS

@@ -1,7 +1,7 @@
 """When the messages of one instance may leave: limits, budgets, the spacing of lanes, limits of campaigns, quiet hours.
 
-The rules are pure and stand in `domain.pacing`; what they need to know of the past is read from the store here, once.
-Everything in this room is touched by the writer thread alone.
+The rules are pure and stand in `domain.pacing`; what they need to know of the past is read from the store here, and
+remembered.  Only turns touch any of it, on the writer thread.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ QUIET_LOOK_MS: Final = 3_600_000
 PLACES_AT_MOST: Final = 1_000
 OPENINGS_REMEMBERED: Final = 1_000
 RUNS_REMEMBERED: Final = 1_000  # campaigns with limits of their own; what one has sent can be read again
-CACHED: Final = 10_000  # terms and lanes kept in memory
+CACHED: Final = 10_000  # terms, lanes and contents kept in memory
 SOMEBODY_NEW: Final = 0  # no contact has this number
 
 
@@ -50,6 +50,7 @@ class Pace:
         self.limits = limits(now_ms) if callable(limits) else limits
         self.windows = Windows(self.limits)
         self._is_rebuilt = False
+        self._must_recall = False
         # When those who wait for a budget of new people or new chats have their place in it, soonest first.
         self._places: dict[str, deque[float]] = {"new_people_limit": deque(), "new_chats_limit": deque()}
         self.chosen: Counter[int] = Counter()  # messages of this turn, by contact
@@ -63,25 +64,28 @@ class Pace:
 
     # --- of the instance ---
 
-    def begin_turn(self, store: QueueTurn, *, now_ms: int, now: float) -> bool:
-        """Take over the limits of this moment and the starts they count.  True when starts were read from the store."""
-        if self._find_limits is not None:
-            self._change_limits(store, self._find_limits(now_ms), now_ms=now_ms)
-        if self._is_rebuilt:
-            return False
-        self._rebuild_windows(store, now_ms=now_ms, now=now)
-        self._is_rebuilt = True
-        return True
+    def begin_turn(self, store: QueueTurn, *, now_ms: int, now: float) -> None:
+        """Take over the limits of this moment, and read the starts they count that were not kept.
 
-    def _change_limits(self, store: QueueTurn, limits: Limits, *, now_ms: int) -> None:
-        """Go on under other limits; starts that they count and that were not kept are read from the store.
-
-        Messages that wait for a place in a budget find a new one: there may be more of them now.
+        Under other limits, messages that wait for a place in a budget are due again: there may be more of them now.
         """
+        if self._find_limits is not None:
+            self._change_limits(self._find_limits(now_ms))
+        if self._must_recall:
+            store.recall(self._instance_id, tuple(self._places), now_ms=now_ms)
+        if not self._is_rebuilt:
+            self._rebuild_windows(store, now_ms=now_ms, now=now)
+            self._is_rebuilt = True
+
+    def end_turn(self) -> None:
+        """What the turn has written is on the disk."""
+        self._must_recall = False
+
+    def _change_limits(self, limits: Limits) -> None:
         if limits == self.limits:
             return
         self.limits = limits
-        store.recall(self._instance_id, tuple(self._places), now_ms=now_ms)
+        self._must_recall = True
         for places in self._places.values():
             places.clear()
         if not self.windows.set_limits(limits):
@@ -123,8 +127,6 @@ class Pace:
             own_at = self._own_allowed_at(store, row, now_ms=now_ms, now=now)
             if own_at > allowed_at:
                 allowed_at, rule = own_at, "campaign_limit"
-        if allowed_at > now and rule in self._places and row.reason != rule:
-            allowed_at = self._take_place(rule, row, now=now)
         return allowed_at, rule
 
     def note_start(self, store: QueueTurn, row: Due, terms: BatchTerms, *, now_ms: int, now: float) -> None:
@@ -147,12 +149,15 @@ class Pace:
             and store.opens_chat(self._instance_id, row.contact_id)
         )
 
-    def _take_place(self, rule: str, row: Due, *, now: float) -> float:
-        """When a message may leave for which its budget has no room today: behind those that wait for it already.
+    def take_place(self, rule: str, row: Due, *, allowed_at: float, now: float) -> float:
+        """When a message that a limit keeps back is looked at again: behind those that wait for the same budget.
 
         Each has a place of its own, or all of them would be looked at whenever one place falls free.  A message that
         has lost its place to another one takes the next, and is not sent to the end of the row.
+        allowed_at: when the limit itself would let it leave.
         """
+        if rule not in self._places or row.reason == rule:
+            return allowed_at
         places = self._places[rule]
         while places and places[0] <= now:
             places.popleft()

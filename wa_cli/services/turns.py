@@ -1,22 +1,22 @@
 """One turn of a send loop: a single transaction that records finished posts and starts new ones.
 
-Starts and outcomes share commits.  A start is durable before its post begins.  Everything in this room is touched by
-the writer thread alone.
+Starts and outcomes share commits.  A start is durable before its post begins.  Turns are taken on the writer thread,
+one at a time; between them the event loop looks at the breaker.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from wa_cli.cuts import cut
 from wa_cli.domain.connection import NEEDS_A_PERSON, RestrictionScope
 from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, NotSent, Rejected
-from wa_cli.domain.restriction import in_force, known_since_ms, widen
+from wa_cli.domain.restriction import RESTRICTION_LOOK_MS, in_force, known_since_ms, widen
 from wa_cli.domain.retry import Down, Rest, Restrict, Stop, restriction_of
 from wa_cli.errors import WaError
 from wa_cli.services.choosing import Chooser, Chosen
-from wa_cli.services.judging import RESTRICTION_LOOK_MS, Judge
+from wa_cli.services.judging import Judge
 from wa_cli.services.pace import Pace
 from wa_cli.services.receipts import apply_consequence, apply_parked
 
@@ -41,24 +41,25 @@ class LeaseLost(WaError):  # it is a state of affairs, caught by whoever runs th
 
 
 @dataclass(slots=True, kw_only=True)
-class Turn(Chosen):
-    """What one turn brought: what leaves and what waits, and the records it made.
+class Turn:
+    """What one turn brought: the records it made, and what it has chosen to leave.
 
     lease_ends_at_ms, lease_ends_at: until when its starts may be posted, on the wall clock and on the steady one.
     is_paused: nothing leaves before a person or the end of a restriction changes that.  lost: the state of a linked
-    device that is not connected; it may be again at any moment.  waits_for_person: nothing is left but what a
-    restriction keeps back that has no end.
+    device that is not connected.  waits_for_person: nothing is left but what a restriction keeps back that has no end.
     """
 
-    records: list[Record] = field(default_factory=list)
-    lease_ends_at_ms: int = 0
-    lease_ends_at: float = 0.0
-    is_paused: bool = False
-    lost: ConnectionState | None = None
-    waits_for_person: bool = False
+    records: list[Record]
+    chosen: Chosen
+    lease_ends_at_ms: int
+    lease_ends_at: float
+    is_paused: bool
+    lost: ConnectionState | None
+    waits_for_person: bool
 
     @property
     def is_lost(self) -> bool:
+        """Whether nothing leaves only because the device is not connected: it may be again at any moment."""
         return self.lost is not None and not self.is_paused
 
 
@@ -66,6 +67,7 @@ class Turn(Chosen):
 class Situation:
     """How the instance stands in one turn, the outcomes of this turn included.
 
+    is_paused: by a person or the platform.  lost: as in Turn.
     now_ms, now: the moment of the turn, on the wall clock and on the steady one; so for the two ends of its rest.
     lease_ends_at_ms: on the wall clock, when the lease is to end once this turn is stored.
     """
@@ -78,6 +80,12 @@ class Situation:
     is_paused: bool
     lost: ConnectionState | None
     restriction: Restriction | None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing leaves before a person or the end of a restriction changes that."""
+        holds_everything = self.restriction is not None and self.restriction.scope is RestrictionScope.EVERYTHING
+        return self.is_paused or holds_everything or self.lost in NEEDS_A_PERSON
 
 
 class TurnTaker:
@@ -105,19 +113,21 @@ class TurnTaker:
         self._rest = (0, float("-inf"))  # the last one it took: its end on the wall clock and on the steady one
         self._clock_offset: float | None = None
         self._leap: Stop | None = None  # found, and perhaps not on the disk yet
+        self._is_resumed = False  # the breaker, where an earlier process has left it
         self.breaker = self._judge.breaker
 
-    def take(self, finished: Sequence[Finished], free: int, in_flight: int) -> Turn:
-        """Record what has finished and start what may start.  free: how many.  in_flight: those not finished.
+    def take(self, finished: Sequence[Finished], *, free: int, in_flight: int) -> Turn:
+        """Record what has finished and start what may start.  free: how many.  in_flight: posts that are not over.
 
         Raises: LeaseLost when another holder has taken over; StorageError and Temporary when nothing of it was stored.
         """
         try:
-            turn = self._take(finished, free, in_flight)
+            turn = self._take(finished, free=free, in_flight=in_flight)
         except BaseException:
             self._chooser.forget_turn()
             raise
         cut("turn_after_commit")
+        self._pace.end_turn()
         self._judge.forget()
         self._leap = None
         return turn
@@ -128,9 +138,9 @@ class TurnTaker:
         records, _effects = self._judge.judge(finished, now_ms=now_ms)
         return self._queue.settle_late(records, now_ms=now_ms)
 
-    def _take(self, finished: Sequence[Finished], free: int, in_flight: int) -> Turn:
+    def _take(self, finished: Sequence[Finished], *, free: int, in_flight: int) -> Turn:
         with self._queue.turn() as store:
-            situation = self._find_out(store)
+            situation = self._take_stock(store)
             records = self._record(store, finished, situation) if finished else []
             if self.breaker.is_probing:
                 free = 0 if in_flight else min(free, 1)
@@ -140,26 +150,28 @@ class TurnTaker:
             if chosen.started:
                 cut("turn_before_commit")
         return Turn(
-            started=chosen.started,
-            wakes_at_ms=chosen.wakes_at_ms,
-            has_due=chosen.has_due,
-            has_waiting=chosen.has_waiting,
             records=records,
+            chosen=chosen,
             lease_ends_at_ms=situation.lease_ends_at_ms,
             lease_ends_at=situation.now + (situation.lease_ends_at_ms - situation.now_ms),
-            is_paused=situation.is_paused,
+            is_paused=situation.is_held,
             lost=situation.lost,
             waits_for_person=_waits_for_person(situation, chosen),
         )
 
-    def _find_out(self, store: QueueTurn) -> Situation:
-        """How the instance stands now; its lease is renewed when it is time to."""
+    def _take_stock(self, store: QueueTurn) -> Situation:
+        """How the instance stands, after what time has changed by itself: limits, and a lease that is to be renewed.
+
+        A clock that has leapt pauses the instance.  Raises: LeaseLost.
+        """
         lease, now_ms, now = self._lease, self._clock.wall_ms(), self._clock.steady_ms()
         standing = store.read_standing(lease.instance_id)
         if standing.epoch != lease.epoch:
             raise LeaseLost(f"another process sends for '{lease.instance}' now", hint="`wa status` shows which")
-        if self._pace.begin_turn(store, now_ms=now_ms, now=now):
+        self._pace.begin_turn(store, now_ms=now_ms, now=now)
+        if not self._is_resumed:
             self.breaker.resume(store.read_unreadable(lease.instance_id))
+            self._is_resumed = True
         lease_ends_at_ms = standing.expires_at_ms
         if now_ms > lease_ends_at_ms - lease.length_ms * (1 - RENEWED_AT):
             lease_ends_at_ms = now_ms + lease.length_ms
@@ -209,10 +221,8 @@ class TurnTaker:
     def _choose(self, store: QueueTurn, situation: Situation, *, free: int) -> Chosen:
         """Start what may start, if the instance lets anything leave at all."""
         now_ms, now, restriction = situation.now_ms, situation.now, situation.restriction
-        holds_everything = restriction is not None and restriction.scope is RestrictionScope.EVERYTHING
-        situation.is_paused = situation.is_paused or holds_everything or situation.lost in NEEDS_A_PERSON
         self._chooser.begin_turn(store)
-        if situation.is_paused or situation.lost is not None:
+        if situation.is_held or situation.lost is not None:
             chosen = self._chooser.look(store, now_ms=now_ms, now=now)
             if restriction is not None and restriction.until_ms is not None:
                 chosen.wakes_at_ms = now + (restriction.until_ms - now_ms)
