@@ -20,8 +20,8 @@ HOUR_MS: Final = 3_600_000.0
 DAY_MS: Final = 86_400_000.0
 
 # A fast instance releases some messages at once, since each wake-up costs a transaction: about four of them a tick,
-# in ticks between these lengths.  At 80 a second it wakes 20 times instead of 80, at 1,000 a second 170 times.
-SHORTEST_TICK_MS: Final = 5.0
+# in ticks between these lengths.  At 80 a second it wakes 20 times instead of 80, at 1,000 a second 220 times.
+SHORTEST_TICK_MS: Final = 4.0
 LONGEST_TICK_MS: Final = 50.0
 MESSAGES_A_TICK: Final = 4.0
 # A wake-up that comes a little late is made good by the next one, or every one would lose some of the rate.
