@@ -33,7 +33,7 @@ from wa_cli.domain.outcome import Accepted, Ambiguous, ErrorClass, NotSent, Reje
 from wa_cli.domain.pacing import HOUR_MS, MINUTE_MS, PROFILES, SECOND_MS, Limits
 from wa_cli.domain.retry import RetryKind, RetryPolicy
 from wa_cli.errors import Conflict, Refused, StorageFull, Temporary
-from wa_cli.services.turns import LeaseLost
+from wa_cli.services.turns import LeaseLost, Turn
 from wa_cli.store.sqlite.owners import Owner
 
 if TYPE_CHECKING:
@@ -179,7 +179,8 @@ class MortalExecutor(InlineExecutor):
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         if self.stops_after_start and not self.is_dead:
             future = super().submit(work, *args, **kwargs)
-            if future.exception() is None and getattr(future.result(), "started", None):
+            turn = future.result() if future.exception() is None else None
+            if isinstance(turn, Turn) and turn.chosen.started:
                 self.stops_after_start = False
                 self._on_stop()
             return future
