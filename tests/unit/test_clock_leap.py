@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.world import Worker, open_world
+from tests.world import InlineExecutor, VirtualLoop, Worker, open_world
 from wa_cli.domain.message import State
 
 if TYPE_CHECKING:
@@ -28,6 +28,19 @@ def test_a_clock_that_leaps_ahead_pauses_instead_of_sending_what_became_due(tmp_
         assert instance.pause_code == "clock_leap"
         assert "525600 min ahead" in str(instance.pause_reason)
         worker.stop()
+
+
+def test_a_leap_before_the_first_turn_is_seen_as_well(tmp_path: Path) -> None:
+    """Promise P8; fault 31: the lease is had, the loop is made, and then somebody sets the clock."""
+    with open_world(tmp_path) as world:
+        world.send_later("tomorrow", in_ms=24 * HOUR)
+        sender = world.new_loop(executor=InlineExecutor())
+        world.clock.jump(25 * HOUR)
+        asyncio_loop = VirtualLoop(world.clock)
+        asyncio_loop.run_until_complete(asyncio_loop.create_task(sender.run(until_idle=True)))
+        asyncio_loop.close()
+        assert world.transport.posts == []
+        assert world.instances.list_all()[0].pause_code == "clock_leap"
 
 
 def test_after_a_person_has_looked_it_goes_on(tmp_path: Path) -> None:

@@ -107,11 +107,12 @@ class TurnTaker:
         self._clock = clock
         self._lease = lease
         self._policy = policy
-        self._pace = Pace(instance_id=lease.instance_id, limits=limits, now_ms=clock.wall_ms())
+        now_ms = clock.wall_ms()
+        self._pace = Pace(instance_id=lease.instance_id, limits=limits, now_ms=now_ms)
         self._judge = Judge(policy=policy, clock=clock, jitter=jitter, pace=self._pace)
         self._chooser = Chooser(queue=queue, lease=lease, pace=self._pace, only_batch=only_batch)
         self._rest = (0, float("-inf"))  # the last one it took: its end on the wall clock and on the steady one
-        self._clock_offset: float | None = None
+        self._clock_offset = now_ms - clock.steady_ms()  # of the wall clock against the steady one
         self._leap: Stop | None = None  # found, and perhaps not on the disk yet
         self._is_resumed = False  # the breaker, where an earlier process has left it
         self.breaker = self._judge.breaker
@@ -284,7 +285,7 @@ class TurnTaker:
         One that is set back only makes messages wait, and comes back without a leap.
         """
         offset = now_ms - now
-        leap_ms = offset - self._clock_offset if self._clock_offset is not None else 0.0
+        leap_ms = offset - self._clock_offset
         if leap_ms > -LEAP_MS:
             self._clock_offset = offset  # small steps are a clock being kept right
         if leap_ms <= LEAP_MS:
