@@ -6,14 +6,12 @@ They stand in temporary tables, which cost nobody a lock and are gone with a cra
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from wa_cli.domain.plan import Draft, Person
 from wa_cli.store.sqlite.contacts import find_or_add_contacts
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterator, Mapping, Sequence
 
     from wa_cli.domain.recipient import Recipient
@@ -95,7 +93,7 @@ class Gathering:
     def add_people(self, people: Sequence[tuple[Recipient, Mapping[str, str]]], *, now_ms: int) -> list[int]:
         """Add some rows of a file; unknown people become contacts.  Returns their ids, in order."""
         ids = self._know(people, now_ms=now_ms)
-        with self._local() as connection:
+        with self._database.write_temporary() as connection:
             connection.executemany(
                 ADD_PERSON,
                 [
@@ -106,12 +104,12 @@ class Gathering:
         return ids
 
     def add_subgroup(self, subgroup_id: int) -> int:
-        with self._local() as connection:
+        with self._database.write_temporary() as connection:
             return connection.execute(ADD_MEMBERS, (subgroup_id,)).rowcount
 
     def add_contacts(self, match: Sequence[tuple[str, str]]) -> int:
         where, values = match_contacts(match)
-        with self._local() as connection:
+        with self._database.write_temporary() as connection:
             return connection.execute(
                 f"""INSERT INTO temp.person (contact_id) SELECT id FROM main.contact WHERE {where} ORDER BY id
                 ON CONFLICT (contact_id) DO UPDATE SET times = times + 1""",  # noqa: S608  # our own words
@@ -120,16 +118,16 @@ class Gathering:
 
     def choose_none(self) -> None:
         """Begin a set for `choose_...`, `keep_chosen` and `drop_chosen`."""
-        with self._local() as connection:
+        with self._database.write_temporary() as connection:
             connection.execute("DELETE FROM temp.chosen")
 
     def choose_people(self, people: Sequence[tuple[Recipient, Mapping[str, str]]], *, now_ms: int) -> None:
         ids = self._know(people, now_ms=now_ms)
-        with self._local() as connection:
+        with self._database.write_temporary() as connection:
             connection.executemany("INSERT OR IGNORE INTO temp.chosen VALUES (?)", [(one,) for one in ids])
 
     def choose_subgroup(self, subgroup_id: int) -> None:
-        with self._local() as connection:
+        with self._database.write_temporary() as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO temp.chosen SELECT contact_id FROM main.member WHERE subgroup_id = ?",
                 (subgroup_id,),
@@ -137,29 +135,29 @@ class Gathering:
 
     def choose_contacts(self, match: Sequence[tuple[str, str]]) -> None:
         where, values = match_contacts(match)
-        with self._local() as connection:
+        with self._database.write_temporary() as connection:
             connection.execute(
                 f"INSERT OR IGNORE INTO temp.chosen SELECT id FROM main.contact WHERE {where}",  # noqa: S608
                 values,
             )
 
     def keep_chosen(self) -> None:
-        with self._local() as connection:
+        with self._database.write_temporary() as connection:
             connection.execute("DELETE FROM temp.person WHERE contact_id NOT IN (SELECT contact_id FROM temp.chosen)")
 
     def drop_chosen(self) -> None:
-        with self._local() as connection:
+        with self._database.write_temporary() as connection:
             connection.execute("DELETE FROM temp.person WHERE contact_id IN (SELECT contact_id FROM temp.chosen)")
 
     def count(self) -> tuple[int, int]:
         """(people, how often one of them was named again)."""
-        with self._local() as connection:
+        with self._database.write_temporary() as connection:
             row = connection.execute("SELECT count(*), ifnull(sum(times - 1), 0) FROM temp.person").fetchone()
         return int(row[0]), int(row[1])
 
     def list_groups(self) -> list[str]:
         """The addresses of the groups among them."""
-        with self._local() as connection:
+        with self._database.write_temporary() as connection:
             rows = connection.execute(LIST_GROUPS).fetchall()
         return [address for (address,) in rows]
 
@@ -178,7 +176,7 @@ class Gathering:
         """
         after = 0
         while True:
-            with self._local() as connection:
+            with self._database.write_temporary() as connection:
                 rows = connection.execute(
                     READ_PEOPLE,
                     {
@@ -206,7 +204,7 @@ class Gathering:
     # --- their messages, before they have a moment ---
 
     def add_drafts(self, drafts: Sequence[Draft]) -> None:
-        with self._local() as connection:
+        with self._database.write_temporary() as connection:
             connection.executemany(
                 """INSERT INTO temp.draft (contact_id, content_id, variant, zone, region, reason, details, seat)
                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
@@ -227,12 +225,12 @@ class Gathering:
 
     def choose_canary(self, size: int) -> None:
         """Put a sample of that size into the first stage, like the whole in its countries and variants."""
-        with self._local() as connection:
+        with self._database.write_temporary() as connection:
             connection.execute(CHOOSE_CANARY, {"size": size})
 
     def count_drafts(self, stage: str) -> dict[str, int]:
         """How many messages of a stage there will be, by zone."""
-        with self._local() as connection:
+        with self._database.write_temporary() as connection:
             connection.execute("CREATE INDEX IF NOT EXISTS temp.draft_zone ON draft (stage, zone) WHERE reason IS NULL")
             return dict(
                 connection.execute(
@@ -249,7 +247,7 @@ class Gathering:
     def _iterate_drafts(self, where: str, values: tuple[str, ...]) -> Iterator[Draft]:
         after = 0
         while True:
-            with self._local() as connection:
+            with self._database.write_temporary() as connection:
                 rows = connection.execute(
                     f"{READ_DRAFTS} WHERE {where} AND id > ? ORDER BY id LIMIT ?", (*values, after, CHUNK_ROWS)
                 ).fetchall()
@@ -267,19 +265,6 @@ class Gathering:
             if len(rows) < CHUNK_ROWS:
                 return
             after = rows[-1][0]
-
-    @contextmanager
-    def _local(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that writes to temporary tables alone, and so waits for nobody."""
-        connection = self._database.connection
-        connection.execute("BEGIN")
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
 
 
 def match_contacts(match: Sequence[tuple[str, str]]) -> tuple[str, list[str]]:

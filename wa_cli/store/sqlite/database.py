@@ -223,6 +223,19 @@ class Database:
         except sqlite3.Error as error:
             raise rename_error(error, self.path) from error
 
+    @contextmanager
+    def write_temporary(self) -> Iterator[sqlite3.Connection]:
+        """One state of the file, and writing to temporary tables alone: it waits for nobody, and nobody for it."""
+        connection = self.connection
+        connection.execute("BEGIN")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
     def read_install(self) -> str:
         """The random name of this database, part of every tag."""
         with self.read() as connection:

@@ -292,7 +292,7 @@ class SqlitePruning:
             for after, last, done in self._pages(last_old):
                 self._find_going(sums, after, last)
                 on_progress("messages", done, total)
-            with self._look() as connection:
+            with self._database.write_temporary() as connection:
                 sums.messages = _count_standings(connection, "going")
                 for name, statement in COUNT:
                     setattr(sums, name, connection.execute(statement).fetchone()[0])
@@ -380,24 +380,11 @@ class SqlitePruning:
             for name in (*LISTS, "odd_key"):
                 connection.execute(f"DROP TABLE IF EXISTS temp.{name}")
 
-    @contextmanager
-    def _look(self) -> Iterator[sqlite3.Connection]:
-        """One state of the file, and writing to temporary tables alone: nobody waits for it."""
-        connection = self._database.connection
-        connection.execute("BEGIN")
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-
     def _pages(self, last_id: int, *, table: str = "message", after: int = 0) -> Iterator[tuple[int, int, int]]:
         """(after, last, rows so far) of the rows up to an id, some at a time."""
         done = 0
         while True:
-            with self._look() as connection:
+            with self._database.write_temporary() as connection:
                 last, rows = connection.execute(
                     f"""SELECT max(id), count(*) FROM
                         (SELECT id FROM {table} WHERE id > ? AND id <= ? ORDER BY id LIMIT ?)""",  # noqa: S608  # own words
@@ -414,7 +401,7 @@ class SqlitePruning:
 
         Those of the first call since then are younger, and all after it.
         """
-        with self._look() as connection:
+        with self._database.write_temporary() as connection:
             row = connection.execute(
                 """SELECT first_message_id - 1 FROM batch
                 WHERE created_at >= ? AND first_message_id IS NOT NULL ORDER BY id LIMIT 1""",
@@ -426,23 +413,23 @@ class SqlitePruning:
 
     def _find_guards(self) -> None:
         """Which messages and calls guard against a second send, see GUARD_BY_WORDS and GUARD_BY_CALLER_KEY."""
-        with self._look() as connection:
+        with self._database.write_temporary() as connection:
             newest = _newest(connection, "message")
         for after, last, _done in self._pages(newest):
-            with self._look() as connection:
+            with self._database.write_temporary() as connection:
                 connection.execute(GUARD_BY_WORDS, {"after": after, "last": last})
         for span in self._key_pages():
-            with self._look() as connection:
+            with self._database.write_temporary() as connection:
                 connection.execute(FIND_ODD_KEYS, span)
         for key_span in self._caller_key_pages():
-            with self._look() as connection:
+            with self._database.write_temporary() as connection:
                 connection.execute(GUARD_BY_CALLER_KEY, {**self._values, **key_span})
                 connection.execute(GUARD_BY_LINE_KEY, {**self._values, **key_span})
 
     def _key_pages(self) -> Iterator[dict[str, int]]:
         at = (-1, -1, -1)
         while True:
-            with self._look() as connection:
+            with self._database.write_temporary() as connection:
                 last = connection.execute(KEY_PAGE, (*at, LOOKED_AT)).fetchone()
             if last is None:
                 return
@@ -452,7 +439,7 @@ class SqlitePruning:
     def _caller_key_pages(self) -> Iterator[dict[str, str]]:
         after = ""
         while True:
-            with self._look() as connection:
+            with self._database.write_temporary() as connection:
                 (last,) = connection.execute(
                     "SELECT max(key) FROM (SELECT key FROM caller_key WHERE key > ? ORDER BY key LIMIT ?)",
                     (after, LOOKED_AT),
@@ -465,7 +452,7 @@ class SqlitePruning:
     def _find_going(self, sums: PruneSums, after: int, last: int) -> None:
         """Add to `going` those of a page that may go, and count the old ones that may not."""
         values = {**self._values, "after": after, "last": last}
-        with self._look() as connection:
+        with self._database.write_temporary() as connection:
             _note_newest(connection)
             connection.execute(FIND_GOING, values)
             kept = Counter(sums.kept)
@@ -477,24 +464,24 @@ class SqlitePruning:
 
     def _find_runs(self) -> tuple[list[int], set[int]]:
         """The runs that go as a whole, and those of them whose report is kept already: a pruning was cut short."""
-        with self._look() as connection:
+        with self._database.write_temporary() as connection:
             ended = connection.execute(FIND_ENDED_RUNS, self._values).fetchall()
         half_done = {run_id for run_id, is_pruned in ended if is_pruned}
         return [run_id for run_id, is_pruned in ended if is_pruned or self._is_done_with(run_id)], half_done
 
     def _is_done_with(self, run_id: int) -> bool:
         """Whether every message of a run is old, final, and guards nothing."""
-        with self._look() as connection:
+        with self._database.write_temporary() as connection:
             run = read_run(connection, run_id)
         for after, last, _done in self._pages(run.last_message_id or 0, after=(run.first_message_id or 1) - 1):
-            with self._look() as connection:
+            with self._database.write_temporary() as connection:
                 values = {**self._values, "after": after, "last": last, "run": run_id}
                 if connection.execute(FIND_HOLDING, values).fetchone() is not None:
                     return False
         return True
 
     def _choose(self, run_ids: Sequence[int]) -> None:
-        with self._look() as connection:
+        with self._database.write_temporary() as connection:
             connection.executemany("INSERT INTO temp.pruned_run VALUES (?)", [(run_id,) for run_id in run_ids])
 
     def _keep_report(self, run_id: int) -> bool:
@@ -502,7 +489,7 @@ class SqlitePruning:
         from wa_cli.domain.kept_report import KeptReport
 
         reports = SqliteReports(self._database)
-        with self._look() as connection:
+        with self._database.write_temporary() as connection:
             run = read_run(connection, run_id)
         now_ms = self._values["now"]
         figures = reports.read_figures(run, now_ms=now_ms, is_deep=True)
@@ -633,7 +620,7 @@ class SqlitePruning:
 
     def _mark_used(self) -> _Mark:
         """Fill `used_batch` and `used_content`.  Returns what was there when it began: only of that may anything go."""
-        with self._look() as connection:
+        with self._database.write_temporary() as connection:
             mark = _Mark(
                 message=_newest(connection, "message"),
                 batch=_newest(connection, "batch"),
@@ -644,21 +631,21 @@ class SqlitePruning:
             for name in ("used_content", "used_batch"):
                 connection.execute(f"DELETE FROM temp.{name}")  # noqa: S608  # own words
         for after, last, _done in self._pages(mark.message):
-            with self._look() as connection:
+            with self._database.write_temporary() as connection:
                 for statement in USE_BY_MESSAGES:
                     connection.execute(statement, {"after": after, "last": last})
         for after, last, _done in self._pages(last_line, table="plan_line"):
-            with self._look() as connection:
+            with self._database.write_temporary() as connection:
                 connection.execute(USE_BY_PLANS, {"after": after, "last": last})
         for span in self._key_pages():
-            with self._look() as connection:
+            with self._database.write_temporary() as connection:
                 connection.execute(USE_BY_KEYS, span)
         return mark
 
     def _find_in_pages(self, statement: str, *, newest: int) -> Iterator[list[int]]:
         after = 0
         while True:
-            with self._look() as connection:
+            with self._database.write_temporary() as connection:
                 values = {**self._values, "after": after, "newest": newest, "limit": self._rows_at_once()}
                 ids = [row[0] for row in connection.execute(statement, values)]
             if not ids:
@@ -680,7 +667,7 @@ class SqlitePruning:
     def _delete_contents(self, mark: _Mark, on_progress: OnProgress) -> tuple[int, bool]:
         """Returns how many words went, and whether all of them could: others may be queueing or planning with them."""
         count = 0
-        with self._look() as connection:
+        with self._database.write_temporary() as connection:
             (total,) = connection.execute(COUNT_CONTENTS, (mark.content,)).fetchone()
         newest = mark.message
         for ids in self._find_in_pages(FIND_CONTENTS, newest=mark.content):
