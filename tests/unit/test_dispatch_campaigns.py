@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-from world import CountingQueue, Worker, World, line, open_world, rejected
+from world import CountingQueue, TroubledQueue, Worker, World, line, open_world, rejected
 
 from wa_cli.domain.campaign import Quiet
 from wa_cli.domain.explanation import Surroundings, explain_next, explain_origin, explain_rule
@@ -15,6 +15,7 @@ from wa_cli.domain.message import MessageId, State
 from wa_cli.domain.outcome import ErrorClass
 from wa_cli.domain.pacing import Limits, Shares
 from wa_cli.domain.timetable import encode_quiet
+from wa_cli.errors import StorageFull
 from wa_cli.services import choosing
 from wa_cli.services.resend import ResendOrder, resend
 from wa_cli.store.sqlite.failures import SqliteFailures
@@ -129,6 +130,24 @@ def test_a_message_of_a_held_campaign_that_was_resent_waits_too_and_blocks_nobod
     assert [world.state(message_id) for message_id in ids] == [State.SENT] * 3
     assert world.transport.gaps_ms[-2:] == [SECOND, SECOND]
     assert [world.decisions(message_id).count("campaign_paused") for message_id in ids] == [1, 1, 1]
+
+
+def test_resent_messages_go_on_although_the_store_was_full_when_they_were_let_go(world: World) -> None:
+    """Promise P7: the turn that put them back into their lanes came to nothing."""
+    ids = world.add_to_campaign(people(1, 2))
+    fail(world, *ids)
+    world.hold()
+    order_resent(world, *ids, delay_ms=SECOND)
+    queue = TroubledQueue(world.queue)
+    worker = Worker(world, queue=queue)
+    worker.run_for(MINUTE)
+    world.let_go()
+    queue.troubles = [StorageFull("no space left")]
+    worker.wake()
+    worker.run_for(MINUTE)
+    worker.stop()
+    assert queue.refused == 1
+    assert [world.state(message_id) for message_id in ids] == [State.SENT] * 2
 
 
 def test_resent_messages_that_were_put_off_are_found_again_by_another_process(world: World) -> None:
